@@ -1,0 +1,626 @@
+/* dassie.h: an embedded, persistent job queue for programs on a libuv loop.
+ *
+ * This header is the contract. What holds for every declaration:
+ *
+ * Threads. Everything belongs to the loop's thread, except what is marked
+ * "any thread". Callbacks run on the loop's thread, never inside the call that
+ * asked for them, unless a declaration says otherwise (a work processor runs
+ * on libuv's thread pool).
+ *
+ * Results. A function returns 0, or a negative error: libuv's codes (UV_E...)
+ * where one fits, DASSIE_E... beside them. After 0 the callback comes exactly
+ * once; after an error it never comes and the request is the caller's again.
+ * Every function of a queue returns UV_EPERM in a forked child, UV_EINVAL for
+ * a NULL it does not allow or a handle that is not open, and UV_ECANCELED once
+ * dassie_close() was called; only further errors are listed below.
+ *
+ * Ownership. Requests (dassie_enqueue_t, dassie_get_t, ...) are the caller's
+ * memory and stay untouched by the caller until their last callback has begun.
+ * All other input is copied before the call returns. Memory handed to a
+ * callback is valid until the callback returns.
+ *
+ * Names and payloads are a pointer and a length and may hold any byte. Where a
+ * name has a length of 0, it is taken as a C string.
+ *
+ * Options structs start as their _INIT value; every field left at 0 means its
+ * default. Every limit stands, with its default and error, in dassie_limits(7).
+ *
+ * All of it is available since version 0.1.0.
+ */
+#ifndef DASSIE_H_
+#define DASSIE_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <uv.h>
+
+#include "dassie/version.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define DASSIE_EXTERN __attribute__((visibility("default")))
+#else
+#define DASSIE_EXTERN
+#endif
+
+/* ---- Errors ------------------------------------------------------------ */
+
+/* Own codes, beside libuv's. They are below UV_EOF and never overlap. */
+#define DASSIE_ERRNO_MAP(XX)                                       \
+    XX(ECORRUPT, -5001, "the store is damaged")                    \
+    XX(EUNKNOWN, -5002, "outcome unknown, the store did not heal") \
+    XX(ENOSTORE, -5003, "not a Dassie store")                      \
+    XX(ECRASHED, -5004, "the job keeps killing its process")       \
+    XX(EINTERRUPTED, -5005, "interrupted, and to be run at most once")
+
+typedef enum {
+#define XX(name, code, text) DASSIE_##name = code,
+    DASSIE_ERRNO_MAP(XX)
+#undef XX
+        DASSIE_ERRNO_END_ = 0
+} dassie_errno_t;
+
+/* ---- Limits ------------------------------------------------------------ */
+
+#define DASSIE_NAME_BYTES_MAX 255              /* a queue's or a job's name */
+#define DASSIE_PAYLOAD_BYTES_MAX 16777216      /* default; see options */
+#define DASSIE_PAYLOAD_BYTES_CEILING 268435456 /* the most it may be */
+#define DASSIE_ERROR_BYTES_MAX 4096            /* a job's error text */
+#define DASSIE_QUEUES_MAX 65536                /* queues in one store */
+#define DASSIE_INBOX_JOBS_MAX 65536            /* default; see options */
+#define DASSIE_INBOX_BYTES_MAX 67108864        /* default; see options */
+#define DASSIE_BATCH_JOBS_MAX 1000000          /* jobs of one enqueue_many */
+#define DASSIE_CLAIMED_MAX 16384               /* claimed and not yet ended */
+#define DASSIE_CONCURRENCY_MAX 1024            /* of one processor */
+#define DASSIE_PROCESSORS_MAX 1024             /* processors of one handle */
+#define DASSIE_PROCESSOR_QUEUES_MAX 1024       /* queues of one processor */
+#define DASSIE_LIST_MAX 1000                   /* jobs of one page */
+#define DASSIE_LOOKUPS_MAX 65536               /* look-ups under way */
+#define DASSIE_MEMORY_BYTES 67108864           /* default budget; see options */
+#define DASSIE_MEMORY_BYTES_MIN 16777216       /* the least it may be */
+#define DASSIE_PRIORITY_MIN (-20)              /* runs first */
+#define DASSIE_PRIORITY_MAX 19                 /* runs last */
+
+/* ---- Types ------------------------------------------------------------- */
+
+typedef struct dassie_s dassie_t;
+typedef struct dassie_options_s dassie_options_t;
+typedef struct dassie_spec_s dassie_spec_t;
+typedef struct dassie_info_s dassie_info_t;
+typedef struct dassie_count_s dassie_count_t;
+typedef struct dassie_stats_s dassie_stats_t;
+typedef struct dassie_enqueue_s dassie_enqueue_t;
+typedef struct dassie_enqueue_many_s dassie_enqueue_many_t;
+typedef struct dassie_watch_s dassie_watch_t;
+typedef struct dassie_get_s dassie_get_t;
+typedef struct dassie_list_s dassie_list_t;
+typedef struct dassie_list_options_s dassie_list_options_t;
+typedef struct dassie_counts_s dassie_counts_t;
+typedef struct dassie_drain_s dassie_drain_t;
+typedef struct dassie_processor_s dassie_processor_t;
+typedef struct dassie_process_options_s dassie_process_options_t;
+typedef struct dassie_verify_report_s dassie_verify_report_t;
+typedef struct dassie_job_s dassie_job_t;
+
+/* The state of a job. A job is in exactly one at any time. Values 1, 3 and 6
+ * are never given; they keep their place for delays and cancellation. */
+typedef enum {
+    DASSIE_PENDING = 0,  /* waits for a processor */
+    DASSIE_RUNNING = 2,  /* claimed on behalf of a processor */
+    DASSIE_COMPLETE = 4, /* ended well; never runs again */
+    DASSIE_FAILED = 5    /* ended badly; does not run again by itself */
+} dassie_state_t;
+
+/* When is an enqueue or an end acknowledged? It belongs to the store, never
+ * to a job. */
+typedef enum {
+    DASSIE_FULL = 0, /* after its commit is fsynced: survives a power cut */
+    DASSIE_OFF = 1   /* after its commit is written: survives a kill only */
+} dassie_durability_t;
+
+typedef enum {
+    DASSIE_LOG_ERROR = 1,
+    DASSIE_LOG_WARNING = 2,
+    DASSIE_LOG_INFO = 3
+} dassie_log_level_t;
+
+/* Flags of a job. */
+enum {
+    /* A run of this job that was interrupted (process killed, power cut) is
+     * not repeated: the job goes to failed with DASSIE_EINTERRUPTED. */
+    DASSIE_AT_MOST_ONCE = 1
+};
+
+/* Flags of a store. */
+enum {
+    /* Open only what exists: a missing store is UV_ENOENT. */
+    DASSIE_NO_CREATE = 1
+};
+
+/* ---- Callbacks --------------------------------------------------------- */
+
+/* The store is open (0), or could not be opened (<0; dassie_errmsg() says
+ * more): UV_EBUSY in use (the message names the owner's pid), UV_ENOTSUP a
+ * newer format, DASSIE_ENOSTORE something else is there, DASSIE_ECORRUPT
+ * damaged, UV_ENOENT, UV_ENOTDIR, UV_EACCES, UV_EROFS, UV_ENOSPC, UV_EIO,
+ * UV_EMFILE, UV_EFBIG, UV_ENOMEM. After an error only dassie_close() may
+ * follow. Loop thread. */
+typedef void (*dassie_open_cb)(dassie_t *q, int status);
+
+/* The very last touch of the handle. Loop thread. */
+typedef void (*dassie_close_cb)(dassie_t *q);
+
+/* One line of log, without a newline. Loop thread. */
+typedef void (*dassie_log_cb)(dassie_t *q, dassie_log_level_t level,
+                              const char *line);
+
+/* The inbox is full (full = 1): stop producing, with uv_read_stop() say. It
+ * has drained to a quarter (full = 0): go on. Loop thread. */
+typedef void (*dassie_pressure_cb)(dassie_t *q, int full);
+
+/* The job req->id is in the queue as durably as the store's durability says
+ * (0), or certainly not in it (<0): UV_ENOSPC below the free-space floor,
+ * UV_ENOBUFS with DASSIE_QUEUES_MAX queues, UV_ENOMEM, UV_ECANCELED when the
+ * store never opened, DASSIE_EUNKNOWN only when the store failed and did not
+ * heal before dassie_close(). Loop thread. */
+typedef void (*dassie_enqueue_cb)(dassie_enqueue_t *req, int status);
+
+/* The job ended, and that is as durable as the store's durability says
+ * (status 0; job->state is DASSIE_COMPLETE or DASSIE_FAILED, with its result
+ * or error), or with job NULL: UV_ECANCELED the queue was closed before it
+ * ended, UV_ENOMEM no memory to wait for it, DASSIE_EUNKNOWN it ended but the
+ * store failed and did not heal. Comes after the enqueue callback, and only if
+ * that had status 0. job->data is not set. Loop thread. */
+typedef void (*dassie_done_cb)(dassie_enqueue_t *req, int status,
+                               const dassie_info_t *job);
+
+/* All of the batch is in the queue, with the ids req->first_id up to
+ * first_id + count - 1 (0), or nothing of it (<0, as dassie_enqueue_cb). Loop
+ * thread. */
+typedef void (*dassie_enqueue_many_cb)(dassie_enqueue_many_t *req, int status);
+
+/* As dassie_done_cb, for a job watched by id; or, with job NULL, UV_ENOENT: no
+ * such job, UV_ENOMEM, UV_EIO, DASSIE_ECORRUPT. Loop thread. */
+typedef void (*dassie_watch_cb)(dassie_watch_t *req, int status,
+                                const dassie_info_t *job);
+
+/* The job as of the last commit (0), or UV_ENOENT, UV_ENOMEM, UV_EIO,
+ * DASSIE_ECORRUPT or UV_ECANCELED, with job NULL. Loop thread. */
+typedef void (*dassie_get_cb)(dassie_get_t *req, int status,
+                              const dassie_info_t *job);
+
+/* A page of n jobs, all from one snapshot (0), or an error as dassie_get_cb
+ * with n = 0. n = 0 with status 0 is the end. Loop thread. */
+typedef void (*dassie_list_cb)(dassie_list_t *req, int status,
+                               const dassie_info_t *jobs, size_t n);
+
+/* Exact counts as of the last commit (0), UV_ENOENT: no such queue,
+ * UV_ECANCELED. Loop thread. */
+typedef void (*dassie_counts_cb)(dassie_counts_t *req, int status,
+                                 const dassie_count_t *count);
+
+/* Nothing is pending or running any more, durably (0); UV_ECANCELED: the
+ * queue was closed first. Loop thread. */
+typedef void (*dassie_drain_cb)(dassie_drain_t *req, int status);
+
+/* Runs one job and returns how it ended: 0 is complete; anything else is
+ * failed, with the text of dassie_job_set_error() or, for an error code
+ * without one, its message. POOL THREAD: touch no loop object here; of this
+ * library only what is marked "any thread" and the dassie_job_ functions. */
+typedef int (*dassie_work_cb)(dassie_job_t *job);
+
+/* Starts one job and returns; dassie_finish() ends it, at any later time (or
+ * from in here). The job is valid until then. Loop thread. */
+typedef void (*dassie_start_cb)(dassie_job_t *job);
+
+/* Asks a job that was started to end soon: dassie_job_cancelled() is true now.
+ * The job still ends by dassie_finish(). Loop thread. */
+typedef void (*dassie_cancel_cb)(dassie_job_t *job);
+
+/* No job of this processor is under way and none will start: its memory is the
+ * caller's again. Loop thread. */
+typedef void (*dassie_processor_cb)(dassie_processor_t *p);
+
+/* One thing out of place in a store: a line of text for people, and the job
+ * it is about (0 if none). Runs on the thread that called dassie_verify(). */
+typedef void (*dassie_verify_cb)(void *arg, uint64_t id, const char *line);
+
+/* ---- Options ----------------------------------------------------------- */
+
+struct dassie_options_s {
+    size_t size;                    /* set by DASSIE_OPTIONS_INIT */
+    unsigned flags;                 /* DASSIE_NO_CREATE */
+    dassie_durability_t durability; /* DASSIE_FULL */
+    unsigned commit_delay_ms;       /* 0: gather no longer than the last
+                                       commit takes; at most 1000 */
+    unsigned grace_ms;              /* 10000: how long dassie_close() waits
+                                       before it raises cancel flags */
+    unsigned suspect_ms;            /* 10000: how long a suspect runs alone */
+    int max_crashes;                /* 3: crashes alone before a job fails;
+                                       -1: never */
+    size_t payload_bytes_max;       /* DASSIE_PAYLOAD_BYTES_MAX */
+    size_t inbox_jobs_max;          /* DASSIE_INBOX_JOBS_MAX */
+    size_t inbox_bytes_max;         /* DASSIE_INBOX_BYTES_MAX */
+    size_t memory_bytes;            /* DASSIE_MEMORY_BYTES: memtables, caches
+                                       and ready window together */
+    uint64_t free_bytes_min;        /* 67108864: below this much free disk
+                                       new jobs get UV_ENOSPC */
+    dassie_log_cb log_cb;           /* NULL: no log */
+    dassie_pressure_cb pressure_cb; /* NULL: nobody is told */
+};
+#define DASSIE_OPTIONS_INIT                                                   \
+    {                                                                         \
+        sizeof(struct dassie_options_s), 0, DASSIE_FULL, 0, 0, 0, 0, 0, 0, 0, \
+            0, 0, NULL, NULL                                                  \
+    }
+
+/* What to enqueue. */
+struct dassie_spec_s {
+    size_t size;       /* set by DASSIE_SPEC_INIT */
+    const char *queue; /* NULL: "default" */
+    size_t queue_len;  /* 0: a C string */
+    const char *name;  /* NULL: no name; else 1 to 255 bytes */
+    size_t name_len;   /* 0: a C string */
+    const void *data;  /* the payload; may be NULL if data_len is 0 */
+    size_t data_len;   /* 0 up to the store's payload_bytes_max */
+    int priority;      /* -20 runs first, 19 last, 0 by default */
+    unsigned flags;    /* DASSIE_AT_MOST_ONCE */
+};
+#define DASSIE_SPEC_INIT                                              \
+    {                                                                 \
+        sizeof(struct dassie_spec_s), NULL, 0, NULL, 0, NULL, 0, 0, 0 \
+    }
+
+/* How to process. Exactly one of work and start is set. */
+struct dassie_process_options_s {
+    size_t size;             /* set by DASSIE_PROCESS_OPTIONS_INIT */
+    const char *queue;       /* the one queue; NULL: "default" */
+    size_t queue_len;        /* 0: a C string */
+    const uv_buf_t *queues;  /* or several, served in strict order */
+    unsigned queues_n;       /* how many; 0: the one above */
+    unsigned concurrency;    /* 1: how many jobs at a time */
+    dassie_work_cb work;     /* runs on the thread pool ... */
+    dassie_start_cb start;   /* ... or starts on the loop (async) */
+    dassie_cancel_cb cancel; /* async only, may be NULL */
+};
+#define DASSIE_PROCESS_OPTIONS_INIT                                         \
+    {                                                                       \
+        sizeof(struct dassie_process_options_s), NULL, 0, NULL, 0, 0, NULL, \
+            NULL, NULL                                                      \
+    }
+
+struct dassie_list_options_s {
+    size_t size;          /* set by DASSIE_LIST_OPTIONS_INIT */
+    dassie_state_t state; /* which state; DASSIE_PENDING by default */
+    const char *queue;    /* NULL: all queues */
+    size_t queue_len;     /* 0: a C string */
+    unsigned limit;       /* 100: jobs a page, up to DASSIE_LIST_MAX; a page
+                             also ends when it holds 16 MiB */
+};
+#define DASSIE_LIST_OPTIONS_INIT                                         \
+    {                                                                    \
+        sizeof(struct dassie_list_options_s), DASSIE_PENDING, NULL, 0, 0 \
+    }
+
+/* ---- What is told ------------------------------------------------------ */
+
+/* A job as it is known. Pointers are valid until the callback returns; names
+ * and error are also followed by a zero byte. */
+struct dassie_info_s {
+    uint64_t id;
+    dassie_state_t state;
+    unsigned flags;
+    int priority;
+    uint32_t attempts;    /* runs begun and counted, this one included */
+    uint32_t crashes;     /* deaths of the process while it ran alone */
+    uint64_t enqueued_ms; /* wall clock, ms since 1970 */
+    uint64_t ended_ms;    /* wall clock; 0 until it ended */
+    const char *queue;
+    size_t queue_len;
+    const char *name;
+    size_t name_len;
+    const void *data; /* the payload */
+    size_t data_len;
+    const void *result; /* of a complete job */
+    size_t result_len;
+    int error_code;    /* of a failed job */
+    const char *error; /* its text */
+    size_t error_len;
+};
+
+/* How many jobs are in each state. */
+struct dassie_count_s {
+    uint64_t pending;
+    uint64_t running;
+    uint64_t complete;
+    uint64_t failed;
+};
+
+/* What a handle has done since it was opened, and how it stands. */
+struct dassie_stats_s {
+    dassie_count_t jobs;   /* of all queues, as of the last commit */
+    uint64_t queues;       /* queues in the store */
+    uint64_t enqueued;     /* jobs */
+    uint64_t completed;    /* jobs */
+    uint64_t failed;       /* jobs */
+    uint64_t claimed;      /* claims, hand-offs included */
+    uint64_t handed_off;   /* claims that skipped the pending row */
+    uint64_t unclaimed;    /* claims handed back unrun */
+    uint64_t interrupted;  /* found executing or ended at open */
+    uint64_t commits;      /* atomic writes to the store */
+    uint64_t fsyncs;       /* of them fsynced */
+    uint64_t rows;         /* rows written */
+    uint64_t row_bytes;    /* keys and values of them */
+    uint64_t refills;      /* of the ready window */
+    uint64_t heals;        /* times the store was reopened after an error */
+    uint64_t inbox_jobs;   /* waiting for a commit now */
+    uint64_t inbox_bytes;  /* payload bytes of them */
+    uint32_t suspects;     /* jobs waiting to run alone */
+    uint32_t pool_threads; /* pool threads this process may use */
+    uint32_t runners;      /* of them busy for this handle */
+    uint32_t work_slots;   /* concurrency asked for by work processors */
+    int degraded;          /* 0, or the error the store is healing from */
+};
+
+/* What dassie_verify() found. */
+struct dassie_verify_report_s {
+    dassie_count_t jobs; /* recounted from the rows alone */
+    uint64_t rows;       /* rows read */
+    uint64_t problems;   /* things out of place; 0 is a sound store */
+};
+
+/* ---- Handle ------------------------------------------------------------ */
+
+/* A queue: one directory, one owner. Embed it; data is yours, the rest is
+ * private. */
+struct dassie_s {
+    void *data;
+    uv_loop_t *loop;
+    struct dassie__impl *impl;
+    void *reserved[4];
+};
+
+/* Makes q ready to be opened on loop. No I/O. Must be undone by
+ * dassie_close(). Errors: UV_ENOMEM, UV_EMFILE. */
+DASSIE_EXTERN int dassie_init(uv_loop_t *loop, dassie_t *q);
+
+/* Opens the store in the directory path, making it if need be (its parent must
+ * exist), and recovers what an earlier process left. Returns at once; what is
+ * asked of q meanwhile waits. options and cb may be NULL. The open queue keeps
+ * the loop alive (see dassie_unref()).
+ * Errors: UV_EINVAL options out of range, UV_EALREADY opened before, UV_ENOMEM,
+ * UV_EAGAIN no thread, UV_ENAMETOOLONG. */
+DASSIE_EXTERN int dassie_open(dassie_t *q, const char *path,
+                              const dassie_options_t *options,
+                              dassie_open_cb cb);
+
+/* Ends q: no new job starts, jobs claimed but not started go back uncounted,
+ * running ones may finish (after grace_ms their cancel flag is raised; one
+ * that never ends is told to the log every 5 s), all is committed and
+ * released. Legal in every state after dassie_init() and from every callback.
+ * Every other callback comes first; cb is the last. It may be NULL: then q's
+ * memory is needed until the loop has ended. Errors: UV_EALREADY closed before
+ * (never UV_ECANCELED). */
+DASSIE_EXTERN int dassie_close(dassie_t *q, dassie_close_cb cb);
+
+/* Whether q keeps its loop alive. On by default once opened; both are
+ * idempotent. A q that is unreferenced still completes what is under way as
+ * long as the loop runs. */
+DASSIE_EXTERN void dassie_ref(dassie_t *q);
+DASSIE_EXTERN void dassie_unref(dassie_t *q);
+
+/* ---- Enqueue ----------------------------------------------------------- */
+
+struct dassie_enqueue_s {
+    void *data;             /* yours */
+    dassie_t *q;            /* set by dassie_enqueue() */
+    uint64_t id;            /* set before cb, if its status is 0 */
+    dassie_done_cb done_cb; /* set it before dassie_enqueue(), or NULL */
+    dassie_enqueue_cb cb;   /* private from here on */
+    uint64_t reserved[11];
+};
+/* A request starts zeroed: dassie_enqueue_t req = {0}. */
+
+/* Puts one job into the queue. ANY THREAD, once dassie_open() has returned 0
+ * and until dassie_close() is called. req may be NULL when nobody wants to
+ * know; else cb (may be NULL) tells when the job is durable, and req->done_cb
+ * (if set) when it has ended; req stays the library's until the last of them.
+ * Errors: UV_EINVAL name, queue, priority, flags or size out of range; UV_E2BIG
+ * payload above the store's limit; UV_ENOBUFS inbox full (pressure_cb tells
+ * when to go on); UV_ENOMEM. */
+DASSIE_EXTERN int dassie_enqueue(dassie_t *q, dassie_enqueue_t *req,
+                                 const dassie_spec_t *spec,
+                                 dassie_enqueue_cb cb);
+
+struct dassie_enqueue_many_s {
+    void *data;                /* yours */
+    dassie_t *q;               /* set by dassie_enqueue_many() */
+    uint64_t first_id;         /* set before cb, if its status is 0 */
+    uint64_t count;            /* set by dassie_enqueue_many() */
+    dassie_enqueue_many_cb cb; /* private from here on */
+    uint64_t reserved[5];
+};
+
+/* Puts n jobs into the queue in one atomic write: all or none, with
+ * consecutive ids. ANY THREAD, as dassie_enqueue(). n is at least 1. A batch
+ * is admitted whole whenever the inbox is not full. req may not be NULL.
+ * Errors: as dassie_enqueue(); UV_E2BIG also more than DASSIE_BATCH_JOBS_MAX
+ * jobs, or more than four times inbox_bytes_max in total. */
+DASSIE_EXTERN int dassie_enqueue_many(dassie_t *q, dassie_enqueue_many_t *req,
+                                      const dassie_spec_t *specs, size_t n,
+                                      dassie_enqueue_many_cb cb);
+
+struct dassie_watch_s {
+    void *data;         /* yours */
+    dassie_t *q;        /* set by dassie_watch() */
+    uint64_t id;        /* set by dassie_watch() */
+    dassie_watch_cb cb; /* private from here on */
+    uint64_t reserved[11];
+};
+
+/* Tells when the job id has ended, whoever enqueued it and when; at once if it
+ * has. All that is kept of it is the request, so their number has no limit of
+ * the library's. */
+DASSIE_EXTERN int dassie_watch(dassie_t *q, dassie_watch_t *req, uint64_t id,
+                               dassie_watch_cb cb);
+
+/* ---- Process ----------------------------------------------------------- */
+
+struct dassie_processor_s {
+    void *data;  /* yours */
+    dassie_t *q; /* set by dassie_process() */
+    struct dassie__processor *impl;
+    void *reserved[4];
+};
+
+/* Registers p to run jobs of the given queues; several may serve one queue.
+ * p stays the library's until dassie_processor_stop()'s callback, or that of
+ * dassie_close(). More concurrency than the pool has threads to spare is told
+ * to the log and in dassie_stats().
+ * Errors: UV_EINVAL no or two processors, concurrency, a queue's name, more
+ * than DASSIE_PROCESSOR_QUEUES_MAX of them;
+ * UV_ENOBUFS DASSIE_PROCESSORS_MAX reached; UV_ENOMEM. */
+DASSIE_EXTERN int dassie_process(dassie_t *q, dassie_processor_t *p,
+                                 const dassie_process_options_t *options);
+
+/* Unregisters p: nothing new starts, jobs claimed but not started go back
+ * uncounted, running ones finish, then cb (may be NULL). Errors: UV_EALREADY
+ * stopped before. */
+DASSIE_EXTERN int dassie_processor_stop(dassie_processor_t *p,
+                                        dassie_processor_cb cb);
+
+/* Ends the run (id, attempt) of an async processor's job: status 0 is complete
+ * with data as its result; anything else is failed with data as its error text
+ * (up to DASSIE_ERROR_BYTES_MAX; NULL: the code's message). ANY THREAD; legal
+ * while closing (never UV_ECANCELED), and never refused for a full inbox.
+ * Errors: UV_EALREADY this run has ended or is not under way; UV_E2BIG;
+ * UV_ENOMEM. */
+DASSIE_EXTERN int dassie_finish(dassie_t *q, uint64_t id, uint32_t attempt,
+                                int status, const void *data, size_t len);
+
+/* Accessors of a job under way: from the work callback on its thread, or from
+ * start to dassie_finish(). Pointers are valid as long as the job is; the
+ * length is stored where len is not NULL; names are followed by a zero byte. */
+DASSIE_EXTERN uint64_t dassie_job_id(const dassie_job_t *job);
+DASSIE_EXTERN uint32_t dassie_job_attempt(const dassie_job_t *job);
+DASSIE_EXTERN const char *dassie_job_queue(const dassie_job_t *job,
+                                           size_t *len);
+DASSIE_EXTERN const char *dassie_job_name(const dassie_job_t *job, size_t *len);
+DASSIE_EXTERN const void *dassie_job_data(const dassie_job_t *job, size_t *len);
+DASSIE_EXTERN dassie_processor_t *dassie_job_processor(const dassie_job_t *job);
+
+/* Whether the job is asked to end soon. Any thread that may hold the job. */
+DASSIE_EXTERN int dassie_job_cancelled(const dassie_job_t *job);
+
+/* Sets what a work processor's job leaves behind; the last call counts. The
+ * result is kept if it returns 0, the error text if not. Errors: UV_E2BIG
+ * above payload_bytes_max, or DASSIE_ERROR_BYTES_MAX; UV_ENOMEM; UV_EINVAL for
+ * a job of an async processor, which has dassie_finish(). */
+DASSIE_EXTERN int dassie_job_set_result(dassie_job_t *job, const void *data,
+                                        size_t len);
+DASSIE_EXTERN int dassie_job_set_error(dassie_job_t *job, const char *text,
+                                       size_t len);
+
+/* ---- Look ------------------------------------------------------------- */
+
+struct dassie_get_s {
+    void *data;       /* yours */
+    dassie_t *q;      /* set by dassie_get() */
+    uint64_t id;      /* set by dassie_get() */
+    dassie_get_cb cb; /* private from here on */
+    uint64_t reserved[5];
+};
+
+/* Tells all that is known of one job. It sees everything enqueued by this
+ * thread before. Errors: UV_ENOBUFS with DASSIE_LOOKUPS_MAX under way;
+ * UV_ENOMEM. */
+DASSIE_EXTERN int dassie_get(dassie_t *q, dassie_get_t *req, uint64_t id,
+                             dassie_get_cb cb);
+
+struct dassie_list_s {
+    void *data;         /* yours */
+    dassie_t *q;        /* set by dassie_list() */
+    uint64_t cursor[3]; /* where the page begins: zeros for the first page,
+                           then as left by the last one; opaque */
+    dassie_list_cb cb;  /* private from here on */
+    uint64_t reserved[5];
+};
+
+/* Tells a page of jobs in one state: pending ones in the order in which they
+ * will be claimed, queue by queue; the others by id. Call it again with the
+ * same req for the next page. options may be NULL. A queue that is not there
+ * has no jobs. Errors: UV_EINVAL state, limit or queue name; UV_ENOBUFS;
+ * UV_ENOMEM. */
+DASSIE_EXTERN int dassie_list(dassie_t *q, dassie_list_t *req,
+                              const dassie_list_options_t *options,
+                              dassie_list_cb cb);
+
+struct dassie_counts_s {
+    void *data;          /* yours */
+    dassie_t *q;         /* set by dassie_counts() */
+    dassie_counts_cb cb; /* private from here on */
+    uint64_t reserved[5];
+};
+
+/* Tells how many jobs of a queue (NULL: of all) are in each state.
+ * Errors: UV_EINVAL queue name; UV_ENOBUFS; UV_ENOMEM. */
+DASSIE_EXTERN int dassie_counts(dassie_t *q, dassie_counts_t *req,
+                                const char *queue, size_t queue_len,
+                                dassie_counts_cb cb);
+
+struct dassie_drain_s {
+    void *data;         /* yours */
+    dassie_t *q;        /* set by dassie_drain() */
+    dassie_drain_cb cb; /* private from here on */
+    uint64_t reserved[5];
+};
+
+/* Tells when nothing is pending or running any more in any queue. */
+DASSIE_EXTERN int dassie_drain(dassie_t *q, dassie_drain_t *req,
+                               dassie_drain_cb cb);
+
+/* Copies the figures into *stats. Any thread, while q is open. */
+DASSIE_EXTERN int dassie_stats(dassie_t *q, dassie_stats_t *stats);
+
+/* Reads a store that nobody has open, works out the state of every job from
+ * the rows alone, recounts, and tells cb (may be NULL) of everything out of
+ * place. Changes nothing. BLOCKS, and holds 32 bytes in memory for each job
+ * that is pending or claimed: not for the loop's thread. Any thread. report may
+ * be NULL. Returns 0 when the whole store was read, whatever was found, or an
+ * error as dassie_open_cb has (never UV_ECANCELED), UV_EINVAL path is NULL, or
+ * UV_ENAMETOOLONG. */
+DASSIE_EXTERN int dassie_verify(const char *path, dassie_verify_cb cb,
+                                void *arg, dassie_verify_report_t *report);
+
+/* ---- Errors, memory, version ------------------------------------------- */
+
+/* A sentence, and the name ("UV_EBUSY", "DASSIE_ECORRUPT"), for a code of
+ * libuv or of this library; any thread; static memory, or for a code nobody
+ * knows "unknown error". */
+DASSIE_EXTERN const char *dassie_strerror(int code);
+DASSIE_EXTERN const char *dassie_err_name(int code);
+
+/* The last failure of q in detail, outermost first ("open /var/q: lock: held
+ * by pid 7"), or "". Up to 255 bytes, valid until the next callback of q. */
+DASSIE_EXTERN const char *dassie_errmsg(const dassie_t *q);
+
+/* Makes the library allocate by these, before anything else is called.
+ * They follow malloc(3), realloc(3), calloc(3) and free(3) and may be called on
+ * any thread. RocksDB allocates by itself. Errors: UV_EINVAL for a NULL. */
+DASSIE_EXTERN int dassie_replace_allocator(uv_malloc_func malloc_func,
+                                           uv_realloc_func realloc_func,
+                                           uv_calloc_func calloc_func,
+                                           uv_free_func free_func);
+
+/* The version that is running: "0.1.0". Any thread. */
+DASSIE_EXTERN const char *dassie_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* DASSIE_H_ */

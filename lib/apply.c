@@ -1,0 +1,443 @@
+#include "config.h"
+
+#include "apply.h"
+
+#include "alloc.h"
+
+/* ---- Operations ---- */
+
+/* Without an open store every job is refused. */
+static int refusal(const struct dassie__impl *impl)
+{
+    return impl->open && !impl->lost ? 0 : UV_ECANCELED;
+}
+
+static void answer(struct dassie__impl *impl, struct op *op, int type,
+                   int status)
+{
+    op->type = type;
+    op->status = status;
+    ops_push(&impl->answers, op);
+}
+
+static void apply_enqueue(struct dassie__impl *impl, job_t *job)
+{
+    dassie_enqueue_t *req = job->req;
+    uint64_t id = impl->core.store.next;
+    int rc = refusal(impl);
+    if (req != NULL && req->done_cb == NULL) {
+        job->req = NULL; /* nobody waits for its end */
+    }
+    impl->batch_jobs++;
+    impl->batch_bytes += job->row_len;
+    impl->batch_work += job->row_len;
+    if (rc == 0) {
+        rc = core_enqueue(&impl->core, job);
+    }
+    if (rc != 0) {
+        job_free(job);
+    }
+    if (req != NULL) {
+        req->id = id;
+        struct enqueue_priv *priv = (struct enqueue_priv *)req->reserved;
+        answer(impl, &priv->op, OP_ACK, rc);
+    }
+}
+
+static void apply_many(struct dassie__impl *impl, struct many *many)
+{
+    uint64_t first = 0;
+    int rc = refusal(impl);
+    impl->batch_jobs += many->n;
+    impl->batch_bytes += many->bytes;
+    impl->batch_work += many->bytes;
+    if (rc == 0) {
+        rc = core_enqueue_many(&impl->core, &many->jobs, &first);
+    }
+    job_list_free(&many->jobs);
+    many->req->first_id = first;
+    answer(impl, &many->op, OP_MANY_ACK, rc);
+}
+
+static void apply_finish(struct dassie__impl *impl, job_t *job)
+{
+    if (impl->lost) {
+        core_lose(&impl->core, job);
+        return;
+    }
+    impl->batch_work += job->out_len;
+    core_finish(&impl->core, job);
+}
+
+static void apply_add(struct dassie__impl *impl, struct dassie__processor *p)
+{
+    if (!impl->open || impl->closing) {
+        return;
+    }
+    int rc = core_processor_add(&impl->core, p);
+    if (rc != 0) {
+        engine_log(impl, DASSIE_LOG_ERROR,
+                   "a processor cannot serve its queues: %s",
+                   dassie_strerror(rc));
+    }
+}
+
+/* Told once nothing of p is under way. */
+static void stop_check(struct dassie__impl *impl, struct dassie__processor *p)
+{
+    if (p->stopping && p->claimed == 0 && !p->stopped_told) {
+        p->stopped_told = true;
+        if (p->added) {
+            core_processor_remove(&impl->core, p);
+        }
+        answer(impl, &p->stopped_op, OP_STOPPED, 0);
+    }
+}
+
+static void apply_stop(struct dassie__impl *impl, struct dassie__processor *p)
+{
+    if (impl->open && !impl->lost) {
+        core_processor_stop(&impl->core, p);
+        apply_hand_back(impl, p, 0);
+    }
+    p->stopping = true;
+    stop_check(impl, p);
+}
+
+static void apply_close(struct dassie__impl *impl)
+{
+    impl->closing = true;
+    impl->grace_at =
+        impl->core.mono_ns + (uint64_t)impl->options.grace_ms * 1000000;
+    impl->stuck_at = impl->core.mono_ns + STUCK_NS;
+    if (!impl->open || impl->lost) {
+        return;
+    }
+    core_stop(&impl->core);
+    for (struct dassie__processor *p = impl->core.processors; p != NULL;
+         p = p->next) {
+        apply_hand_back(impl, p, 0);
+    }
+}
+
+void apply_op(struct dassie__impl *impl, struct op *op)
+{
+    switch (op->type) {
+        case OP_ENQUEUE:
+            apply_enqueue(impl, (job_t *)op);
+            break;
+        case OP_MANY:
+            apply_many(impl, (struct many *)op);
+            break;
+        case OP_FINISH:
+            apply_finish(impl, (job_t *)op);
+            break;
+        case OP_ADD:
+            apply_add(impl, container_of(op, struct dassie__processor, add_op));
+            break;
+        case OP_STOP:
+            apply_stop(impl,
+                       container_of(op, struct dassie__processor, stop_op));
+            break;
+        case OP_CLOSE:
+            apply_close(impl);
+            break;
+        default: /* look-ups wait for the commit */
+            ops_push(&impl->after, op);
+            break;
+    }
+}
+
+void apply_hand_back(struct dassie__impl *impl, struct dassie__processor *p,
+                     size_t keep)
+{
+    struct job_list back = {0};
+    struct job_list kept = {0};
+    job_t *job;
+    if (p->work == NULL) {
+        return;
+    }
+    uv_mutex_lock(&p->mutex);
+    while (kept.n < keep && (job = job_list_pop(&p->runq)) != NULL) {
+        job_list_push(&kept, job);
+    }
+    job_list_append(&back, &p->runq);
+    job_list_append(&p->runq, &kept);
+    uv_mutex_unlock(&p->mutex);
+    while ((job = job_list_pop(&back)) != NULL) {
+        core_unclaim(&impl->core, job);
+    }
+}
+
+void apply_lose(struct dassie__impl *impl)
+{
+    for (struct dassie__processor *p = impl->core.processors; p != NULL;
+         p = p->next) {
+        job_t *job;
+        while ((job = job_list_pop(&p->starting)) != NULL) {
+            core_lose(&impl->core, job);
+        }
+        uv_mutex_lock(&p->mutex);
+        struct job_list unstarted = p->runq;
+        p->runq = (struct job_list){0};
+        uv_mutex_unlock(&p->mutex);
+        while ((job = job_list_pop(&unstarted)) != NULL) {
+            core_lose(&impl->core, job);
+        }
+    }
+    impl->core.starting = NULL;
+    impl->lost = true;
+}
+
+void apply_cancel_all(struct dassie__impl *impl)
+{
+    struct core *core = &impl->core;
+    for (uint32_t i = 0; i < core->claimed_high; i++) {
+        job_t *job = core->claimed[i];
+        if (job == NULL) {
+            continue;
+        }
+        atomic_store(&job->cancelled, true);
+        if (job->processor->cancel != NULL) {
+            struct cancel *cancel = dassie__malloc(sizeof *cancel);
+            if (cancel != NULL) {
+                cancel->id = job->id;
+                answer(impl, &cancel->op, OP_CANCEL, 0);
+            }
+        }
+    }
+}
+
+/* ---- After the commit ---- */
+
+/* Their nodes may still be on their way to the loop as answers, so that these
+ * go by lists of their own. */
+static void tell_gone(struct dassie__impl *impl, struct waiter **gone,
+                      struct waiter *list)
+{
+    uv_mutex_lock(&impl->out_mutex);
+    while (list != NULL) {
+        struct waiter *next = list->next;
+        list->next = *gone;
+        *gone = list;
+        list = next;
+    }
+    uv_mutex_unlock(&impl->out_mutex);
+    uv_async_send(&impl->async);
+}
+
+static void tell_ends(struct dassie__impl *impl, int status)
+{
+    job_t *job;
+    while ((job = job_list_pop(&impl->core.told)) != NULL) {
+        if (job->waiters == NULL) {
+            job_free(job);
+        } else {
+            answer(impl, &job->op, OP_DONE, status);
+        }
+    }
+    if (impl->core.lost != NULL) {
+        tell_gone(impl, &impl->gone_no_memory, impl->core.lost);
+        impl->core.lost = NULL;
+    }
+}
+
+/* Gives the claimed jobs to the runners, and rings the loop if more of them
+ * are needed. */
+static bool start_work(struct dassie__processor *p)
+{
+    uv_mutex_lock(&p->mutex);
+    job_list_append(&p->runq, &p->starting);
+    bool more = p->runq.n > p->waiting && p->active < p->slots;
+    if (p->waiting > 1 && p->runq.n > 1) {
+        uv_cond_broadcast(&p->cond);
+    } else if (p->waiting > 0) {
+        uv_cond_signal(&p->cond);
+    }
+    uv_mutex_unlock(&p->mutex);
+    if (more) {
+        atomic_store(&p->wanted, true);
+    }
+    return more;
+}
+
+static void start_async(struct dassie__impl *impl, struct dassie__processor *p)
+{
+    job_t *job;
+    while ((job = job_list_pop(&p->starting)) != NULL) {
+        recorder_executing(&impl->recorder, job->slot);
+        runs_add(&impl->runs, job);
+        answer(impl, &job->op, OP_START, 0);
+    }
+}
+
+static bool start_claimed(struct dassie__impl *impl)
+{
+    bool ring = false;
+    while (impl->core.starting != NULL) {
+        struct dassie__processor *p = impl->core.starting;
+        impl->core.starting = p->starting_next;
+        if (p->work != NULL) {
+            ring |= start_work(p);
+        } else {
+            start_async(impl, p);
+        }
+    }
+    return ring;
+}
+
+static void count_copy(dassie_count_t *count, const struct tally *tally)
+{
+    count->pending = tally->pending;
+    count->running = tally->running;
+    count->complete = tally->complete;
+    count->failed = tally->failed;
+}
+
+static void after_counts(struct dassie__impl *impl, struct counts_look *look)
+{
+    struct queues *qs = &impl->core.store.queues;
+    const struct queue *q = NULL;
+    int status = refusal(impl);
+    if (status == 0 && look->queue == NULL) {
+        count_copy(&look->count, &qs->tally);
+    } else if (status == 0) {
+        q = queues_find(qs, look->queue, look->queue_len);
+        status = q == NULL ? UV_ENOENT : 0;
+    }
+    if (q != NULL) {
+        count_copy(&look->count, &q->tally);
+    }
+    answer(impl, &look->op, OP_COUNTS, status);
+}
+
+static void after_look(struct dassie__impl *impl, struct look *look)
+{
+    look->status = refusal(impl);
+    if (look->status != 0 || !look_capture(look, &impl->core)) {
+        answer(impl, &look->op, OP_LOOK, 0);
+        return;
+    }
+    if (!impl->core.store.kv->ops->shared_reads || reader_start(impl) != 0) {
+        look_run(look);
+        answer(impl, &look->op, OP_LOOK, 0);
+        return;
+    }
+    reader_push(impl, look);
+}
+
+/* A job that has ended is looked up; any other is waited for. */
+static void after_watch(struct dassie__impl *impl, struct watch_priv *priv)
+{
+    uint64_t id = priv->waiter.id;
+    struct look *look = NULL;
+    int status = refusal(impl);
+    if (status == 0) {
+        status = store_ended(&impl->core.store, id);
+    }
+    if (status == 0) {
+        status = waiters_add(&impl->core.waiters, &priv->waiter, id);
+        if (status == 0) {
+            return;
+        }
+    } else if (status == 1) {
+        look = look_new(LOOK_WATCH, priv);
+        status = look == NULL ? UV_ENOMEM : 0;
+    }
+    if (look != NULL) {
+        look->id = id;
+        look->op.type = OP_LOOK;
+        after_look(impl, look);
+        return;
+    }
+    priv->waiter.next = NULL;
+    answer(impl, &priv->op, OP_WATCH, status);
+}
+
+static void after_commit(struct dassie__impl *impl)
+{
+    struct op *op;
+    while ((op = ops_pop(&impl->after)) != NULL) {
+        switch (op->type) {
+            case OP_COUNTS:
+                after_counts(impl, (struct counts_look *)op);
+                break;
+            case OP_WATCH:
+                after_watch(impl, (struct watch_priv *)op);
+                break;
+            case OP_DRAIN:
+                ops_push(&impl->drains, op);
+                break;
+            default:
+                after_look(impl, (struct look *)op);
+                break;
+        }
+    }
+    const struct tally *tally = &impl->core.store.queues.tally;
+    bool drained = tally->pending == 0 && tally->running == 0;
+    while ((!impl->open || drained) && (op = ops_pop(&impl->drains)) != NULL) {
+        answer(impl, op, OP_DRAIN, refusal(impl));
+    }
+}
+
+void apply_committed(struct dassie__impl *impl, int status)
+{
+    bool ring = false;
+    if (status != 0) {
+        for (struct op *op = impl->answers.head; op != NULL; op = op->next) {
+            if ((op->type == OP_ACK || op->type == OP_MANY_ACK) &&
+                op->status == 0) {
+                op->status = status;
+            }
+        }
+    }
+    tell_ends(impl, status);
+    if (impl->open && status == 0) {
+        core_committed(&impl->core);
+        ring = start_claimed(impl);
+    }
+    for (struct dassie__processor *p = impl->core.processors; p != NULL;) {
+        struct dassie__processor *next = p->next;
+        stop_check(impl, p);
+        p = next;
+    }
+    after_commit(impl);
+    if (ring || impl->answers.head != NULL) {
+        outbox_post(impl, &impl->answers);
+    }
+}
+
+/* ---- The end ---- */
+
+static void forsake_window(struct dassie__impl *impl, struct line *line)
+{
+    for (job_t *job = line->window.head; job != NULL; job = job->next) {
+        if (job->req != NULL) {
+            struct enqueue_priv *priv =
+                (struct enqueue_priv *)job->req->reserved;
+            priv->waiter.next = NULL;
+            tell_gone(impl, &impl->gone_closed, &priv->waiter);
+        }
+    }
+}
+
+void apply_forsake(struct dassie__impl *impl)
+{
+    struct queues *qs = &impl->core.store.queues;
+    struct waiter *list;
+    struct op *op;
+    for (uint32_t i = 0; i < qs->n; i++) {
+        for (unsigned l = 0; l < qs->by_id[i]->lines_n; l++) {
+            for (int k = 0; k < LINE_KINDS; k++) {
+                forsake_window(impl, &qs->by_id[i]->lines[l]->kind[k]);
+            }
+        }
+    }
+    while ((list = waiters_take_any(&impl->core.waiters)) != NULL) {
+        tell_gone(impl, &impl->gone_closed, list);
+    }
+    while ((op = ops_pop(&impl->drains)) != NULL) {
+        answer(impl, op, OP_DRAIN, UV_ECANCELED);
+    }
+    outbox_post(impl, &impl->answers);
+}

@@ -1,0 +1,28 @@
+/* claims.h: claim sets, the running family.
+ *
+ * The jobs claimed in one commit are one row: their set. An entry counts as
+ * running if its job has not ended and its history.last_run is below the
+ * set's commit; so an end costs no row here. A set goes when its last job has
+ * ended; when less than an eighth of it is left, the rest is folded into the
+ * set of the open batch. Threads: the engine. */
+#ifndef DASSIE_CLAIMS_H_
+#define DASSIE_CLAIMS_H_
+
+#include "store.h"
+
+/* Makes the set of the open batch, so that claims_add() cannot fail. */
+int claims_prepare(struct store *s);
+void claims_add(struct store *s, job_t *job);
+void claims_remove(struct store *s, job_t *job);
+
+/* Puts the set of the open batch into it. */
+void claims_write(struct store *s);
+
+/* The commit of the oldest set, or that of the open batch. */
+uint64_t claims_oldest(const struct store *s);
+
+/* At open: makes a set for commit, in ascending order of commits. */
+int claims_load(struct store *s, uint64_t commit);
+void claims_free(struct store *s);
+
+#endif /* DASSIE_CLAIMS_H_ */

@@ -1,0 +1,510 @@
+#include "config.h"
+
+#include "core.h"
+
+#include "alloc.h"
+
+#include <string.h>
+
+/* ---- Waiting for an end ---- */
+
+static struct waiter *req_waiter(dassie_enqueue_t *req)
+{
+    return &((struct enqueue_priv *)req->reserved)->waiter;
+}
+
+/* The job leaves memory: whoever waits for its end waits by its id. */
+static void job_leave(struct core *c, job_t *job)
+{
+    if (job->req != NULL) {
+        struct waiter *w = req_waiter(job->req);
+        if (waiters_add(&c->waiters, w, job->id) != 0) {
+            w->next = c->lost;
+            c->lost = w;
+        }
+    }
+    job_free(job);
+}
+
+/* The job has ended: it is told after the commit. */
+static void job_tell(struct core *c, job_t *job)
+{
+    job->waiters = waiters_take(&c->waiters, job->id);
+    if (job->req != NULL) {
+        struct waiter *w = req_waiter(job->req);
+        w->next = job->waiters;
+        job->waiters = w;
+        job->req = NULL;
+    }
+    job_list_push(&c->told, job);
+}
+
+/* ---- Claims ---- */
+
+static bool core_may_claim(const struct core *c)
+{
+    return !c->stopping && c->alone == NULL && c->hold_until == 0;
+}
+
+/* How many more jobs p may have; ahead tells whether beyond its slots. */
+static unsigned processor_room(const struct dassie__processor *p)
+{
+    unsigned most = p->slots;
+    uint64_t run_ns = atomic_load_explicit(&p->run_ns, memory_order_relaxed);
+    if (p->start == NULL && run_ns > 0) {
+        uint64_t ahead = (uint64_t)AHEAD_NS * p->slots / run_ns;
+        most += ahead < AHEAD_JOBS_MAX ? (unsigned)ahead : AHEAD_JOBS_MAX;
+    }
+    return p->stopping || p->claimed >= most ? 0 : most - p->claimed;
+}
+
+static void claim_begin(struct core *c, struct dassie__processor *p, job_t *job)
+{
+    job->slot = recorder_take(c->recorder, job->id, job->attempts + 1);
+    job->processor = p;
+    c->claimed[job->slot] = job;
+    c->claimed_n++;
+    if (job->slot >= c->claimed_high) {
+        c->claimed_high = job->slot + 1;
+    }
+    p->claimed++;
+    c->stats.claimed++;
+    if (p->starting.n == 0) {
+        p->starting_next = c->starting;
+        c->starting = p;
+    }
+    job_list_push(&p->starting, job);
+}
+
+/* The slot itself is free only once the outcome is committed. */
+static void claim_end(struct core *c, job_t *job)
+{
+    c->claimed[job->slot] = NULL;
+    c->released[c->released_n++] = job->slot;
+    c->claimed_n--;
+    job->processor->claimed--;
+    job->processor = NULL;
+    if (job == c->alone) {
+        c->alone = NULL;
+    }
+}
+
+void core_finish(struct core *c, job_t *job)
+{
+    bool kept;
+    bool well = job->status == 0;
+    job->ended_ms = c->wall_ms;
+    claim_end(c, job);
+    store_move(&c->store, job, well ? EVENT_COMPLETE : EVENT_FAIL, &kept);
+    c->stats.completed += well;
+    c->stats.failed += !well;
+    job_tell(c, job);
+}
+
+void core_unclaim(struct core *c, job_t *job)
+{
+    bool kept;
+    claim_end(c, job);
+    store_move(&c->store, job, EVENT_UNCLAIM, &kept);
+    c->stats.unclaimed++;
+    if (!kept) {
+        job_leave(c, job);
+    }
+}
+
+void core_lose(struct core *c, job_t *job)
+{
+    c->claimed[job->slot] = NULL;
+    c->claimed_n--;
+    job->processor->claimed--;
+}
+
+void core_committed(struct core *c)
+{
+    while (c->released_n > 0) {
+        recorder_release(c->recorder, c->released[--c->released_n]);
+    }
+    while (c->claimed_high > 0 && c->claimed[c->claimed_high - 1] == NULL) {
+        c->claimed_high--;
+    }
+}
+
+/* ---- Enqueue ---- */
+
+/* A processor that can start a job of q at once, with nothing before it. */
+static struct dassie__processor *idle_processor(struct core *c,
+                                                const struct queue *q,
+                                                unsigned flags)
+{
+    if (q->tally.pending > 0 || !core_may_claim(c) ||
+        c->recorder->free_n == 0) {
+        return NULL;
+    }
+    for (struct server *at = q->servers; at != NULL; at = at->next) {
+        struct dassie__processor *p = at->processor;
+        bool slot = !p->stopping && p->claimed < p->slots;
+        if (slot ||
+            ((flags & DASSIE_AT_MOST_ONCE) == 0 && processor_room(p) > 0)) {
+            return p;
+        }
+    }
+    return NULL;
+}
+
+static int enqueue_prepare(struct core *c, job_t *job)
+{
+    if (c->refuse != 0) {
+        return c->refuse;
+    }
+    return store_queue(&c->store, job->batch_queue, job->batch_queue_len,
+                       job->priority, &job->queue);
+}
+
+static void enqueue_enter(struct core *c, job_t *job)
+{
+    struct dassie__processor *p = idle_processor(c, job->queue, job->flags);
+    c->stats.enqueued++;
+    if (p != NULL && store_prepare_claim(&c->store) == 0) {
+        store_insert(&c->store, job, EVENT_HAND_OFF);
+        c->stats.handed_off++;
+        claim_begin(c, p, job);
+    } else if (!store_insert(&c->store, job, EVENT_ENQUEUE)) {
+        job_leave(c, job);
+    }
+}
+
+int core_enqueue(struct core *c, job_t *job)
+{
+    int rc = enqueue_prepare(c, job);
+    if (rc == 0) {
+        enqueue_enter(c, job);
+    }
+    return rc;
+}
+
+int core_enqueue_many(struct core *c, struct job_list *jobs, uint64_t *first_id)
+{
+    job_t *job;
+    for (job = jobs->head; job != NULL; job = job->next) {
+        int rc = enqueue_prepare(c, job);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    /* The numbers of the batch are taken in one go: nothing between them. */
+    *first_id = c->store.next;
+    while ((job = job_list_pop(jobs)) != NULL) {
+        enqueue_enter(c, job);
+    }
+    return 0;
+}
+
+/* ---- Dispatch ---- */
+
+static job_t *claim_from(struct core *c, struct dassie__processor *p,
+                         enum claim_how how)
+{
+    for (unsigned i = 0; i < p->queues_n; i++) {
+        int rc;
+        if (p->queues[i]->tally.pending == 0) {
+            continue;
+        }
+        job_t *job = store_claim(&c->store, p->queues[i], how, &rc, &c->error);
+        if (rc != 0) {
+            c->broken = rc;
+        }
+        if (job != NULL) {
+            return job;
+        }
+    }
+    return NULL;
+}
+
+static void processor_fill(struct core *c, struct dassie__processor *p)
+{
+    size_t bytes = 0;
+    for (unsigned room = processor_room(p); room > 0 && c->recorder->free_n > 0;
+         room--) {
+        bool slot = p->claimed < p->slots;
+        if (!slot && bytes >= AHEAD_BYTES_MAX) {
+            break;
+        }
+        job_t *job = claim_from(c, p, slot ? CLAIM_NOW : CLAIM_AHEAD);
+        if (job == NULL) {
+            break;
+        }
+        bytes += job_bytes(job);
+        claim_begin(c, p, job);
+    }
+}
+
+/* Claims a suspect where one can run. */
+static bool suspect_claim(struct core *c, bool alone)
+{
+    for (struct dassie__processor *p = c->processors; p != NULL; p = p->next) {
+        if (p->stopping || p->claimed >= p->slots) {
+            continue;
+        }
+        job_t *job = claim_from(c, p, CLAIM_ALONE);
+        if (job == NULL) {
+            continue;
+        }
+        claim_begin(c, p, job);
+        if (alone) {
+            c->alone = job;
+            c->alone_until = c->mono_ns + c->options.suspect_ns;
+            recorder_alone(c->recorder, job->slot, true);
+        }
+        return true;
+    }
+    return false;
+}
+
+static bool suspect_can_run(const struct core *c)
+{
+    for (struct dassie__processor *p = c->processors; p != NULL; p = p->next) {
+        for (unsigned i = 0; !p->stopping && i < p->queues_n; i++) {
+            if (p->queues[i]->tally.pending > 0 &&
+                queue_first_line(p->queues[i], true) != NULL) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Suspects run alone, one after the other; the others are held until then, but
+ * no longer than suspect_ms, and a suspect that cannot run here holds up
+ * nobody. */
+static void dispatch_suspects(struct core *c)
+{
+    if (c->alone != NULL && c->mono_ns >= c->alone_until) {
+        recorder_alone(c->recorder, c->alone->slot, false);
+        c->alone = NULL;
+    }
+    if (c->alone != NULL) {
+        return;
+    }
+    if (c->store.suspects == 0 || !suspect_can_run(c)) {
+        c->hold_until = 0;
+        return;
+    }
+    if (c->claimed_n == 0) {
+        c->hold_until = 0;
+        suspect_claim(c, true);
+    } else if (c->hold_until == 0) {
+        c->hold_until = c->mono_ns + c->options.suspect_ns;
+    } else if (c->mono_ns >= c->hold_until) {
+        c->hold_until = 0;
+        suspect_claim(c, false);
+    }
+}
+
+void core_dispatch(struct core *c)
+{
+    if (c->stopping) {
+        return;
+    }
+    c->broken = 0;
+    dispatch_suspects(c);
+    for (struct dassie__processor *p = c->processors;
+         p != NULL && core_may_claim(c); p = p->next) {
+        processor_fill(c, p);
+    }
+}
+
+uint64_t core_due(const struct core *c)
+{
+    if (c->stopping) {
+        return UINT64_MAX;
+    }
+    if (c->alone != NULL) {
+        return c->alone_until;
+    }
+    return c->hold_until != 0 ? c->hold_until : UINT64_MAX;
+}
+
+/* ---- Processors ---- */
+
+static void serve(struct core *c, struct queue *q, int d)
+{
+    struct job_list left = {0};
+    job_t *job;
+    store_serve(&c->store, q, d, &left);
+    while ((job = job_list_pop(&left)) != NULL) {
+        job_leave(c, job);
+    }
+}
+
+static int server_add(struct core *c, struct dassie__processor *p, unsigned i)
+{
+    struct server *server = &p->servers[i];
+    int rc = store_queue(&c->store, p->bufs[i].base, p->bufs[i].len, 0,
+                         &p->queues[i]);
+    if (rc != 0) {
+        return rc;
+    }
+    server->processor = p;
+    server->next = p->queues[i]->servers;
+    p->queues[i]->servers = server;
+    serve(c, p->queues[i], 1);
+    return 0;
+}
+
+static void server_remove(struct core *c, struct dassie__processor *p,
+                          unsigned i)
+{
+    struct server **at = &p->queues[i]->servers;
+    while (*at != &p->servers[i]) {
+        at = &(*at)->next;
+    }
+    *at = p->servers[i].next;
+    serve(c, p->queues[i], -1);
+}
+
+int core_processor_add(struct core *c, struct dassie__processor *p)
+{
+    for (unsigned i = 0; i < p->queues_n; i++) {
+        int rc = server_add(c, p, i);
+        if (rc != 0) {
+            while (i-- > 0) {
+                server_remove(c, p, i);
+            }
+            return rc;
+        }
+    }
+    struct dassie__processor **at = &c->processors;
+    while (*at != NULL) {
+        at = &(*at)->next;
+    }
+    *at = p;
+    p->next = NULL;
+    p->added = true;
+    return 0;
+}
+
+/* What was claimed for p in the open batch goes back within it. */
+static void starting_unclaim(struct core *c, struct dassie__processor *p)
+{
+    job_t *job;
+    while ((job = job_list_pop(&p->starting)) != NULL) {
+        core_unclaim(c, job);
+    }
+}
+
+void core_processor_stop(struct core *c, struct dassie__processor *p)
+{
+    p->stopping = true;
+    starting_unclaim(c, p);
+}
+
+void core_processor_remove(struct core *c, struct dassie__processor *p)
+{
+    struct dassie__processor **at = &c->processors;
+    for (unsigned i = 0; i < p->queues_n; i++) {
+        server_remove(c, p, i);
+    }
+    while (*at != p) {
+        at = &(*at)->next;
+    }
+    *at = p->next;
+    p->added = false;
+}
+
+void core_stop(struct core *c)
+{
+    c->stopping = true;
+    for (struct dassie__processor *p = c->processors; p != NULL; p = p->next) {
+        starting_unclaim(c, p);
+    }
+}
+
+/* ---- Open and close ---- */
+
+static void recover_job(struct core *c, job_t *job, enum found found)
+{
+    bool kept;
+    uint32_t max = c->options.crashes_max;
+    job->crashes += found == FOUND_ALONE;
+    enum event event = state_recover(found, job->flags, job->crashes, max);
+    if (event == EVENT_INTERRUPT || event == EVENT_CRASH_OUT) {
+        job->status =
+            event == EVENT_INTERRUPT ? DASSIE_EINTERRUPTED : DASSIE_ECRASHED;
+        job->ended_ms = c->wall_ms;
+        const char *text = dassie_strerror(job->status);
+        job_set_out(job, text, strlen(text)); /* no text if no memory */
+    }
+    c->stats.interrupted += event != EVENT_UNCLAIM;
+    store_move(&c->store, job, event, &kept);
+    job_free(job);
+}
+
+/* Those that were executing go first, then those that had only been claimed,
+ * each in the order of their claims. */
+static int recover(struct core *c, struct errmsg *e)
+{
+    struct job_list claimed = {0};
+    struct job_list unstarted = {0};
+    job_t *job;
+    int rc = store_claimed(&c->store, &claimed, e);
+    if (rc != 0) {
+        return rc;
+    }
+    while ((job = job_list_pop(&claimed)) != NULL) {
+        enum found found =
+            recorder_found(c->recorder, job->id, job->attempts + 1);
+        if (found == FOUND_NOT_STARTED) {
+            job_list_push(&unstarted, job);
+        } else {
+            recover_job(c, job, found);
+        }
+    }
+    while ((job = job_list_pop(&unstarted)) != NULL) {
+        recover_job(c, job, FOUND_NOT_STARTED);
+    }
+    rc = store_commit(&c->store, c->wall_ms, e);
+    return rc == 0 ? recorder_begin(c->recorder, c->options.unsynced, e) : rc;
+}
+
+int core_open(struct core *c, struct kv *kv, struct recorder *recorder,
+              const struct core_options *options, struct errmsg *e)
+{
+    c->recorder = recorder;
+    c->options = *options;
+    c->claimed = dassie__calloc(DASSIE_CLAIMED_MAX, sizeof c->claimed[0]);
+    c->released = dassie__malloc(DASSIE_CLAIMED_MAX * sizeof c->released[0]);
+    if (c->claimed == NULL || c->released == NULL) {
+        dassie__free(c->claimed);
+        dassie__free(c->released);
+        return errmsg_set(e, UV_ENOMEM, "out of memory");
+    }
+    int rc =
+        store_open(&c->store, kv, options->window_max, !options->unsynced, e);
+    if (rc == 0) {
+        rc = recover(c, e);
+        if (rc != 0) {
+            core_close(c, false);
+            core_free(c);
+            return rc;
+        }
+        return 0;
+    }
+    dassie__free(c->claimed);
+    dassie__free(c->released);
+    kv->ops->close(kv, false);
+    return rc;
+}
+
+void core_close(struct core *c, bool clean)
+{
+    store_close(&c->store, clean);
+    dassie__free(c->claimed);
+    dassie__free(c->released);
+    c->claimed = NULL;
+    c->released = NULL;
+}
+
+void core_free(struct core *c)
+{
+    store_free(&c->store);
+}

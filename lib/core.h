@@ -1,0 +1,128 @@
+/* core.h: what the engine decides: which job goes where, and when.
+ *
+ * It keeps the store, the flight recorder and the processors' shares together.
+ * It is synchronous: no thread, no loop, no clock of its own; the time is set
+ * by its owner before each step. So every rule can be tested step by step.
+ *
+ * The happy path is: core_open recovers what the last process left; then, for
+ * each commit: core_enqueue, core_finish, ... for what has arrived,
+ * core_dispatch for what can start, store_commit, core_committed. What is to
+ * be told and started after the commit stands in the lists told and starting.
+ *
+ * Possible failure modes are: see store.h. A job that cannot be taken is
+ * refused with its error before anything has changed.
+ *
+ * On close: core_stop makes claims end; claimed_n tells when all have.
+ *
+ * Threads: the engine. */
+#ifndef DASSIE_CORE_H_
+#define DASSIE_CORE_H_
+
+#include "processor.h"
+#include "recorder.h"
+#include "store.h"
+#include "waiter.h"
+
+/* A processor gets jobs ahead of its free slots for about this long a time at
+ * its pace, but no more than so many, or so many bytes. */
+#define AHEAD_NS 20000000u
+#define AHEAD_JOBS_MAX 4096
+#define AHEAD_BYTES_MAX (8u << 20)
+
+/* Jobs claimed ahead of one that has kept their processor busy for this long
+ * are handed back. */
+#define PARKED_NS 50000000u
+
+/* A processor that serves a queue. */
+struct server {
+    struct dassie__processor *processor;
+    struct server *next;
+};
+
+struct core_options {
+    uint32_t crashes_max; /* 0: no limit */
+    uint64_t suspect_ns;
+    bool unsynced;
+    size_t window_max;
+};
+
+struct core_stats {
+    uint64_t enqueued;
+    uint64_t completed;
+    uint64_t failed;
+    uint64_t claimed;
+    uint64_t handed_off;
+    uint64_t unclaimed;
+    uint64_t interrupted;
+};
+
+struct core {
+    struct store store;
+    struct recorder *recorder;
+    struct core_options options;
+    struct waiters waiters;
+    struct core_stats stats;
+    uint64_t wall_ms; /* now */
+    uint64_t mono_ns; /* now */
+    struct dassie__processor *processors;
+    struct dassie__processor *starting; /* with jobs claimed in the batch */
+    job_t **claimed;                    /* by recorder slot */
+    uint32_t claimed_high;              /* slots in use are below this */
+    uint32_t claimed_n;
+    struct job_list told; /* ended in the batch */
+    struct waiter *lost;  /* no memory to let them wait */
+    uint32_t *released;   /* slots to free after the commit */
+    uint32_t released_n;
+    job_t *alone;         /* the suspect that runs alone, */
+    uint64_t alone_until; /* until then */
+    uint64_t hold_until;  /* others may end until then, so that one can */
+    int refuse;           /* 0, or why new jobs are refused */
+    bool stopping;
+    int broken;          /* the last error of a line that cannot be read */
+    struct errmsg error; /* and its text */
+};
+
+/* Takes over kv when it succeeds; recorder is open. */
+int core_open(struct core *c, struct kv *kv, struct recorder *recorder,
+              const struct core_options *options, struct errmsg *e);
+void core_close(struct core *c, bool clean);
+void core_free(struct core *c); /* what answers may still name */
+
+/* Takes job (its row written, its queue's name in batch_queue). 0: it is
+ * entered and the core's; else why it is refused, and it is still the
+ * caller's. */
+int core_enqueue(struct core *c, job_t *job);
+
+/* The same for a list, all or nothing; its ids are consecutive. */
+int core_enqueue_many(struct core *c, struct job_list *jobs,
+                      uint64_t *first_id);
+
+/* A run has ended: job->status and job->out say how. */
+void core_finish(struct core *c, job_t *job);
+
+/* Hands a claimed job back unrun. */
+void core_unclaim(struct core *c, job_t *job);
+
+/* The store is given up: forgets a claim without a word to it. The job's memory
+ * stays the store's. */
+void core_lose(struct core *c, job_t *job);
+
+/* Registers, ends and forgets a processor. */
+int core_processor_add(struct core *c, struct dassie__processor *p);
+void core_processor_stop(struct core *c, struct dassie__processor *p);
+void core_processor_remove(struct core *c, struct dassie__processor *p);
+
+/* Nothing is claimed any more; what stands unstarted in the batch goes back. */
+void core_stop(struct core *c);
+
+/* Claims what can start. */
+void core_dispatch(struct core *c);
+
+/* After the commit: slots of ended jobs are free again. */
+void core_committed(struct core *c);
+
+/* When core_dispatch() has something to do by time alone: mono_ns, or
+ * UINT64_MAX. */
+uint64_t core_due(const struct core *c);
+
+#endif /* DASSIE_CORE_H_ */

@@ -1,0 +1,417 @@
+/* dassie.c: the handle's life, and what the loop is told.
+ *
+ * The engine's answers arrive in the outbox; one uv_async_t is only the bell.
+ * Of a long list so many are delivered at a time, then the bell is rung again,
+ * so that the loop gets its turn.
+ *
+ * On close: when the engine has said OP_CLOSED its thread is joined; when no
+ * runner is left and all is delivered, the async handle is closed; its close
+ * callback frees everything and calls the user last. */
+#include "config.h"
+
+#include "alloc.h"
+#include "env.h"
+#include "impl.h"
+
+#include <limits.h>
+#include <string.h>
+
+/* Answers delivered before the loop gets its turn. */
+#define DELIVER_MAX 512
+
+#define COMMIT_DELAY_MS_MAX 1000
+#define GRACE_MS 10000
+#define SUSPECT_MS 10000
+#define CRASHES_MAX 3
+#define FREE_BYTES_MIN 67108864
+
+static void impl_settle(struct dassie__impl *impl);
+
+/* ---- Checks ---- */
+
+static int impl_check_child(const dassie_t *q)
+{
+    if (q == NULL || q->impl == NULL) {
+        return UV_EINVAL;
+    }
+    return q->impl->forks != dir_forks() ? UV_EPERM : 0;
+}
+
+int impl_check(const dassie_t *q)
+{
+    int rc = impl_check_child(q);
+    if (rc != 0) {
+        return rc;
+    }
+    if (q->impl->closed) {
+        return UV_ECANCELED;
+    }
+    return q->impl->opened ? 0 : UV_EINVAL;
+}
+
+int name_check(const char **name, size_t *len, const char *fallback)
+{
+    if (*name == NULL) {
+        *name = fallback;
+        *len = strlen(fallback);
+        return 0;
+    }
+    if (*len == 0) {
+        *len = strnlen(*name, DASSIE_NAME_BYTES_MAX + 1);
+    }
+    return *len == 0 || *len > DASSIE_NAME_BYTES_MAX ? UV_EINVAL : 0;
+}
+
+void options_copy(void *to, size_t size, const void *from, size_t from_size)
+{
+    memset(to, 0, size);
+    memcpy(to, from, from_size < size ? from_size : size);
+}
+
+/* ---- Delivery ---- */
+
+static void deliver_opened(struct dassie__impl *impl, struct log_line *opened)
+{
+    impl->errmsg = opened->text;
+    if (impl->open_cb != NULL) {
+        impl->open_cb(impl->q, opened->op.status);
+    }
+}
+
+static void deliver_log(struct dassie__impl *impl, struct log_line *line)
+{
+    if (line->level == DASSIE_LOG_ERROR) {
+        impl->errmsg = line->text;
+    }
+    if (impl->options.log_cb != NULL) {
+        impl->options.log_cb(impl->q, line->level, line->text.text);
+    }
+    dassie__free(line);
+}
+
+static void deliver_closed(struct dassie__impl *impl)
+{
+    uv_thread_join(&impl->thread);
+    impl->thread_ended = true;
+    for (struct dassie__processor *p = impl->processors; p != NULL;
+         p = p->loop_next) {
+        p->engine_done = true;
+        runner_end(p);
+    }
+}
+
+static void deliver(struct dassie__impl *impl, struct op *op)
+{
+    switch (op->type) {
+        case OP_OPENED:
+            deliver_opened(impl, (struct log_line *)op);
+            break;
+        case OP_LOG:
+            deliver_log(impl, (struct log_line *)op);
+            break;
+        case OP_CLOSED:
+            deliver_closed(impl);
+            break;
+        case OP_ACK:
+        case OP_MANY_ACK:
+        case OP_DONE:
+        case OP_WATCH:
+            enqueue_deliver(impl, op);
+            break;
+        case OP_START:
+        case OP_CANCEL:
+        case OP_STOPPED:
+            processor_deliver(impl, op);
+            break;
+        default:
+            query_deliver(impl, op);
+            break;
+    }
+}
+
+static void deliver_pressure(struct dassie__impl *impl)
+{
+    bool pressed = atomic_load(&impl->pressed);
+    if (pressed != impl->pressure) {
+        impl->pressure = pressed;
+        if (impl->options.pressure_cb != NULL && !impl->closed) {
+            impl->options.pressure_cb(impl->q, pressed);
+        }
+    }
+}
+
+static void deliver_gone(struct dassie__impl *impl)
+{
+    uv_mutex_lock(&impl->out_mutex);
+    struct waiter *no_memory = impl->gone_no_memory;
+    struct waiter *closed = impl->gone_closed;
+    impl->gone_no_memory = NULL;
+    impl->gone_closed = NULL;
+    uv_mutex_unlock(&impl->out_mutex);
+    enqueue_deliver_gone(impl, no_memory, UV_ENOMEM);
+    enqueue_deliver_gone(impl, closed, UV_ECANCELED);
+}
+
+static void start_runners(struct dassie__impl *impl)
+{
+    struct dassie__processor *next;
+    for (struct dassie__processor *p = impl->processors; p != NULL; p = next) {
+        next = p->loop_next;
+        if (p->work != NULL && atomic_exchange(&p->wanted, false)) {
+            runner_start(p);
+        }
+    }
+}
+
+static void on_async(uv_async_t *async)
+{
+    struct dassie__impl *impl = async->data;
+    struct op *op = NULL;
+    start_runners(impl);
+    uv_mutex_lock(&impl->out_mutex);
+    ops_append(&impl->notices, &impl->outbox);
+    uv_mutex_unlock(&impl->out_mutex);
+    impl->delivering = true;
+    for (int n = 0; n < DELIVER_MAX; n++) {
+        op = ops_pop(&impl->notices);
+        if (op == NULL) {
+            break;
+        }
+        deliver(impl, op);
+    }
+    if (op == NULL) {
+        deliver_gone(impl);
+    }
+    deliver_pressure(impl);
+    impl->delivering = false;
+    if (op != NULL) {
+        uv_async_send(&impl->async); /* there may be more */
+    }
+    impl_settle(impl);
+}
+
+/* ---- Closing ---- */
+
+static void impl_unmake_locks(struct dassie__impl *impl)
+{
+    uv_mutex_destroy(&impl->mutex);
+    uv_cond_destroy(&impl->cond);
+    uv_mutex_destroy(&impl->out_mutex);
+    uv_mutex_destroy(&impl->stats_mutex);
+    uv_mutex_destroy(&impl->runs.mutex);
+    uv_mutex_destroy(&impl->reader.mutex);
+    uv_cond_destroy(&impl->reader.cond);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct dassie__impl *impl = handle->data;
+    dassie_t *q = impl->q;
+    dassie_close_cb cb = impl->close_cb;
+    core_free(&impl->core);
+    impl_unmake_locks(impl);
+    dassie__free(impl->path);
+    dassie__free(impl);
+    q->impl = NULL;
+    if (cb != NULL) {
+        cb(q);
+    }
+}
+
+/* Everything that must be over before the handle can go. */
+static void impl_settle(struct dassie__impl *impl)
+{
+    if (!impl->closed || impl->closing_async || impl->delivering ||
+        (impl->opened && !impl->thread_ended) || impl->runners > 0 ||
+        impl->notices.head != NULL || impl->gone_no_memory != NULL ||
+        impl->gone_closed != NULL) {
+        return;
+    }
+    while (impl->processors != NULL) {
+        struct dassie__processor *p = impl->processors;
+        processor_settle(p);
+    }
+    impl->closing_async = true;
+    pool_forget(&impl->pool);
+    uv_close((uv_handle_t *)&impl->async, on_closed);
+}
+
+void runner_ended(struct dassie__processor *p)
+{
+    struct dassie__impl *impl = p->impl;
+    runner_start(p);
+    if (p->stop_asked) {
+        processor_settle(p);
+    }
+    impl_settle(impl);
+}
+
+int dassie_close(dassie_t *q, dassie_close_cb cb)
+{
+    int rc = impl_check_child(q);
+    if (rc != 0) {
+        return rc;
+    }
+    struct dassie__impl *impl = q->impl;
+    if (impl->closed) {
+        return UV_EALREADY;
+    }
+    impl->close_cb = cb;
+    uv_ref((uv_handle_t *)&impl->async);
+    if (impl->opened) {
+        impl->close_op.type = OP_CLOSE;
+        engine_post_close(impl, &impl->close_op);
+    } else {
+        impl->closed = true;
+        impl_settle(impl);
+    }
+    return 0;
+}
+
+/* ---- Opening ---- */
+
+static int impl_make_locks(struct dassie__impl *impl)
+{
+    uv_mutex_t *mutexes[] = {&impl->mutex, &impl->out_mutex, &impl->stats_mutex,
+                             &impl->runs.mutex, &impl->reader.mutex};
+    uv_cond_t *conds[] = {&impl->cond, &impl->reader.cond};
+    size_t m = 0;
+    size_t c = 0;
+    int rc = 0;
+    while (rc == 0 && m < sizeof mutexes / sizeof mutexes[0]) {
+        rc = uv_mutex_init(mutexes[m]);
+        m += rc == 0;
+    }
+    while (rc == 0 && c < sizeof conds / sizeof conds[0]) {
+        rc = uv_cond_init(conds[c]);
+        c += rc == 0;
+    }
+    if (rc != 0) {
+        while (m > 0) {
+            uv_mutex_destroy(mutexes[--m]);
+        }
+        while (c > 0) {
+            uv_cond_destroy(conds[--c]);
+        }
+    }
+    return rc;
+}
+
+int dassie_init(uv_loop_t *loop, dassie_t *q)
+{
+    if (loop == NULL || q == NULL) {
+        return UV_EINVAL;
+    }
+    struct dassie__impl *impl = dassie__calloc(1, sizeof *impl);
+    if (impl == NULL) {
+        return UV_ENOMEM;
+    }
+    dir_forks_watch();
+    impl->q = q;
+    impl->forks = dir_forks();
+    int rc = impl_make_locks(impl);
+    if (rc == 0) {
+        rc = uv_async_init(loop, &impl->async, on_async);
+        if (rc != 0) {
+            impl_unmake_locks(impl);
+        }
+    }
+    if (rc != 0) {
+        dassie__free(impl);
+        return rc;
+    }
+    impl->async.data = impl;
+    impl->pool.async = &impl->async;
+    uv_unref((uv_handle_t *)&impl->async);
+    q->loop = loop;
+    q->impl = impl;
+    return 0;
+}
+
+static void options_default(dassie_options_t *o)
+{
+    o->grace_ms = o->grace_ms != 0 ? o->grace_ms : GRACE_MS;
+    o->suspect_ms = o->suspect_ms != 0 ? o->suspect_ms : SUSPECT_MS;
+    o->max_crashes = o->max_crashes != 0 ? o->max_crashes : CRASHES_MAX;
+    o->payload_bytes_max = o->payload_bytes_max != 0 ? o->payload_bytes_max
+                                                     : DASSIE_PAYLOAD_BYTES_MAX;
+    o->inbox_jobs_max =
+        o->inbox_jobs_max != 0 ? o->inbox_jobs_max : DASSIE_INBOX_JOBS_MAX;
+    o->inbox_bytes_max =
+        o->inbox_bytes_max != 0 ? o->inbox_bytes_max : DASSIE_INBOX_BYTES_MAX;
+    o->memory_bytes =
+        o->memory_bytes != 0 ? o->memory_bytes : DASSIE_MEMORY_BYTES;
+    o->free_bytes_min =
+        o->free_bytes_min != 0 ? o->free_bytes_min : FREE_BYTES_MIN;
+}
+
+static int options_check(const dassie_options_t *o)
+{
+    bool good = (o->flags & ~(unsigned)DASSIE_NO_CREATE) == 0 &&
+                (o->durability == DASSIE_FULL || o->durability == DASSIE_OFF) &&
+                o->commit_delay_ms <= COMMIT_DELAY_MS_MAX &&
+                o->max_crashes >= -1 &&
+                o->payload_bytes_max <= DASSIE_PAYLOAD_BYTES_CEILING &&
+                o->memory_bytes >= DASSIE_MEMORY_BYTES_MIN;
+    return good ? 0 : UV_EINVAL;
+}
+
+int dassie_open(dassie_t *q, const char *path, const dassie_options_t *options,
+                dassie_open_cb cb)
+{
+    static const dassie_options_t init = DASSIE_OPTIONS_INIT;
+    int rc = impl_check_child(q);
+    if (rc != 0) {
+        return rc;
+    }
+    struct dassie__impl *impl = q->impl;
+    options = options != NULL ? options : &init;
+    if (impl->closed || impl->opened) {
+        return impl->closed ? UV_ECANCELED : UV_EALREADY;
+    }
+    if (path == NULL || path[0] == '\0' || options->size < sizeof(size_t)) {
+        return UV_EINVAL;
+    }
+    if (strnlen(path, PATH_MAX) == PATH_MAX) {
+        return UV_ENAMETOOLONG;
+    }
+    options_copy(&impl->options, sizeof impl->options, options, options->size);
+    options_default(&impl->options);
+    rc = options_check(&impl->options);
+    if (rc != 0) {
+        return rc;
+    }
+    impl->path = dassie__memdup(path, strlen(path));
+    if (impl->path == NULL) {
+        return UV_ENOMEM;
+    }
+    impl->open_cb = cb;
+    rc = engine_open(impl);
+    if (rc != 0) {
+        dassie__free(impl->path);
+        impl->path = NULL;
+        return rc;
+    }
+    impl->opened = true;
+    uv_ref((uv_handle_t *)&impl->async);
+    return 0;
+}
+
+void dassie_ref(dassie_t *q)
+{
+    if (q != NULL && q->impl != NULL && q->impl->opened) {
+        uv_ref((uv_handle_t *)&q->impl->async);
+    }
+}
+
+void dassie_unref(dassie_t *q)
+{
+    if (q != NULL && q->impl != NULL && !q->impl->closed) {
+        uv_unref((uv_handle_t *)&q->impl->async);
+    }
+}
+
+const char *dassie_errmsg(const dassie_t *q)
+{
+    return q != NULL && q->impl != NULL ? q->impl->errmsg.text : "";
+}

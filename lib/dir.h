@@ -1,0 +1,49 @@
+/* dir.h: the directory of a store, its owner and its format.
+ *
+ *   DIR/lock      flock()ed by the owner, holds its pid
+ *   DIR/FORMAT    "dassie 1": written once, read before anything else
+ *   DIR/hwm       see kv_rocks.h
+ *   DIR/inflight  see recorder.h
+ *   DIR/db/       RocksDB
+ *
+ * The happy path is: FORMAT is read, the lock is taken, FORMAT is read again
+ * (or made, in a directory that is new or empty).
+ *
+ * Possible failure modes are: in use by another handle or process (UV_EBUSY,
+ * with the owner's pid); a newer format (UV_ENOTSUP) or something that is no
+ * store (DASSIE_ENOSTORE), both left untouched to the byte; what the file
+ * system says.
+ *
+ * On close: the lock is let go by closing its file. RocksDB's own lock is not
+ * enough: a second open fails, but only after it has renamed the owner's log.
+ *
+ * A forked child closes the lock's descriptor at once, so that it cannot keep
+ * the lock beyond its parent. Threads: any. */
+#ifndef DASSIE_DIR_H_
+#define DASSIE_DIR_H_
+
+#include <limits.h>
+#include <stdbool.h>
+
+#include "error.h"
+
+#define FORMAT_MAJOR 1
+
+struct dir {
+    char path[PATH_MAX];
+    int lock_fd;
+    bool fresh; /* made by this open */
+    struct dir *next;
+};
+
+int dir_open(struct dir *dir, const char *path, bool create, struct errmsg *e);
+void dir_close(struct dir *dir);
+
+/* Begins to watch for forks; any number of times. */
+void dir_forks_watch(void);
+
+/* How often this process has forked into a child: 0 in the first. Whoever
+ * remembers the value and finds another is in a child. */
+unsigned dir_forks(void);
+
+#endif /* DASSIE_DIR_H_ */

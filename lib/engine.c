@@ -1,0 +1,488 @@
+#include "config.h"
+
+#include "engine.h"
+
+#include "alloc.h"
+#include "apply.h"
+#include "env.h"
+#include "kv_rocks.h"
+
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+/* ---- The inbox ---- */
+
+static void inbox_push(struct dassie__impl *impl, struct op *op)
+{
+    ops_push(&impl->inbox, op);
+    if (impl->sleeping) {
+        uv_cond_signal(&impl->cond);
+    }
+}
+
+void engine_post(struct dassie__impl *impl, struct op *op)
+{
+    uv_mutex_lock(&impl->mutex);
+    inbox_push(impl, op);
+    uv_mutex_unlock(&impl->mutex);
+}
+
+void engine_post_close(struct dassie__impl *impl, struct op *op)
+{
+    uv_mutex_lock(&impl->mutex);
+    impl->closed = true;
+    inbox_push(impl, op);
+    uv_mutex_unlock(&impl->mutex);
+}
+
+int engine_post_jobs(struct dassie__impl *impl, struct op *op, size_t n,
+                     size_t bytes)
+{
+    int rc = 0;
+    uv_mutex_lock(&impl->mutex);
+    bool full = impl->inbox_jobs >= impl->options.inbox_jobs_max ||
+                impl->inbox_bytes >= impl->options.inbox_bytes_max;
+    if (impl->closed) {
+        rc = UV_ECANCELED;
+    } else if (full) {
+        rc = UV_ENOBUFS;
+        if (!impl->full) {
+            impl->full = true;
+            atomic_store(&impl->pressed, true);
+            uv_async_send(&impl->async);
+        }
+    } else {
+        impl->inbox_jobs += n;
+        impl->inbox_bytes += bytes;
+        inbox_push(impl, op);
+    }
+    uv_mutex_unlock(&impl->mutex);
+    return rc;
+}
+
+/* The batch is committed: its jobs leave the inbox's count. */
+static void inbox_release(struct dassie__impl *impl)
+{
+    if (impl->batch_jobs == 0) {
+        return;
+    }
+    uv_mutex_lock(&impl->mutex);
+    impl->inbox_jobs -= impl->batch_jobs;
+    impl->inbox_bytes -= impl->batch_bytes;
+    if (impl->full && impl->inbox_jobs <= impl->options.inbox_jobs_max / 4 &&
+        impl->inbox_bytes <= impl->options.inbox_bytes_max / 4) {
+        impl->full = false;
+        atomic_store(&impl->pressed, false);
+        uv_async_send(&impl->async);
+    }
+    uv_mutex_unlock(&impl->mutex);
+    impl->batch_jobs = 0;
+    impl->batch_bytes = 0;
+}
+
+/* Takes all that has arrived; with nothing there, sleeps until something does
+ * or until due. */
+static void inbox_take(struct dassie__impl *impl, uint64_t due)
+{
+    uv_mutex_lock(&impl->mutex);
+    if (impl->inbox.head == NULL && impl->todo.head == NULL) {
+        uint64_t now = dassie__env.mono_ns();
+        impl->sleeping = true;
+        if (due == UINT64_MAX) {
+            uv_cond_wait(&impl->cond, &impl->mutex);
+        } else if (due > now) {
+            uv_cond_timedwait(&impl->cond, &impl->mutex, due - now);
+        }
+        impl->sleeping = false;
+    }
+    ops_append(&impl->todo, &impl->inbox);
+    uv_mutex_unlock(&impl->mutex);
+}
+
+/* ---- The outbox ---- */
+
+void outbox_post(struct dassie__impl *impl, struct ops *ops)
+{
+    uv_mutex_lock(&impl->out_mutex);
+    ops_append(&impl->outbox, ops);
+    uv_mutex_unlock(&impl->out_mutex);
+    uv_async_send(&impl->async);
+}
+
+void engine_log(struct dassie__impl *impl, dassie_log_level_t level,
+                const char *format, ...)
+{
+    struct log_line *line = dassie__malloc(sizeof *line);
+    struct ops one = {NULL, NULL};
+    va_list args;
+    if (line == NULL) {
+        return;
+    }
+    line->op.type = OP_LOG;
+    line->level = level;
+    va_start(args, format);
+    vsnprintf(line->text.text, sizeof line->text.text, format, args);
+    va_end(args);
+    ops_push(&one, &line->op);
+    outbox_post(impl, &one);
+}
+
+/* ---- Statistics ---- */
+
+static void stats_copy(struct dassie__impl *impl, int degraded)
+{
+    const struct core *core = &impl->core;
+    const struct core_stats *c = &core->stats;
+    dassie_stats_t s = {
+        .jobs = {core->store.queues.tally.pending,
+                 core->store.queues.tally.running,
+                 core->store.queues.tally.complete,
+                 core->store.queues.tally.failed},
+        .queues = core->store.queues.n,
+        .enqueued = c->enqueued,
+        .completed = c->completed,
+        .failed = c->failed,
+        .claimed = c->claimed,
+        .handed_off = c->handed_off,
+        .unclaimed = c->unclaimed,
+        .interrupted = c->interrupted,
+        .refills = core->store.refills,
+        .suspects = (uint32_t)core->store.suspects,
+        .degraded = degraded,
+    };
+    if (core->store.kv != NULL) {
+        s.fsyncs = core->store.kv->syncs;
+        s.rows = core->store.kv->rows;
+        s.row_bytes = core->store.kv->row_bytes;
+    }
+    uv_mutex_lock(&impl->stats_mutex);
+    s.commits = impl->commits;
+    s.heals = impl->heals;
+    impl->stats = s;
+    uv_mutex_unlock(&impl->stats_mutex);
+}
+
+/* ---- Opening ---- */
+
+static int open_store(struct dassie__impl *impl, struct errmsg *e)
+{
+    char inflight[PATH_MAX + 16];
+    const dassie_options_t *o = &impl->options;
+    struct core_options core_options = {
+        .crashes_max = o->max_crashes < 0 ? 0 : (uint32_t)o->max_crashes,
+        .suspect_ns = (uint64_t)o->suspect_ms * 1000000,
+        .unsynced = o->durability == DASSIE_OFF,
+        .window_max = o->memory_bytes / 4};
+    struct kv *kv;
+    snprintf(inflight, sizeof inflight, "%s/inflight", impl->dir.path);
+    /* The recorder is made once the database stands, in whatever way its
+     * creation was interrupted before. */
+    bool there = kv_rocks_used(impl->dir.path) || access(inflight, F_OK) == 0;
+    struct kv_rocks_options rocks = {.dir = impl->dir.path,
+                                     .memory_bytes = o->memory_bytes / 4 * 3,
+                                     .create = !there};
+    int rc = kv_rocks_open(&rocks, &kv, e);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = recorder_open(&impl->recorder, inflight, e);
+    if (rc != 0) {
+        kv->ops->close(kv, false);
+        return rc;
+    }
+    rc = core_open(&impl->core, kv, &impl->recorder, &core_options, e);
+    if (rc != 0) {
+        recorder_close(&impl->recorder, false);
+    }
+    return rc;
+}
+
+static int open_all(struct dassie__impl *impl, struct errmsg *e)
+{
+    bool create = (impl->options.flags & DASSIE_NO_CREATE) == 0;
+    int rc = dir_open(&impl->dir, impl->path, create, e);
+    if (rc == 0) {
+        rc = open_store(impl, e);
+        if (rc != 0) {
+            dir_close(&impl->dir);
+        }
+    }
+    if (rc != 0) {
+        char place[ERRMSG_BYTES];
+        snprintf(place, sizeof place, "open %s", impl->path);
+        errmsg_wrap(e, rc, place);
+        return rc;
+    }
+    impl->open = true;
+    stats_copy(impl, 0);
+    if (impl->core.stats.interrupted > 0) {
+        engine_log(impl, DASSIE_LOG_WARNING,
+                   "the last owner died: %llu jobs were under way, %llu are "
+                   "suspects",
+                   (unsigned long long)impl->core.stats.interrupted,
+                   (unsigned long long)impl->core.store.suspects);
+    }
+    return 0;
+}
+
+static void answer_opened(struct dassie__impl *impl)
+{
+    struct log_line *opened = &impl->opened_line;
+    struct ops one = {NULL, NULL};
+    opened->text.text[0] = '\0';
+    opened->op.type = OP_OPENED;
+    opened->op.status = open_all(impl, &opened->text);
+    ops_push(&one, &opened->op);
+    outbox_post(impl, &one);
+}
+
+/* ---- The commit ---- */
+
+/* Waits between two tries to heal. True: the owner wants to close. */
+static bool heal_wait(struct dassie__impl *impl, uint64_t ms)
+{
+    uint64_t until = dassie__env.mono_ns() + ms * 1000000;
+    uv_mutex_lock(&impl->mutex);
+    for (;;) {
+        uint64_t now = dassie__env.mono_ns();
+        if (impl->closed || now >= until) {
+            break;
+        }
+        impl->sleeping = true;
+        uv_cond_timedwait(&impl->cond, &impl->mutex, until - now);
+        impl->sleeping = false;
+    }
+    bool closed = impl->closed;
+    uv_mutex_unlock(&impl->mutex);
+    return closed;
+}
+
+/* The commit is in doubt. Reopens the store until it is settled; once the
+ * owner wants to close, no longer than the grace period. */
+static int heal(struct dassie__impl *impl, int rc, struct errmsg *e)
+{
+    uint64_t ms = HEAL_MS_MIN;
+    uint64_t give_up = UINT64_MAX;
+    engine_log(impl, DASSIE_LOG_ERROR, "a commit failed: %s", e->text);
+    stats_copy(impl, rc);
+    reader_wait(impl);
+    for (;;) {
+        bool closed = heal_wait(impl, ms);
+        uint64_t now = dassie__env.mono_ns();
+        if (closed && give_up == UINT64_MAX) {
+            give_up = now + (uint64_t)impl->options.grace_ms * 1000000;
+        }
+        rc = store_heal(&impl->core.store, e);
+        if (rc == 0) {
+            engine_log(impl, DASSIE_LOG_WARNING, "the store has healed");
+            impl->heals++;
+            return 0;
+        }
+        engine_log(impl, DASSIE_LOG_ERROR, "the store does not heal: %s",
+                   e->text);
+        if (now >= give_up) {
+            return rc;
+        }
+        if (closed) {
+            uv_sleep(HEAL_MS_MIN);
+        } else {
+            ms = 2 * ms < HEAL_MS_MAX ? 2 * ms : HEAL_MS_MAX;
+        }
+    }
+}
+
+/* A line that cannot be read is told once. */
+static void tell_broken(struct dassie__impl *impl)
+{
+    if (impl->core.broken != impl->broken_told) {
+        impl->broken_told = impl->core.broken;
+        engine_log(impl, DASSIE_LOG_ERROR, "pending jobs cannot be read: %s",
+                   impl->core.error.text);
+    }
+}
+
+static void commit(struct dassie__impl *impl)
+{
+    struct errmsg e = {""};
+    int status = 0;
+    if (impl->open && !impl->lost && impl->core.store.changed) {
+        status = store_commit(&impl->core.store, impl->core.wall_ms, &e);
+        if (status != 0 && heal(impl, status, &e) != 0) {
+            apply_lose(impl);
+            engine_log(impl, DASSIE_LOG_ERROR,
+                       "the store is given up: %zu jobs are in doubt",
+                       impl->batch_jobs);
+        }
+        impl->commits++;
+    }
+    apply_committed(impl, impl->lost && status != 0 ? DASSIE_EUNKNOWN : 0);
+    inbox_release(impl);
+    impl->batch_work = 0;
+    if (impl->open && !impl->lost) {
+        tell_broken(impl);
+        stats_copy(impl, impl->core.broken);
+    }
+}
+
+/* ---- The cycle ---- */
+
+static void now(struct dassie__impl *impl)
+{
+    impl->core.wall_ms = dassie__env.wall_ms();
+    impl->core.mono_ns = dassie__env.mono_ns();
+}
+
+/* Looks once a second whether there is room for new jobs. */
+static void check_space(struct dassie__impl *impl)
+{
+    struct core *core = &impl->core;
+    if (core->mono_ns < impl->space_at) {
+        return;
+    }
+    bool low =
+        dassie__env.free_bytes(impl->dir.path) < impl->options.free_bytes_min;
+    if (low && core->refuse == 0) {
+        engine_log(impl, DASSIE_LOG_WARNING,
+                   "the disk fills up: new jobs are refused");
+    }
+    core->refuse = low ? UV_ENOSPC : 0;
+    impl->space_at = core->mono_ns + SPACE_NS;
+}
+
+static void apply_batch(struct dassie__impl *impl)
+{
+    struct op *op;
+    for (unsigned n = 0; n < BATCH_OPS_MAX; n++) {
+        if (impl->batch_work >= BATCH_BYTES_MAX ||
+            impl->batch_jobs >= BATCH_OPS_MAX ||
+            (op = ops_pop(&impl->todo)) == NULL) {
+            break;
+        }
+        apply_op(impl, op);
+    }
+}
+
+/* Jobs claimed ahead of one that keeps its processor busy go back. Returns when
+ * to look again. */
+static uint64_t check_parked(struct dassie__impl *impl)
+{
+    uint64_t due = UINT64_MAX;
+    struct core *core = &impl->core;
+    for (struct dassie__processor *p = core->processors; p != NULL;
+         p = p->next) {
+        if (p->work == NULL || p->claimed <= p->slots) {
+            continue;
+        }
+        uv_mutex_lock(&p->mutex);
+        uint64_t popped = p->popped;
+        size_t parked = p->runq.n;
+        uv_mutex_unlock(&p->mutex);
+        size_t ahead = p->claimed - p->slots;
+        if (popped != p->popped_seen || p->parked_at == 0) {
+            p->popped_seen = popped;
+            p->parked_at = core->mono_ns + PARKED_NS;
+        } else if (core->mono_ns >= p->parked_at) {
+            atomic_store(&p->run_ns, (uint64_t)AHEAD_NS * p->slots + 1);
+            apply_hand_back(impl, p, parked > ahead ? parked - ahead : 0);
+            p->parked_at = 0;
+            continue;
+        }
+        due = p->parked_at < due ? p->parked_at : due;
+    }
+    return due;
+}
+
+/* While jobs still run: raises cancel flags after the grace period, then tells
+ * the log every now and then. Returns when to look again. */
+static uint64_t check_closing(struct dassie__impl *impl)
+{
+    uint64_t mono_ns = impl->core.mono_ns;
+    if (impl->core.claimed_n == 0) {
+        return UINT64_MAX;
+    }
+    if (!impl->cancelled && mono_ns >= impl->grace_at) {
+        impl->cancelled = true;
+        apply_cancel_all(impl);
+    }
+    if (mono_ns >= impl->stuck_at) {
+        engine_log(impl, DASSIE_LOG_WARNING,
+                   "closing waits for %u running jobs", impl->core.claimed_n);
+        impl->stuck_at = mono_ns + STUCK_NS;
+    }
+    return impl->cancelled || impl->stuck_at < impl->grace_at ? impl->stuck_at
+                                                              : impl->grace_at;
+}
+
+static bool may_end(struct dassie__impl *impl)
+{
+    if (!impl->closing || impl->core.claimed_n > 0 || impl->todo.head != NULL) {
+        return false;
+    }
+    uv_mutex_lock(&impl->mutex);
+    bool empty = impl->inbox.head == NULL;
+    uv_mutex_unlock(&impl->mutex);
+    return empty;
+}
+
+static void engine_close(struct dassie__impl *impl)
+{
+    struct errmsg e;
+    reader_stop(impl);
+    if (!impl->open) {
+        apply_forsake(impl);
+        return;
+    }
+    bool clean = !impl->lost;
+    if (clean) {
+        store_tidy(&impl->core.store);
+        clean = store_commit(&impl->core.store, impl->core.wall_ms, &e) == 0;
+    }
+    apply_forsake(impl);
+    core_close(&impl->core, clean);
+    recorder_close(&impl->recorder, clean);
+    dir_close(&impl->dir);
+}
+
+static void engine_main(void *arg)
+{
+    struct dassie__impl *impl = arg;
+    struct ops one = {NULL, NULL};
+    uint64_t due = UINT64_MAX;
+    now(impl);
+    answer_opened(impl);
+    while (!may_end(impl)) {
+        inbox_take(impl, due);
+        if (impl->options.commit_delay_ms > 0 && !impl->closing) {
+            uv_sleep(impl->options.commit_delay_ms);
+            inbox_take(impl, due);
+        }
+        now(impl);
+        due = UINT64_MAX;
+        if (impl->open && !impl->lost) {
+            check_space(impl);
+        }
+        apply_batch(impl);
+        if (impl->open && !impl->lost) {
+            due = check_parked(impl);
+            core_dispatch(&impl->core);
+            due = core_due(&impl->core) < due ? core_due(&impl->core) : due;
+        }
+        if (impl->closing) {
+            uint64_t closing_due = check_closing(impl);
+            due = closing_due < due ? closing_due : due;
+        }
+        commit(impl);
+    }
+    engine_close(impl);
+    ops_push(&one, &impl->closed_op);
+    outbox_post(impl, &one);
+}
+
+int engine_open(struct dassie__impl *impl)
+{
+    impl->closed_op.type = OP_CLOSED;
+    return uv_thread_create(&impl->thread, engine_main, impl) == 0 ? 0
+                                                                   : UV_EAGAIN;
+}

@@ -1,0 +1,269 @@
+/* engine.h: the thread that owns a queue, and the two ways to and from it.
+ *
+ * The engine is an actor. Operations reach it through the inbox from any
+ * thread; it applies all that has arrived to one batch, lets the core claim
+ * what can start, commits, and only then tells: answers go to the loop through
+ * the outbox, jobs to the run queues. While it commits, the next batch
+ * gathers: group commit without a timer.
+ *
+ * The happy path is: engine_open starts the thread, which opens the store and
+ * says so (OP_OPENED); engine_post gives it work; OP_CLOSE ends it, and
+ * OP_CLOSED is the last it says.
+ *
+ * Possible failure modes are: the store does not open (everything is answered
+ * with UV_ECANCELED until the close); a commit fails (no claims, outcomes stay
+ * in memory, the store is reopened with backoff and the batch settled, then the
+ * answers go out); it does not heal before the close (DASSIE_EUNKNOWN for what
+ * is in doubt).
+ *
+ * On close: nothing is claimed any more, unstarted jobs go back, running ones
+ * may end; after grace_ms their cancel flags are raised. Then the last commit,
+ * the reader's end, the store's, OP_CLOSED.
+ *
+ * Threads: see each function. No lock is held across I/O or a callback. */
+#ifndef DASSIE_ENGINE_H_
+#define DASSIE_ENGINE_H_
+
+#include "core.h"
+#include "dir.h"
+#include "look.h"
+#include "pool.h"
+
+/* A commit holds no more operations or payload bytes than this. */
+#define BATCH_OPS_MAX 8192
+#define BATCH_BYTES_MAX (8u << 20)
+
+/* How long healing waits between two tries. */
+#define HEAL_MS_MIN 100
+#define HEAL_MS_MAX 5000
+
+/* How often free disk space is looked at, and the log told of a job that does
+ * not end. */
+#define SPACE_NS UINT64_C(1000000000)
+#define STUCK_NS UINT64_C(5000000000)
+
+#define container_of(p, type, member) \
+    ((type *)((char *)(p)-offsetof(type, member)))
+
+enum op_type {
+    /* To the engine. */
+    OP_ENQUEUE, /* job_t */
+    OP_MANY,    /* struct many */
+    OP_FINISH,  /* job_t */
+    OP_ADD,     /* struct dassie__processor, add_op */
+    OP_STOP,    /* struct dassie__processor, stop_op */
+    OP_LOOK,    /* struct look */
+    OP_COUNTS,  /* struct counts_look */
+    OP_WATCH,   /* struct watch_priv */
+    OP_DRAIN,   /* struct drain_priv */
+    OP_CLOSE,
+    /* To the loop. */
+    OP_OPENED,
+    OP_ACK,      /* struct enqueue_priv */
+    OP_MANY_ACK, /* struct many */
+    OP_DONE,     /* job_t, with its waiters */
+    OP_START,    /* job_t */
+    OP_CANCEL,   /* struct cancel */
+    OP_STOPPED,  /* struct dassie__processor, stopped_op */
+    OP_LOG,      /* struct log_line */
+    OP_CLOSED
+};
+
+/* A first-in first-out list of operations. */
+struct ops {
+    struct op *head;
+    struct op *tail;
+};
+
+struct many {
+    struct op op;
+    dassie_enqueue_many_t *req;
+    struct job_list jobs;
+    size_t n;
+    size_t bytes;
+};
+
+struct counts_look {
+    struct op op;
+    dassie_counts_t *req;
+    dassie_count_t count;
+    char *queue; /* NULL: all */
+    size_t queue_len;
+};
+
+struct drain_priv {
+    struct op op;
+};
+
+struct cancel {
+    struct op op;
+    uint64_t id;
+};
+
+struct log_line {
+    struct op op;
+    dassie_log_level_t level;
+    struct errmsg text;
+};
+
+/* Async runs under way, by id: what dassie_finish() goes by. */
+#define RUNS_BUCKETS 1024
+struct runs {
+    uv_mutex_t mutex;
+    job_t *bucket[RUNS_BUCKETS];
+};
+
+struct reader {
+    uv_thread_t thread;
+    uv_mutex_t mutex;
+    uv_cond_t cond;
+    struct look *head;
+    struct look **tail;
+    bool started;
+    bool busy;
+    bool ending;
+};
+
+struct dassie__impl {
+    dassie_t *q;
+    dassie_options_t options;
+    char *path;
+    unsigned forks; /* dir_forks() at init */
+
+    /* The inbox, under its mutex. */
+    uv_mutex_t mutex;
+    uv_cond_t cond;
+    struct ops inbox;
+    bool sleeping;     /* the engine waits on cond */
+    bool closed;       /* dassie_close() was called */
+    size_t inbox_jobs; /* until they are committed */
+    size_t inbox_bytes;
+    bool full;
+    atomic_bool pressed; /* what pressure_cb is to be told */
+
+    /* The outbox, under its mutex. */
+    uv_mutex_t out_mutex;
+    struct ops outbox;
+    struct waiter *gone_no_memory; /* will not be told of an end, as there */
+    struct waiter *gone_closed;    /* is no memory, or no queue any more */
+
+    /* The engine's own. */
+    uv_thread_t thread;
+    struct core core;
+    struct recorder recorder;
+    struct dir dir;
+    struct ops todo;    /* taken from the inbox, not yet applied */
+    struct ops answers; /* of the open batch */
+    struct ops after;   /* to be looked up after the commit */
+    struct ops drains;
+    size_t batch_jobs; /* of the open batch, to leave the inbox's count */
+    size_t batch_bytes;
+    size_t batch_work; /* payload and result bytes of the open batch */
+    uint64_t space_at;
+    uint64_t grace_at; /* closing: when cancel flags are raised */
+    uint64_t stuck_at; /* closing: when the log is told next */
+    bool open;
+    bool closing;
+    bool cancelled; /* closing: flags are raised */
+    bool lost;      /* the store did not heal */
+    uint64_t commits;
+    uint64_t heals;
+    int broken_told; /* the core's error that the log knows */
+    struct log_line opened_line; /* the answer OP_OPENED */
+    struct op close_op;
+    struct op closed_op;
+
+    struct reader reader;
+    struct runs runs;
+
+    uv_mutex_t stats_mutex;
+    dassie_stats_t stats;
+
+    /* The loop's own. */
+    uv_async_t async;
+    struct pool_user pool;
+    dassie_open_cb open_cb;
+    dassie_close_cb close_cb;
+    struct dassie__processor *processors;
+    unsigned processors_n;
+    unsigned lookups;            /* under way */
+    _Atomic uint32_t runners;    /* on the pool */
+    _Atomic uint32_t work_slots; /* asked for */
+    struct ops notices;          /* taken from the outbox, not yet delivered */
+    struct errmsg errmsg;
+    bool opened;   /* dassie_open() was called */
+    bool pressure; /* what pressure_cb was told */
+    bool delivering;
+    bool thread_ended;
+    bool closing_async;
+};
+
+static inline void ops_push(struct ops *ops, struct op *op)
+{
+    op->next = NULL;
+    if (ops->head == NULL) {
+        ops->head = op;
+    } else {
+        ops->tail->next = op;
+    }
+    ops->tail = op;
+}
+
+static inline struct op *ops_pop(struct ops *ops)
+{
+    struct op *op = ops->head;
+    if (op != NULL) {
+        ops->head = op->next;
+    }
+    return op;
+}
+
+static inline void ops_append(struct ops *ops, struct ops *from)
+{
+    if (from->head != NULL) {
+        if (ops->head == NULL) {
+            ops->head = from->head;
+        } else {
+            ops->tail->next = from->head;
+        }
+        ops->tail = from->tail;
+        from->head = NULL;
+    }
+}
+
+/* Starts the thread. UV_EAGAIN: there is none to be had. Loop. */
+int engine_open(struct dassie__impl *impl);
+
+/* Gives the engine an operation that is never refused. Any thread. */
+void engine_post(struct dassie__impl *impl, struct op *op);
+
+/* So too, and no further operation but a finish. Loop. */
+void engine_post_close(struct dassie__impl *impl, struct op *op);
+
+/* Gives it jobs (n, with so many bytes). UV_ENOBUFS: the inbox is full;
+ * UV_ECANCELED: closed. Any thread. */
+int engine_post_jobs(struct dassie__impl *impl, struct op *op, size_t n,
+                     size_t bytes);
+
+/* Puts answers into the outbox and rings the loop. Engine and reader. */
+void outbox_post(struct dassie__impl *impl, struct ops *ops);
+
+/* Tells the log. Engine. */
+void engine_log(struct dassie__impl *impl, dassie_log_level_t level,
+                const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* reader.c: the thread that runs look-ups. Engine. */
+int reader_start(struct dassie__impl *impl);
+void reader_push(struct dassie__impl *impl, struct look *look);
+void reader_wait(struct dassie__impl *impl); /* until it has none left */
+void reader_stop(struct dassie__impl *impl);
+
+/* runs.c: the table of async runs. */
+void runs_add(struct runs *runs, job_t *job); /* engine */
+int runs_finish(struct runs *runs, uint64_t id, uint32_t attempt, int status,
+                void *out, size_t out_len, bool out_is_error,
+                job_t **job); /* any thread; *job: to be posted, or NULL */
+job_t *runs_enter(struct runs *runs, uint64_t id); /* loop: before a callback */
+bool runs_leave(struct runs *runs, job_t *job); /* true: finished meanwhile */
+
+#endif /* DASSIE_ENGINE_H_ */

@@ -1,0 +1,25 @@
+/* error.h: the text that goes with a code.
+ *
+ * An operation that can fail in more than one way fills a struct errmsg with
+ * its cause and place, outermost first: "open /var/q: lock: held by pid 7".
+ * Threads: each struct errmsg belongs to one. */
+#ifndef DASSIE_ERROR_H_
+#define DASSIE_ERROR_H_
+
+#include <stddef.h>
+
+#define ERRMSG_BYTES 256
+
+struct errmsg {
+    char text[ERRMSG_BYTES];
+};
+
+/* Sets the text as by printf; returns code, so that a caller can say
+ * "return errmsg_set(e, UV_EIO, ...)". Too long a text is cut at its end. */
+int errmsg_set(struct errmsg *e, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Puts "prefix: " before the text; returns code. */
+int errmsg_wrap(struct errmsg *e, int code, const char *prefix);
+
+#endif /* DASSIE_ERROR_H_ */

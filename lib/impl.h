@@ -1,0 +1,33 @@
+/* impl.h: what the files of the public interface share.
+ *
+ * dassie.c has the handle's life and what is delivered to the loop, enqueue.c
+ * and process.c and query.c the calls. Threads: the loop, where nothing else
+ * is said. */
+#ifndef DASSIE_IMPL_H_
+#define DASSIE_IMPL_H_
+
+#include "engine.h"
+#include "runner.h"
+
+/* 0, or what a call on q returns at once: UV_EINVAL, UV_EPERM, UV_ECANCELED. */
+int impl_check(const dassie_t *q);
+
+/* A name with its length (0: a C string), within limits; NULL: fallback. 0 or
+ * UV_EINVAL. */
+int name_check(const char **name, size_t *len, const char *fallback);
+
+/* Options structs of another version are shorter or longer. */
+void options_copy(void *to, size_t size, const void *from, size_t from_size);
+
+/* Ends what is over of a processor: tells the user and frees it. */
+void processor_settle(struct dassie__processor *p);
+void processor_free(struct dassie__processor *p);
+
+/* Hands answers to the user. */
+void query_deliver(struct dassie__impl *impl, struct op *op);
+void processor_deliver(struct dassie__impl *impl, struct op *op);
+void enqueue_deliver(struct dassie__impl *impl, struct op *op);
+void enqueue_deliver_gone(struct dassie__impl *impl, struct waiter *list,
+                          int status);
+
+#endif /* DASSIE_IMPL_H_ */

@@ -1,0 +1,125 @@
+/* job.h: a job in memory.
+ *
+ * One allocation holds the job and its row of the jobs family, which the
+ * thread that enqueues has written already, so that the engine only copies it
+ * into the batch. A job is in one list at a time (inbox, window, run queue,
+ * notices): that is what next is for. It belongs to the thread that took it
+ * from the last list.
+ *
+ * A job loaded from disk to be handed back at open has no row
+ * (row_len = 0). */
+#ifndef DASSIE_JOB_H_
+#define DASSIE_JOB_H_
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "dassie.h"
+#include "record.h"
+
+struct queue;
+struct claim_set;
+struct dassie__processor;
+
+struct op {
+    struct op *next;
+    int type;   /* engine.h, enum op_type */
+    int status; /* what an answer says */
+};
+
+struct dassie_job_s {
+    struct op op;              /* first: a job is an operation in the inbox */
+    struct dassie_job_s *next; /* window, started, ended and run queue lists */
+    struct queue *queue;
+    struct dassie__processor *processor; /* while it is claimed */
+    dassie_enqueue_t *req;               /* whom to tell of the end, or NULL */
+    struct waiter *waiters;              /* all of them, once it has ended */
+    struct claim_set *set;               /* while it is claimed ... */
+    struct dassie_job_s *run_next;       /* in the table of async runs */
+    struct dassie_job_s *set_prev;       /* ... its neighbours there */
+    struct dassie_job_s *set_next;
+    uint64_t id;
+    uint64_t position; /* in its line, while it is pending */
+    uint64_t last_run; /* as in struct history_row */
+    uint64_t ended_ms;
+    uint32_t attempts; /* runs counted so far; one under way is not */
+    uint32_t crashes;
+    uint32_t slot; /* of the flight recorder, while it is claimed */
+    int state;     /* dassie_state_t or STATE_NONE */
+    int status;    /* how it ended: 0, or the code */
+    int8_t priority;
+    uint8_t flags;
+    uint8_t kind;  /* enum line_kind, while it is pending */
+    bool alone;    /* a suspect that runs with nothing beside it */
+    bool busy;     /* async: a callback with it is running (runs mutex) */
+    bool finished; /* async: dassie_finish() came meanwhile (runs mutex) */
+    bool out_is_error;
+    atomic_bool cancelled;
+    void *out; /* result or error text, owned */
+    size_t out_len;
+    size_t row_len;
+    const char *batch_queue; /* the queue's name, until the engine knows it */
+    size_t batch_queue_len;
+    uint8_t row[];
+};
+
+typedef struct dassie_job_s job_t;
+
+/* A first-in first-out list through next. */
+struct job_list {
+    job_t *head;
+    job_t *tail;
+    size_t n;
+};
+
+static inline void job_list_push(struct job_list *list, job_t *job)
+{
+    job->next = NULL;
+    if (list->head == NULL) {
+        list->head = job;
+    } else {
+        list->tail->next = job;
+    }
+    list->tail = job;
+    list->n++;
+}
+
+static inline job_t *job_list_pop(struct job_list *list)
+{
+    job_t *job = list->head;
+    if (job != NULL) {
+        list->head = job->next;
+        list->n--;
+    }
+    return job;
+}
+
+/* Moves all of from to the end of list. */
+static inline void job_list_append(struct job_list *list, struct job_list *from)
+{
+    if (from->head != NULL) {
+        if (list->head == NULL) {
+            list->head = from->head;
+        } else {
+            list->tail->next = from->head;
+        }
+        list->tail = from->tail;
+        list->n += from->n;
+        from->head = NULL;
+        from->n = 0;
+    }
+}
+
+/* A job with room for a row of row_len bytes and, behind it, for extra more.
+ * NULL: no memory. */
+job_t *job_new(size_t row_len, size_t extra);
+void job_free(job_t *job);
+void job_list_free(struct job_list *list);
+
+/* Bytes that the job keeps in memory. */
+size_t job_bytes(const job_t *job);
+
+/* Replaces what the job leaves behind by a copy. 0 or UV_ENOMEM. */
+int job_set_out(job_t *job, const void *data, size_t len);
+
+#endif /* DASSIE_JOB_H_ */

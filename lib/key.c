@@ -1,0 +1,54 @@
+#include "config.h"
+
+#include "key.h"
+
+void key_number(uint8_t key[KEY_NUMBER_BYTES], uint64_t number)
+{
+    put_be64(key, number);
+}
+
+int key_parse_number(const uint8_t *key, size_t len, uint64_t *number)
+{
+    if (len != KEY_NUMBER_BYTES) {
+        return -1;
+    }
+    *number = get_be64(key);
+    return 0;
+}
+
+void key_pending(uint8_t key[KEY_PENDING_BYTES], const struct place *place)
+{
+    put_be32(key, place->queue);
+    key[4] = (uint8_t)((uint8_t)place->priority ^ 0x80);
+    key[5] = place->kind;
+    put_be64(key + 6, place->position);
+}
+
+int key_parse_pending(const uint8_t *key, size_t len, struct place *place)
+{
+    if (len != KEY_PENDING_BYTES || key[5] >= LINE_KINDS) {
+        return -1;
+    }
+    place->queue = get_be32(key);
+    place->priority = (int8_t)(key[4] ^ 0x80);
+    place->kind = key[5];
+    place->position = get_be64(key + 6);
+    return 0;
+}
+
+void key_queue(uint8_t key[KEY_QUEUE_BYTES], char tag, uint32_t queue)
+{
+    key[0] = (uint8_t)tag;
+    put_be32(key + 1, queue);
+}
+
+int key_parse_queue(const uint8_t *key, size_t len, char *tag, uint32_t *queue)
+{
+    if (len != KEY_QUEUE_BYTES ||
+        (key[0] != KEY_NAME_TAG && key[0] != KEY_COUNTS_TAG)) {
+        return -1;
+    }
+    *tag = (char)key[0];
+    *queue = get_be32(key + 1);
+    return 0;
+}

@@ -1,0 +1,87 @@
+/* key.h: how keys are laid out on disk.
+ *
+ * All integers are big-endian, so that bytes sort as numbers; a priority is
+ * stored as its value xor 0x80. doc/dassie-format.7 is the same in words.
+ * If you change this, raise the format version, keep the old reader and add a
+ * golden store. Pure; threads: any. */
+#ifndef DASSIE_KEY_H_
+#define DASSIE_KEY_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The column families, in the order in which they are opened. */
+enum family {
+    FAMILY_META,
+    FAMILY_COMMITS,
+    FAMILY_JOBS,
+    FAMILY_PENDING,
+    FAMILY_RUNNING,
+    FAMILY_COMPLETE,
+    FAMILY_FAILED,
+    FAMILY_HISTORY,
+    FAMILIES
+};
+
+/* Which of the three lines of a (queue, priority) a pending job stands in.
+ * Suspects wait to run alone; the front line holds jobs that were claimed
+ * before and is served ahead of the normal one. */
+enum line_kind { LINE_SUSPECT, LINE_FRONT, LINE_NORMAL, LINE_KINDS };
+
+#define KEY_NUMBER_BYTES 8
+#define KEY_PENDING_BYTES 14
+#define KEY_QUEUE_BYTES 5
+#define KEY_BYTES_MAX KEY_PENDING_BYTES
+
+/* Keys of the meta family: the store's row, and two rows of each queue. */
+#define KEY_STORE "s"
+#define KEY_NAME_TAG 'n'
+#define KEY_COUNTS_TAG 'q'
+
+static inline void put_be32(uint8_t *p, uint32_t v)
+{
+    p[0] = (uint8_t)(v >> 24);
+    p[1] = (uint8_t)(v >> 16);
+    p[2] = (uint8_t)(v >> 8);
+    p[3] = (uint8_t)v;
+}
+
+static inline uint32_t get_be32(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 |
+           p[3];
+}
+
+static inline void put_be64(uint8_t *p, uint64_t v)
+{
+    put_be32(p, (uint32_t)(v >> 32));
+    put_be32(p + 4, (uint32_t)v);
+}
+
+static inline uint64_t get_be64(const uint8_t *p)
+{
+    return (uint64_t)get_be32(p) << 32 | get_be32(p + 4);
+}
+
+/* Where a pending job stands. */
+struct place {
+    uint32_t queue;
+    int8_t priority;
+    uint8_t kind; /* enum line_kind */
+    uint64_t position;
+};
+
+/* Families keyed by one number: jobs, complete, failed and history by job id,
+ * commits and running by commit number. */
+void key_number(uint8_t key[KEY_NUMBER_BYTES], uint64_t number);
+int key_parse_number(const uint8_t *key, size_t len, uint64_t *number);
+
+void key_pending(uint8_t key[KEY_PENDING_BYTES], const struct place *place);
+int key_parse_pending(const uint8_t *key, size_t len, struct place *place);
+
+void key_queue(uint8_t key[KEY_QUEUE_BYTES], char tag, uint32_t queue);
+int key_parse_queue(const uint8_t *key, size_t len, char *tag, uint32_t *queue);
+
+/* The parsers return 0, or -1 for what no writer makes. */
+
+#endif /* DASSIE_KEY_H_ */

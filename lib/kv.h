@@ -1,0 +1,105 @@
+/* kv.h: what store.c needs of an ordered key-value database.
+ *
+ * One batch is open at any time; puts and deletes go into it and commit writes
+ * it atomically. Reads see what was committed, never the open batch.
+ *
+ * The happy path is: put, del, del_range, commit, again and again.
+ *
+ * Possible failure modes are: commit fails. The batch is in doubt then: it may
+ * or may not be there. It is kept; reopen makes the database usable again, the
+ * owner looks whether its rows are there and either drops the batch or commits
+ * it once more. Nothing else may be put into it meanwhile.
+ *
+ * On close: the open batch is dropped; no iterator, value or snapshot may be
+ * alive.
+ *
+ * Threads: put, del, del_range, commit, drop, reopen and close belong to the
+ * engine. Reads may run on any thread if the database says so (shared_reads),
+ * as long as the owner keeps reopen and close away from them. */
+#ifndef DASSIE_KV_H_
+#define DASSIE_KV_H_
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "error.h"
+#include "key.h"
+
+struct kv;
+struct kv_iter;
+struct kv_snapshot;
+
+struct kv_slice {
+    const uint8_t *p;
+    size_t len;
+};
+
+/* A value read; let go of by value_release. */
+struct kv_value {
+    const uint8_t *p;
+    size_t len;
+    void *owner;
+};
+
+struct kv_ops {
+    void (*put)(struct kv *kv, enum family family, struct kv_slice key,
+                struct kv_slice value);
+    /* As put, for a value in two parts. */
+    void (*put2)(struct kv *kv, enum family family, struct kv_slice key,
+                 struct kv_slice head, struct kv_slice tail);
+    void (*del)(struct kv *kv, enum family family, struct kv_slice key);
+    /* Deletes from (inclusive) to (exclusive). */
+    void (*del_range)(struct kv *kv, enum family family, struct kv_slice from,
+                      struct kv_slice to);
+    /* 0: written (and fsynced, if sync), the batch is empty again. */
+    int (*commit)(struct kv *kv, bool sync, struct errmsg *e);
+    void (*drop)(struct kv *kv);
+    int (*reopen)(struct kv *kv, struct errmsg *e);
+    /* 0, UV_ENOENT or an error. snapshot may be NULL: as of now. */
+    int (*get)(struct kv *kv, const struct kv_snapshot *snapshot,
+               enum family family, struct kv_slice key, struct kv_value *value,
+               struct errmsg *e);
+    void (*value_release)(struct kv_value *value);
+    const struct kv_snapshot *(*snapshot)(struct kv *kv);
+    void (*snapshot_release)(struct kv *kv, const struct kv_snapshot *s);
+    /* Keys at or after from and before to, ascending; with an empty from it
+     * stands nowhere until a seek. NULL: no memory. The bytes of to must live
+     * as long as the iterator. */
+    struct kv_iter *(*iter)(struct kv *kv, const struct kv_snapshot *snapshot,
+                            enum family family, struct kv_slice from,
+                            struct kv_slice to);
+    bool (*iter_valid)(const struct kv_iter *it);
+    struct kv_slice (*iter_key)(const struct kv_iter *it);
+    struct kv_slice (*iter_value)(const struct kv_iter *it);
+    void (*iter_next)(struct kv_iter *it);
+    void (*iter_seek)(struct kv_iter *it, struct kv_slice from);
+    /* 0, or why it is not valid any more; then closes it. */
+    int (*iter_close)(struct kv_iter *it, struct errmsg *e);
+    void (*close)(struct kv *kv, bool clean);
+    bool shared_reads;
+};
+
+struct kv {
+    const struct kv_ops *ops;
+    uint64_t rows;      /* puts and deletes of all batches */
+    uint64_t row_bytes; /* keys and values of them */
+    uint64_t syncs;     /* fsynced commits */
+};
+
+static inline struct kv_slice kv_slice(const void *p, size_t len)
+{
+    struct kv_slice s = {p, len};
+    return s;
+}
+
+static inline struct kv_slice kv_string(const char *s)
+{
+    const char *p = s;
+    while (*p != '\0') {
+        p++;
+    }
+    return kv_slice(s, (size_t)(p - s));
+}
+
+#endif /* DASSIE_KV_H_ */

@@ -1,0 +1,547 @@
+#include "config.h"
+
+#include "kv_rocks.h"
+
+#include "alloc.h"
+#include "dassie.h"
+
+#include <rocksdb/c.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* RocksDB copies a two-part value into vectors first; below this much it is
+ * cheaper to join it on the stack. */
+#define JOIN_BYTES 1024
+
+/* Log files are closed and recycled into tables beyond this much, so that one
+ * quiet column family does not keep them all. */
+#define WAL_BYTES_MAX (128u << 20)
+#define OPEN_FILES_MAX 512
+
+struct kv_rocks {
+    struct kv kv;
+    rocksdb_t *db;
+    rocksdb_column_family_handle_t *families[FAMILIES];
+    rocksdb_options_t *options;
+    rocksdb_cache_t *cache;
+    rocksdb_writebatch_t *batch;
+    rocksdb_writeoptions_t *write_sync;
+    rocksdb_writeoptions_t *write_nosync;
+    rocksdb_readoptions_t *read;
+    char dir[PATH_MAX];
+    int hwm_fd;
+    bool read_only;
+};
+
+struct kv_iter {
+    rocksdb_iterator_t *it;
+    rocksdb_readoptions_t *read;
+};
+
+static const char *const family_names[FAMILIES] = {
+    "default", "commits",  "jobs",   "pending",
+    "running", "complete", "failed", "history"};
+
+/* The C API has no codes: the leading words tell. Frees text. */
+static int rocks_error(char *text, struct errmsg *e)
+{
+    static const struct {
+        const char *word;
+        int code;
+    } words[] = {
+        {"No space left", UV_ENOSPC},
+        {"Disk quota", UV_ENOSPC},
+        {"File too large", UV_EFBIG},
+        {"Read-only file", UV_EROFS},
+        {"Permission denied", UV_EACCES},
+        {"Too many open files", UV_EMFILE},
+        {"Corruption", DASSIE_ECORRUPT},
+        {"does not exist", DASSIE_ECORRUPT},
+        {"Not implemented", UV_ENOTSUP},
+        {"Column families not", UV_ENOTSUP},
+        {"IO error", UV_EIO},
+    };
+    int code = UV_EIO;
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        if (strstr(text, words[i].word) != NULL) {
+            code = words[i].code;
+            break;
+        }
+    }
+    errmsg_set(e, code, "rocksdb: %s", text);
+    rocksdb_free(text);
+    return code;
+}
+
+static struct kv_rocks *rocks(struct kv *kv)
+{
+    return (struct kv_rocks *)kv;
+}
+
+/* ---- Writing ---- */
+
+static void rocks_count(struct kv *kv, size_t bytes)
+{
+    kv->rows++;
+    kv->row_bytes += bytes;
+}
+
+static void rocks_put(struct kv *kv, enum family family, struct kv_slice key,
+                      struct kv_slice value)
+{
+    struct kv_rocks *r = rocks(kv);
+    rocksdb_writebatch_put_cf(r->batch, r->families[family],
+                              (const char *)key.p, key.len,
+                              (const char *)value.p, value.len);
+    rocks_count(kv, key.len + value.len);
+}
+
+static void rocks_put2(struct kv *kv, enum family family, struct kv_slice key,
+                       struct kv_slice head, struct kv_slice tail)
+{
+    struct kv_rocks *r = rocks(kv);
+    if (head.len + tail.len <= JOIN_BYTES) {
+        uint8_t joined[JOIN_BYTES];
+        memcpy(joined, head.p, head.len);
+        if (tail.len > 0) {
+            memcpy(joined + head.len, tail.p, tail.len);
+        }
+        rocks_put(kv, family, key, kv_slice(joined, head.len + tail.len));
+        return;
+    }
+    const char *keys[1] = {(const char *)key.p};
+    const char *values[2] = {(const char *)head.p, (const char *)tail.p};
+    size_t key_sizes[1] = {key.len};
+    size_t value_sizes[2] = {head.len, tail.len};
+    rocksdb_writebatch_putv_cf(r->batch, r->families[family], 1, keys,
+                               key_sizes, 2, values, value_sizes);
+    rocks_count(kv, key.len + head.len + tail.len);
+}
+
+static void rocks_del(struct kv *kv, enum family family, struct kv_slice key)
+{
+    struct kv_rocks *r = rocks(kv);
+    rocksdb_writebatch_delete_cf(r->batch, r->families[family],
+                                 (const char *)key.p, key.len);
+    rocks_count(kv, key.len);
+}
+
+static void rocks_del_range(struct kv *kv, enum family family,
+                            struct kv_slice from, struct kv_slice to)
+{
+    struct kv_rocks *r = rocks(kv);
+    rocksdb_writebatch_delete_range_cf(r->batch, r->families[family],
+                                       (const char *)from.p, from.len,
+                                       (const char *)to.p, to.len);
+    rocks_count(kv, from.len + to.len);
+}
+
+/* Not synced, and a failure is none: an old mark only notices less. */
+static void hwm_write(struct kv_rocks *r)
+{
+    uint8_t mark[8];
+    put_be64(mark, rocksdb_get_latest_sequence_number(r->db));
+    if (pwrite(r->hwm_fd, mark, sizeof mark, 0) < 0) {
+        return;
+    }
+}
+
+static int rocks_commit(struct kv *kv, bool sync, struct errmsg *e)
+{
+    struct kv_rocks *r = rocks(kv);
+    char *text = NULL;
+    if (r->db == NULL) {
+        return errmsg_set(e, UV_EIO, "the database is closed");
+    }
+    rocksdb_write(r->db, sync ? r->write_sync : r->write_nosync, r->batch,
+                  &text);
+    if (text != NULL) {
+        return rocks_error(text, e);
+    }
+    rocksdb_writebatch_clear(r->batch);
+    if (sync) {
+        kv->syncs++;
+        hwm_write(r);
+    }
+    return 0;
+}
+
+static void rocks_drop(struct kv *kv)
+{
+    rocksdb_writebatch_clear(rocks(kv)->batch);
+}
+
+/* ---- Reading ---- */
+
+static int rocks_get(struct kv *kv, const struct kv_snapshot *snapshot,
+                     enum family family, struct kv_slice key,
+                     struct kv_value *value, struct errmsg *e)
+{
+    struct kv_rocks *r = rocks(kv);
+    rocksdb_readoptions_t *read = r->read;
+    char *text = NULL;
+    if (snapshot != NULL) {
+        read = rocksdb_readoptions_create();
+        rocksdb_readoptions_set_snapshot(read,
+                                         (const rocksdb_snapshot_t *)snapshot);
+    }
+    rocksdb_pinnableslice_t *slice = rocksdb_get_pinned_cf(
+        r->db, read, r->families[family], (const char *)key.p, key.len, &text);
+    if (snapshot != NULL) {
+        rocksdb_readoptions_destroy(read);
+    }
+    if (text != NULL) {
+        return rocks_error(text, e);
+    }
+    if (slice == NULL) {
+        return UV_ENOENT;
+    }
+    value->p = (const uint8_t *)rocksdb_pinnableslice_value(slice, &value->len);
+    value->owner = slice;
+    return 0;
+}
+
+static void rocks_value_release(struct kv_value *value)
+{
+    rocksdb_pinnableslice_destroy(value->owner);
+    value->owner = NULL;
+}
+
+static const struct kv_snapshot *rocks_snapshot(struct kv *kv)
+{
+    return (const struct kv_snapshot *)rocksdb_create_snapshot(rocks(kv)->db);
+}
+
+static void rocks_snapshot_release(struct kv *kv, const struct kv_snapshot *s)
+{
+    rocksdb_release_snapshot(rocks(kv)->db, (const rocksdb_snapshot_t *)s);
+}
+
+static struct kv_iter *rocks_iter(struct kv *kv,
+                                  const struct kv_snapshot *snapshot,
+                                  enum family family, struct kv_slice from,
+                                  struct kv_slice to)
+{
+    struct kv_rocks *r = rocks(kv);
+    struct kv_iter *it = dassie__malloc(sizeof *it);
+    if (it == NULL) {
+        return NULL;
+    }
+    it->read = rocksdb_readoptions_create();
+    rocksdb_readoptions_set_iterate_upper_bound(it->read, (const char *)to.p,
+                                                to.len);
+    rocksdb_readoptions_set_fill_cache(it->read, 0);
+    if (snapshot != NULL) {
+        rocksdb_readoptions_set_snapshot(it->read,
+                                         (const rocksdb_snapshot_t *)snapshot);
+    }
+    it->it = rocksdb_create_iterator_cf(r->db, it->read, r->families[family]);
+    if (from.len > 0) {
+        rocksdb_iter_seek(it->it, (const char *)from.p, from.len);
+    }
+    return it;
+}
+
+static bool rocks_iter_valid(const struct kv_iter *it)
+{
+    return rocksdb_iter_valid(it->it);
+}
+
+static struct kv_slice rocks_iter_key(const struct kv_iter *it)
+{
+    size_t len;
+    const char *p = rocksdb_iter_key(it->it, &len);
+    return kv_slice(p, len);
+}
+
+static struct kv_slice rocks_iter_value(const struct kv_iter *it)
+{
+    size_t len;
+    const char *p = rocksdb_iter_value(it->it, &len);
+    return kv_slice(p, len);
+}
+
+static void rocks_iter_next(struct kv_iter *it)
+{
+    rocksdb_iter_next(it->it);
+}
+
+static void rocks_iter_seek(struct kv_iter *it, struct kv_slice from)
+{
+    rocksdb_iter_seek(it->it, (const char *)from.p, from.len);
+}
+
+static int rocks_iter_close(struct kv_iter *it, struct errmsg *e)
+{
+    char *text = NULL;
+    rocksdb_iter_get_error(it->it, &text);
+    rocksdb_iter_destroy(it->it);
+    rocksdb_readoptions_destroy(it->read);
+    dassie__free(it);
+    return text != NULL ? rocks_error(text, e) : 0;
+}
+
+/* ---- Opening and closing ---- */
+
+/* One budget: half of it memtables, a quarter block cache; the rest is the
+ * ready window's. Few shards: an index block larger than one is never cached.
+ */
+static void options_memory(struct kv_rocks *r, size_t memory_bytes)
+{
+    rocksdb_options_t *o = r->options;
+    rocksdb_options_set_write_buffer_size(o, memory_bytes / 4);
+    rocksdb_options_set_db_write_buffer_size(o, memory_bytes / 2);
+    rocksdb_options_set_max_total_wal_size(o, WAL_BYTES_MAX);
+    rocksdb_options_set_max_open_files(o, OPEN_FILES_MAX);
+    rocksdb_lru_cache_options_t *lru = rocksdb_lru_cache_options_create();
+    rocksdb_lru_cache_options_set_capacity(lru, memory_bytes / 4);
+    rocksdb_lru_cache_options_set_num_shard_bits(lru, 1);
+    r->cache = rocksdb_cache_create_lru_opts(lru);
+    rocksdb_lru_cache_options_destroy(lru);
+    rocksdb_block_based_table_options_t *table =
+        rocksdb_block_based_options_create();
+    rocksdb_block_based_options_set_block_cache(table, r->cache);
+    rocksdb_block_based_options_set_filter_policy(
+        table, rocksdb_filterpolicy_create_bloom_full(10));
+    rocksdb_options_set_block_based_table_factory(o, table);
+    rocksdb_block_based_options_destroy(table);
+}
+
+/* What the crash and fault measurements force; see doc/design.md. */
+static int options_safety(struct kv_rocks *r, struct errmsg *e)
+{
+    rocksdb_options_t *plain = rocksdb_options_create();
+    rocksdb_options_t *made = rocksdb_options_create();
+    char *text = NULL;
+    rocksdb_options_set_wal_recovery_mode(plain,
+                                          rocksdb_point_in_time_recovery);
+    rocksdb_options_set_atomic_flush(plain, 1);
+    rocksdb_options_set_paranoid_checks(plain, 1);
+    rocksdb_options_set_info_log_level(plain, 4); /* FATAL */
+    rocksdb_options_set_keep_log_file_num(plain, 1);
+    rocksdb_options_set_stats_dump_period_sec(plain, 0);
+    rocksdb_options_set_stats_persist_period_sec(plain, 0);
+    /* One thread writes: then a put at the end of a family is nearly free. */
+    rocksdb_options_set_allow_concurrent_memtable_write(plain, 0);
+    rocksdb_options_set_enable_write_thread_adaptive_yield(plain, 0);
+    rocksdb_get_options_from_string(
+        plain, "track_and_verify_wals_in_manifest=true", made, &text);
+    rocksdb_options_destroy(plain);
+    r->options = made;
+    return text != NULL ? rocks_error(text, e) : 0;
+}
+
+static int hwm_read(const struct kv_rocks *r, uint64_t *mark)
+{
+    uint8_t bytes[8];
+    *mark = 0;
+    ssize_t n = pread(r->hwm_fd, bytes, sizeof bytes, 0);
+    if (n < 0) {
+        return uv_translate_sys_error(errno);
+    }
+    if (n == (ssize_t)sizeof bytes) {
+        *mark = get_be64(bytes);
+    }
+    return 0;
+}
+
+static int path_join(char *path, const char *dir, const char *name)
+{
+    int n = snprintf(path, PATH_MAX, "%s/%s", dir, name);
+    return n >= PATH_MAX ? UV_ENAMETOOLONG : 0;
+}
+
+/* Opens the database and compares what came back with the mark. */
+static int db_open(struct kv_rocks *r, bool create, struct errmsg *e)
+{
+    char path[PATH_MAX];
+    const rocksdb_options_t *each[FAMILIES];
+    char *text = NULL;
+    uint64_t mark;
+    int rc = hwm_read(r, &mark);
+    if (rc == 0) {
+        rc = path_join(path, r->dir, "db");
+    }
+    if (rc != 0) {
+        return errmsg_set(e, rc, "hwm: %s", dassie_strerror(rc));
+    }
+    for (int i = 0; i < FAMILIES; i++) {
+        each[i] = r->options;
+    }
+    rocksdb_options_set_create_if_missing(r->options, create);
+    rocksdb_options_set_create_missing_column_families(r->options, create);
+    if (r->read_only) {
+        r->db = rocksdb_open_for_read_only_column_families(
+            r->options, path, FAMILIES, family_names, each, r->families, 0,
+            &text);
+    } else {
+        r->db = rocksdb_open_column_families(
+            r->options, path, FAMILIES, family_names, each, r->families, &text);
+    }
+    if (text != NULL) {
+        r->db = NULL;
+        return rocks_error(text, e);
+    }
+    uint64_t last = rocksdb_get_latest_sequence_number(r->db);
+    if (last < mark) {
+        return errmsg_set(e, DASSIE_ECORRUPT,
+                          "the log lost its end: %llu operations were durable, "
+                          "%llu came back",
+                          (unsigned long long)mark, (unsigned long long)last);
+    }
+    return 0;
+}
+
+static void db_close(struct kv_rocks *r)
+{
+    if (r->db == NULL) {
+        return;
+    }
+    for (int i = 0; i < FAMILIES; i++) {
+        rocksdb_column_family_handle_destroy(r->families[i]);
+    }
+    rocksdb_close(r->db);
+    r->db = NULL;
+}
+
+static int rocks_reopen(struct kv *kv, struct errmsg *e)
+{
+    struct kv_rocks *r = rocks(kv);
+    db_close(r);
+    int rc = db_open(r, false, e);
+    if (rc != 0) {
+        db_close(r);
+    }
+    return rc;
+}
+
+static void rocks_free(struct kv_rocks *r)
+{
+    db_close(r);
+    if (r->batch != NULL) {
+        rocksdb_writebatch_destroy(r->batch);
+        rocksdb_writeoptions_destroy(r->write_sync);
+        rocksdb_writeoptions_destroy(r->write_nosync);
+        rocksdb_readoptions_destroy(r->read);
+    }
+    if (r->options != NULL) {
+        rocksdb_options_destroy(r->options);
+    }
+    if (r->cache != NULL) {
+        rocksdb_cache_destroy(r->cache);
+    }
+    if (r->hwm_fd >= 0) {
+        close(r->hwm_fd);
+    }
+    dassie__free(r);
+}
+
+/* A clean close makes unsynced commits durable, whatever the durability. */
+static void rocks_close(struct kv *kv, bool clean)
+{
+    struct kv_rocks *r = rocks(kv);
+    if (r->db != NULL && clean && !r->read_only) {
+        char *text = NULL;
+        rocksdb_flush_wal(r->db, 1, &text);
+        if (text == NULL) {
+            hwm_write(r);
+        }
+        rocksdb_free(text);
+    }
+    rocks_free(r);
+}
+
+static const struct kv_ops rocks_ops = {
+    .put = rocks_put,
+    .put2 = rocks_put2,
+    .del = rocks_del,
+    .del_range = rocks_del_range,
+    .commit = rocks_commit,
+    .drop = rocks_drop,
+    .reopen = rocks_reopen,
+    .get = rocks_get,
+    .value_release = rocks_value_release,
+    .snapshot = rocks_snapshot,
+    .snapshot_release = rocks_snapshot_release,
+    .iter = rocks_iter,
+    .iter_valid = rocks_iter_valid,
+    .iter_key = rocks_iter_key,
+    .iter_value = rocks_iter_value,
+    .iter_next = rocks_iter_next,
+    .iter_seek = rocks_iter_seek,
+    .iter_close = rocks_iter_close,
+    .close = rocks_close,
+    .shared_reads = true,
+};
+
+static int hwm_open(struct kv_rocks *r, struct errmsg *e)
+{
+    char path[PATH_MAX];
+    int rc = path_join(path, r->dir, "hwm");
+    if (rc == 0) {
+        int how = r->read_only ? O_RDONLY : O_RDWR | O_CREAT;
+        r->hwm_fd = open(path, how | O_CLOEXEC, 0644);
+        rc = r->hwm_fd < 0 ? uv_translate_sys_error(errno) : 0;
+    }
+    if (r->read_only && rc == UV_ENOENT) {
+        return 0;
+    }
+    return rc == 0 ? 0 : errmsg_set(e, rc, "open hwm: %s", dassie_strerror(rc));
+}
+
+int kv_rocks_open(const struct kv_rocks_options *options, struct kv **kv,
+                  struct errmsg *e)
+{
+    struct kv_rocks *r = dassie__calloc(1, sizeof *r);
+    if (r == NULL) {
+        return errmsg_set(e, UV_ENOMEM, "out of memory");
+    }
+    r->kv.ops = &rocks_ops;
+    r->hwm_fd = -1;
+    r->read_only = options->read_only;
+    int n = snprintf(r->dir, sizeof r->dir, "%s", options->dir);
+    int rc = n < (int)sizeof r->dir ? 0 : UV_ENAMETOOLONG;
+    if (rc == 0) {
+        rc = hwm_open(r, e);
+    }
+    if (rc == 0) {
+        rc = options_safety(r, e);
+    }
+    if (rc == 0) {
+        options_memory(r, options->memory_bytes);
+        r->batch = rocksdb_writebatch_create();
+        r->write_sync = rocksdb_writeoptions_create();
+        rocksdb_writeoptions_set_sync(r->write_sync, 1);
+        r->write_nosync = rocksdb_writeoptions_create();
+        r->read = rocksdb_readoptions_create();
+        rc = db_open(r, options->create, e);
+    }
+    if (rc != 0) {
+        rocks_free(r);
+        return rc;
+    }
+    *kv = &r->kv;
+    return 0;
+}
+
+bool kv_rocks_used(const char *dir)
+{
+    char path[PATH_MAX];
+    uint8_t mark[8] = {0};
+    if (path_join(path, dir, "hwm") != 0) {
+        return false;
+    }
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return false;
+    }
+    ssize_t n = pread(fd, mark, sizeof mark, 0);
+    close(fd);
+    return n == (ssize_t)sizeof mark && get_be64(mark) > 0;
+}

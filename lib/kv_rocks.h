@@ -1,0 +1,30 @@
+/* kv_rocks.h: the RocksDB database behind kv.h.
+ *
+ * It lives in DIR/db, and beside it DIR/hwm holds the sequence number of the
+ * last synced commit in eight bytes, written after each sync and never synced
+ * itself: a log whose tail was lost to damage opens silently in RocksDB, and
+ * this is what tells.
+ *
+ * RocksDB's options here are forced by measurements (doc/design.md, "RocksDB
+ * options"); none is for the user to set but the memory budget. */
+#ifndef DASSIE_KV_ROCKS_H_
+#define DASSIE_KV_ROCKS_H_
+
+#include "kv.h"
+
+struct kv_rocks_options {
+    const char *dir;     /* the store's directory */
+    size_t memory_bytes; /* memtables and block cache together */
+    bool create;         /* make the database if it is not there */
+    bool read_only;      /* for verify: nothing on disk changes */
+};
+
+/* Errors: UV_ENOMEM, UV_EIO, UV_ENOSPC, DASSIE_ECORRUPT, ... with *e. */
+int kv_rocks_open(const struct kv_rocks_options *options, struct kv **kv,
+                  struct errmsg *e);
+
+/* Whether something was ever synced in DIR: then its database must be there,
+ * and is never made anew. */
+bool kv_rocks_used(const char *dir);
+
+#endif /* DASSIE_KV_ROCKS_H_ */

@@ -1,0 +1,431 @@
+/* load.c: how a store comes back from disk; see store.h.
+ *
+ * The queues' rows hold counts and cursors as of the last fold; the commits
+ * since then are replayed over them. Values are absolute, so the last one
+ * wins. A commit that is missing in between is damage. */
+#include "config.h"
+
+#include "alloc.h"
+#include "claims.h"
+
+#include <string.h>
+
+static int damaged(struct errmsg *e, const char *what)
+{
+    return errmsg_set(e, DASSIE_ECORRUPT, "%s", what);
+}
+
+static int no_memory(struct errmsg *e)
+{
+    return errmsg_set(e, UV_ENOMEM, "out of memory");
+}
+
+static int load_store_row(struct store *s, struct errmsg *e)
+{
+    struct kv_value value;
+    struct part_reader r;
+    struct store_row row;
+    s->next = 1;
+    s->commit = 1;
+    int rc = s->kv->ops->get(s->kv, NULL, FAMILY_META, kv_string(KEY_STORE),
+                             &value, e);
+    if (rc == UV_ENOENT) {
+        return 0;
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    rc = store_row_read(&r, value.p, value.len, &row);
+    s->kv->ops->value_release(&value);
+    if (rc != 0) {
+        return damaged(e, "the store's row");
+    }
+    s->next = row.next;
+    s->folded = row.folded;
+    s->commit = row.folded + 1;
+    return 0;
+}
+
+/* A row's key and value, and what to do with it. */
+typedef int (*row_cb)(struct store *s, struct kv_slice key,
+                      struct kv_slice value, struct errmsg *e);
+
+static int each_row(struct store *s, enum family family, struct kv_slice from,
+                    struct kv_slice to, row_cb cb, struct errmsg *e)
+{
+    const struct kv_ops *ops = s->kv->ops;
+    struct kv_iter *it = ops->iter(s->kv, NULL, family, from, to);
+    struct errmsg ignored;
+    int rc = 0;
+    if (it == NULL) {
+        return no_memory(e);
+    }
+    while (rc == 0 && ops->iter_valid(it)) {
+        rc = cb(s, ops->iter_key(it), ops->iter_value(it), e);
+        if (rc == 0) {
+            ops->iter_next(it);
+        }
+    }
+    int failed = ops->iter_close(it, rc == 0 ? e : &ignored);
+    return rc != 0 ? rc : failed;
+}
+
+static int load_name(struct store *s, struct kv_slice key,
+                     struct kv_slice value, struct errmsg *e)
+{
+    const char *name;
+    size_t len;
+    uint32_t id;
+    char tag;
+    struct queue *q;
+    if (key_parse_queue(key.p, key.len, &tag, &id) != 0 || id != s->queues.n ||
+        name_row_read(value.p, value.len, &name, &len) != 0 ||
+        queues_find(&s->queues, name, len) != NULL) {
+        return damaged(e, "a queue's name");
+    }
+    int rc = queues_add(&s->queues, name, len, &q);
+    return rc == 0 ? 0 : errmsg_set(e, rc, "%s", dassie_strerror(rc));
+}
+
+static int load_line(struct store *s, struct queue *q, struct part_reader *r,
+                     struct errmsg *e)
+{
+    struct line_row row;
+    if (line_part_read(r, &row) != 0) {
+        return damaged(e, "a line's counts");
+    }
+    struct lines *lines = queue_prepare(&s->queues, q, row.priority);
+    if (lines == NULL) {
+        return no_memory(e);
+    }
+    struct line *line = &lines->kind[row.kind];
+    line->row = row;
+    line->window_end = row.cursor > 0 ? row.cursor - 1 : 0;
+    return 0;
+}
+
+static int load_part(struct store *s, struct part_reader *r, struct errmsg *e)
+{
+    struct tally tally;
+    uint32_t id;
+    uint32_t lines;
+    if (queue_part_read(r, &id, &tally, &lines) != 0 || id >= s->queues.n) {
+        return damaged(e, "a queue's counts");
+    }
+    s->queues.by_id[id]->tally = tally;
+    for (uint32_t i = 0; i < lines; i++) {
+        int rc = load_line(s, s->queues.by_id[id], r, e);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+static int load_counts(struct store *s, struct kv_slice key,
+                       struct kv_slice value, struct errmsg *e)
+{
+    struct part_reader r = {value.p + 1, value.p + value.len};
+    (void)key;
+    if (value.len < 1 || value.p[0] != RECORD_VERSION) {
+        return damaged(e, "a queue's row");
+    }
+    return load_part(s, &r, e);
+}
+
+static int load_commit(struct store *s, struct kv_slice key,
+                       struct kv_slice value, struct errmsg *e)
+{
+    struct part_reader r;
+    struct store_row row;
+    uint64_t number;
+    if (key_parse_number(key.p, key.len, &number) != 0 ||
+        store_row_read(&r, value.p, value.len, &row) != 0) {
+        return damaged(e, "a commit's row");
+    }
+    if (number == s->folded) {
+        return 0;
+    }
+    if (number != s->commit) {
+        return damaged(e, "a commit is missing");
+    }
+    for (uint32_t i = 0; i < row.queues; i++) {
+        int rc = load_part(s, &r, e);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    s->next = row.next;
+    s->commit = number + 1;
+    return 0;
+}
+
+/* Sums up what the lines say. */
+static void load_totals(struct store *s)
+{
+    for (uint32_t i = 0; i < s->queues.n; i++) {
+        struct queue *q = s->queues.by_id[i];
+        s->queues.tally.pending += q->tally.pending;
+        s->queues.tally.running += q->tally.running;
+        s->queues.tally.complete += q->tally.complete;
+        s->queues.tally.failed += q->tally.failed;
+        q->unfolded = true;
+        q->unfolded_next = s->queues.unfolded;
+        s->queues.unfolded = q;
+        for (unsigned l = 0; l < q->lines_n; l++) {
+            s->suspects += q->lines[l]->kind[LINE_SUSPECT].row.live;
+            for (int k = 0; k < LINE_KINDS; k++) {
+                s->dead_rows += q->lines[l]->kind[k].row.dead;
+            }
+        }
+    }
+}
+
+static int load_rows(struct store *s, struct errmsg *e)
+{
+    static const char name_from[] = {KEY_NAME_TAG};
+    static const char name_to[] = {KEY_NAME_TAG + 1};
+    static const char counts_from[] = {KEY_COUNTS_TAG};
+    static const char counts_to[] = {KEY_COUNTS_TAG + 1};
+    static const uint8_t end[] = {0xff, 0xff, 0xff, 0xff, 0xff,
+                                  0xff, 0xff, 0xff, 0xff};
+    uint8_t from[KEY_NUMBER_BYTES];
+    int rc = load_store_row(s, e);
+    if (rc == 0) {
+        rc = each_row(s, FAMILY_META, kv_slice(name_from, 1),
+                      kv_slice(name_to, 1), load_name, e);
+    }
+    if (rc == 0) {
+        rc = each_row(s, FAMILY_META, kv_slice(counts_from, 1),
+                      kv_slice(counts_to, 1), load_counts, e);
+    }
+    if (rc == 0) {
+        key_number(from, s->folded);
+        rc = each_row(s, FAMILY_COMMITS, kv_slice(from, sizeof from),
+                      kv_slice(end, sizeof end), load_commit, e);
+    }
+    return rc;
+}
+
+static int load_room(struct store *s, struct errmsg *e)
+{
+    size_t row = STORE_ROW_MAX + s->queues.n * (size_t)QUEUE_PART_MAX +
+                 s->queues.lines_n * LINE_KINDS * LINE_PART_MAX;
+    s->commit_row_room = 2 * row;
+    s->commit_row = dassie__malloc(s->commit_row_room);
+    s->set_row = dassie__malloc(1 + DASSIE_CLAIMED_MAX * CLAIM_ENTRY_MAX);
+    return s->commit_row == NULL || s->set_row == NULL ? no_memory(e) : 0;
+}
+
+int store_open(struct store *s, struct kv *kv, size_t window_max, bool sync,
+               struct errmsg *e)
+{
+    memset(s, 0, sizeof *s);
+    s->kv = kv;
+    s->window_max = window_max;
+    s->sync = sync;
+    s->dead_end = &s->dead;
+    int rc = load_rows(s, e);
+    if (rc == 0) {
+        load_totals(s);
+        rc = load_room(s, e);
+    }
+    if (rc != 0) {
+        queues_free(&s->queues);
+        dassie__free(s->commit_row);
+        dassie__free(s->set_row);
+    }
+    return rc;
+}
+
+/* ---- Claims ---- */
+
+struct claim_load {
+    struct job_list *out;
+    uint64_t commit;
+};
+
+/* 0: the job has ended; 1: it has not. */
+static int has_not_ended(struct store *s, struct kv_slice key, struct errmsg *e)
+{
+    static const enum family ends[] = {FAMILY_COMPLETE, FAMILY_FAILED};
+    struct kv_value value;
+    for (int i = 0; i < 2; i++) {
+        int rc = s->kv->ops->get(s->kv, NULL, ends[i], key, &value, e);
+        if (rc == 0) {
+            s->kv->ops->value_release(&value);
+            return 0;
+        }
+        if (rc != UV_ENOENT) {
+            return rc;
+        }
+    }
+    return 1;
+}
+
+int store_ended(struct store *s, uint64_t id)
+{
+    uint8_t bytes[KEY_NUMBER_BYTES];
+    struct kv_value value;
+    struct errmsg ignored;
+    if (id == 0 || id >= s->next) {
+        return UV_ENOENT;
+    }
+    key_number(bytes, id);
+    struct kv_slice key = kv_slice(bytes, sizeof bytes);
+    int rc = s->kv->ops->get(s->kv, NULL, FAMILY_JOBS, key, &value, &ignored);
+    if (rc != 0) {
+        return rc;
+    }
+    s->kv->ops->value_release(&value);
+    rc = has_not_ended(s, key, &ignored);
+    return rc < 0 ? rc : !rc;
+}
+
+static int read_history(struct store *s, struct kv_slice key,
+                        struct history_row *history, struct errmsg *e)
+{
+    struct kv_value value;
+    memset(history, 0, sizeof *history);
+    int rc = s->kv->ops->get(s->kv, NULL, FAMILY_HISTORY, key, &value, e);
+    if (rc == UV_ENOENT) {
+        return 0;
+    }
+    if (rc == 0) {
+        rc = history_row_read(value.p, value.len, history);
+        s->kv->ops->value_release(&value);
+        rc = rc != 0 ? damaged(e, "a history row") : 0;
+    }
+    return rc;
+}
+
+/* The job of a live entry, without its payload. */
+static int read_job(struct store *s, struct kv_slice key, job_t **out,
+                    struct errmsg *e)
+{
+    struct kv_value value;
+    struct job_row row;
+    int rc = s->kv->ops->get(s->kv, NULL, FAMILY_JOBS, key, &value, e);
+    if (rc != 0) {
+        return rc == UV_ENOENT ? damaged(e, "a claimed job is gone") : rc;
+    }
+    rc = job_row_read(value.p, value.len, &row);
+    s->kv->ops->value_release(&value);
+    if (rc != 0 || row.queue >= s->queues.n) {
+        return damaged(e, "the row of a claimed job");
+    }
+    struct queue *q = s->queues.by_id[row.queue];
+    job_t *job = job_new(0, 0);
+    if (job == NULL || queue_prepare(&s->queues, q, row.priority) == NULL) {
+        dassie__free(job);
+        return no_memory(e);
+    }
+    job->queue = q;
+    job->priority = row.priority;
+    job->flags = row.flags;
+    job->state = DASSIE_RUNNING;
+    *out = job;
+    return 0;
+}
+
+static int load_entry(struct store *s, const struct claim_entry *entry,
+                      struct job_list *out, struct errmsg *e)
+{
+    uint8_t bytes[KEY_NUMBER_BYTES];
+    struct history_row history;
+    job_t *job = NULL;
+    key_number(bytes, entry->id);
+    struct kv_slice key = kv_slice(bytes, sizeof bytes);
+    int rc = has_not_ended(s, key, e);
+    if (rc != 1) {
+        return rc;
+    }
+    rc = read_history(s, key, &history, e);
+    if (rc != 0 || history.last_run >= s->newest->commit) {
+        return rc;
+    }
+    rc = read_job(s, key, &job, e);
+    if (rc != 0) {
+        return rc;
+    }
+    job->id = entry->id;
+    job->attempts = entry->attempt - 1;
+    job->crashes = history.crashes;
+    job->last_run = history.last_run;
+    claims_add(s, job);
+    job_list_push(out, job);
+    return 0;
+}
+
+static int load_set(struct store *s, uint64_t commit, struct kv_slice value,
+                    struct job_list *out, struct errmsg *e)
+{
+    struct claim_reader r;
+    struct claim_entry entry;
+    int more;
+    if (claims_load(s, commit) != 0) {
+        return no_memory(e);
+    }
+    if (claim_set_open(&r, value.p, value.len) != 0) {
+        return damaged(e, "a claim set");
+    }
+    while ((more = claim_set_next(&r, &entry)) == 1) {
+        int rc = load_entry(s, &entry, out, e);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    return more < 0 ? damaged(e, "a claim set") : 0;
+}
+
+/* Where the sets begin: what the last commit said, or the store's row. */
+static int load_oldest(struct store *s, uint64_t *oldest, struct errmsg *e)
+{
+    uint8_t bytes[KEY_NUMBER_BYTES];
+    struct kv_value value;
+    struct part_reader r;
+    struct store_row row;
+    key_number(bytes, s->commit - 1);
+    *oldest = 0;
+    int rc = s->kv->ops->get(s->kv, NULL, FAMILY_COMMITS,
+                             kv_slice(bytes, sizeof bytes), &value, e);
+    if (rc == UV_ENOENT) {
+        return 0;
+    }
+    if (rc == 0) {
+        rc = store_row_read(&r, value.p, value.len, &row);
+        s->kv->ops->value_release(&value);
+        *oldest = row.oldest_set;
+    }
+    return rc;
+}
+
+int store_claimed(struct store *s, struct job_list *out, struct errmsg *e)
+{
+    static const uint8_t end[] = {0xff, 0xff, 0xff, 0xff, 0xff,
+                                  0xff, 0xff, 0xff, 0xff};
+    const struct kv_ops *ops = s->kv->ops;
+    uint8_t from[KEY_NUMBER_BYTES];
+    uint64_t oldest;
+    uint64_t commit;
+    int rc = load_oldest(s, &oldest, e);
+    if (rc != 0) {
+        return rc;
+    }
+    key_number(from, oldest);
+    struct kv_iter *it =
+        ops->iter(s->kv, NULL, FAMILY_RUNNING, kv_slice(from, sizeof from),
+                  kv_slice(end, sizeof end));
+    if (it == NULL) {
+        return no_memory(e);
+    }
+    for (; rc == 0 && ops->iter_valid(it); ops->iter_next(it)) {
+        struct kv_slice key = ops->iter_key(it);
+        rc = key_parse_number(key.p, key.len, &commit) == 0
+                 ? load_set(s, commit, ops->iter_value(it), out, e)
+                 : damaged(e, "a key of a claim set");
+    }
+    struct errmsg ignored;
+    int failed = ops->iter_close(it, rc == 0 ? e : &ignored);
+    return rc != 0 ? rc : failed;
+}

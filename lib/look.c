@@ -1,0 +1,503 @@
+#include "config.h"
+
+#include "look.h"
+
+#include "alloc.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct look *look_new(enum look_type type, void *req)
+{
+    struct look *look = dassie__calloc(1, sizeof *look);
+    if (look != NULL) {
+        look->type = type;
+        look->req = req;
+        look->limit = 1;
+    }
+    return look;
+}
+
+void look_free(struct look *look)
+{
+    for (size_t i = 0; i < look->n; i++) {
+        dassie__free(look->blocks[i]);
+    }
+    dassie__free(look->infos);
+    dassie__free(look->blocks);
+    dassie__free(look->runs);
+    dassie__free(look->lines);
+    dassie__free(look->queue_name);
+    dassie__free(look);
+}
+
+/* ---- Capture: what only the engine's memory knows ---- */
+
+static int capture_get(struct look *look, struct core *core)
+{
+    if (look->id == 0 || look->id >= core->store.next) {
+        return UV_ENOENT;
+    }
+    for (uint32_t i = 0; i < core->claimed_high; i++) {
+        const job_t *job = core->claimed[i];
+        if (job != NULL && job->id == look->id) {
+            look->runs = dassie__malloc(sizeof look->runs[0]);
+            if (look->runs == NULL) {
+                return UV_ENOMEM;
+            }
+            look->runs[0].id = job->id;
+            look->runs[0].attempts = job->attempts + 1;
+            look->runs_n = 1;
+            break;
+        }
+    }
+    return 0;
+}
+
+static int run_cmp(const void *a, const void *b)
+{
+    const struct look_run *x = a;
+    const struct look_run *y = b;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+static int capture_running(struct look *look, struct core *core)
+{
+    if (core->claimed_n == 0) {
+        return 0;
+    }
+    look->runs = dassie__malloc(core->claimed_n * sizeof look->runs[0]);
+    if (look->runs == NULL) {
+        return UV_ENOMEM;
+    }
+    for (uint32_t i = 0; i < core->claimed_high; i++) {
+        const job_t *job = core->claimed[i];
+        if (job != NULL && job->id > look->cursor[0] &&
+            (look->queue == NULL || job->queue == look->queue)) {
+            look->runs[look->runs_n].id = job->id;
+            look->runs[look->runs_n++].attempts = job->attempts + 1;
+        }
+    }
+    qsort(look->runs, look->runs_n, sizeof look->runs[0], run_cmp);
+    return 0;
+}
+
+/* Pages of pending jobs go queue by queue, then line by line. The cursor is the
+ * queue's id, the line and the position that come next. */
+static uint64_t line_rank(const struct line *line)
+{
+    return (uint64_t)(line->row.priority - DASSIE_PRIORITY_MIN) * LINE_KINDS +
+           line->row.kind;
+}
+
+static int lines_add(struct look *look, const struct line *line)
+{
+    uint64_t rank = line_rank(line);
+    uint64_t from = line->row.cursor;
+    if (line->row.live == 0) {
+        return 0;
+    }
+    if (line->queue->id == look->cursor[0]) {
+        if (rank < look->cursor[1]) {
+            return 0;
+        }
+        if (rank == look->cursor[1] && from < look->cursor[2]) {
+            from = look->cursor[2];
+        }
+    }
+    if (from > line->row.tail) {
+        return 0;
+    }
+    struct look_line *lines = dassie__realloc(
+        look->lines, (look->lines_n + 1) * sizeof look->lines[0]);
+    if (lines == NULL) {
+        return UV_ENOMEM;
+    }
+    look->lines = lines;
+    struct look_line *added = &lines[look->lines_n++];
+    added->from.queue = line->queue->id;
+    added->from.priority = line->row.priority;
+    added->from.kind = line->row.kind;
+    added->from.position = from;
+    added->tail = line->row.tail;
+    return 0;
+}
+
+static int capture_pending(struct look *look, struct core *core)
+{
+    const struct queues *qs = &core->store.queues;
+    uint64_t found = 0;
+    for (uint64_t id = look->cursor[0]; id < qs->n && found < look->limit;
+         id++) {
+        const struct queue *q = qs->by_id[id];
+        if (look->queue != NULL && look->queue != q) {
+            continue;
+        }
+        /* The first one may be used up by the pages before. */
+        found += id == look->cursor[0] ? 0 : q->tally.pending;
+        for (unsigned i = 0; i < q->lines_n; i++) {
+            for (int k = 0; k < LINE_KINDS; k++) {
+                int rc = lines_add(look, &q->lines[i]->kind[k]);
+                if (rc != 0) {
+                    return rc;
+                }
+            }
+        }
+    }
+    return 0;
+}
+
+static int capture_list(struct look *look, struct core *core)
+{
+    if (look->queue_name != NULL) {
+        look->queue = queues_find(&core->store.queues, look->queue_name,
+                                  look->queue_name_len);
+        if (look->queue == NULL) {
+            return UV_ENOENT;
+        }
+    }
+    switch (look->state) {
+        case DASSIE_PENDING:
+            return capture_pending(look, core);
+        case DASSIE_RUNNING:
+            return capture_running(look, core);
+        default:
+            return 0;
+    }
+}
+
+bool look_capture(struct look *look, struct core *core)
+{
+    look->store = &core->store;
+    look->queues_n = core->store.queues.n;
+    look->status = look->type == LOOK_LIST ? capture_list(look, core)
+                                           : capture_get(look, core);
+    if (look->status == UV_ENOENT && look->type == LOOK_LIST) {
+        look->status = 0; /* a queue that is not there has no jobs */
+        return false;
+    }
+    if (look->status != 0) {
+        return false;
+    }
+    look->snapshot = core->store.kv->ops->snapshot(core->store.kv);
+    return true;
+}
+
+/* ---- Run: rows ---- */
+
+static int look_row(struct look *look, enum family family, uint64_t id,
+                    struct kv_value *value)
+{
+    uint8_t key[KEY_NUMBER_BYTES];
+    struct errmsg ignored;
+    struct kv *kv = look->store->kv;
+    key_number(key, id);
+    return kv->ops->get(kv, look->snapshot, family, kv_slice(key, sizeof key),
+                        value, &ignored);
+}
+
+static int info_job(dassie_info_t *info, struct look *look, const uint8_t *row,
+                    size_t len)
+{
+    struct job_row job;
+    if (job_row_read(row, len, &job) != 0 || job.queue >= look->queues_n) {
+        return DASSIE_ECORRUPT;
+    }
+    const struct queue *q = look->store->queues.by_id[job.queue];
+    info->flags = job.flags;
+    info->priority = job.priority;
+    info->enqueued_ms = job.enqueued_ms;
+    info->queue = q->name;
+    info->queue_len = q->name_len;
+    info->name = job.name;
+    info->name_len = job.name_len;
+    info->data = job.data;
+    info->data_len = job.data_len;
+    return 0;
+}
+
+static int info_end(dassie_info_t *info, const uint8_t *row, size_t len)
+{
+    struct end_row end;
+    if (end_row_read(row, len, &end) != 0) {
+        return DASSIE_ECORRUPT;
+    }
+    info->attempts = end.attempts;
+    info->crashes = end.crashes;
+    info->ended_ms = end.ended_ms;
+    if (info->state == DASSIE_COMPLETE) {
+        info->result = end.data;
+        info->result_len = end.data_len;
+    } else {
+        info->error_code = end.code;
+        info->error = (const char *)end.data;
+        info->error_len = end.data_len;
+    }
+    return 0;
+}
+
+/* Which terminal row the job has: 1 with *value, 0 none, or an error. */
+static int look_end(struct look *look, dassie_info_t *info,
+                    struct kv_value *value)
+{
+    int rc = look_row(look, FAMILY_COMPLETE, info->id, value);
+    if (rc == 0) {
+        info->state = DASSIE_COMPLETE;
+        return 1;
+    }
+    if (rc == UV_ENOENT) {
+        rc = look_row(look, FAMILY_FAILED, info->id, value);
+        if (rc == 0) {
+            info->state = DASSIE_FAILED;
+            return 1;
+        }
+    }
+    return rc == UV_ENOENT ? 0 : rc;
+}
+
+static int info_history(struct look *look, dassie_info_t *info)
+{
+    struct kv_value value;
+    struct history_row history;
+    int rc = look_row(look, FAMILY_HISTORY, info->id, &value);
+    if (rc == UV_ENOENT) {
+        return 0;
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    rc = history_row_read(value.p, value.len, &history);
+    look->store->kv->ops->value_release(&value);
+    if (rc != 0) {
+        return DASSIE_ECORRUPT;
+    }
+    if (info->state == DASSIE_PENDING) {
+        info->attempts = history.attempts;
+    }
+    info->crashes = history.crashes;
+    return 0;
+}
+
+/* Keeps copies of both rows (end may be NULL) in one block. */
+static int info_keep(struct look *look, dassie_info_t *info,
+                     const struct kv_value *row, const struct kv_value *end)
+{
+    size_t end_len = end != NULL ? end->len : 0;
+    uint8_t *block = dassie__malloc(row->len + end_len + 1);
+    if (block == NULL) {
+        return UV_ENOMEM;
+    }
+    memcpy(block, row->p, row->len);
+    if (end != NULL) {
+        memcpy(block + row->len, end->p, end_len);
+    }
+    block[row->len + end_len] = 0;
+    int rc = info_job(info, look, block, row->len);
+    if (rc == 0 && end != NULL) {
+        rc = info_end(info, block + row->len, end_len);
+    } else if (rc == 0) {
+        rc = info_history(look, info);
+    }
+    if (rc != 0) {
+        dassie__free(block);
+        return rc;
+    }
+    look->blocks[look->n++] = block;
+    look->bytes += row->len + end_len;
+    return 0;
+}
+
+/* Adds the job id to the page. state and attempts hold unless it has ended. */
+static int look_add(struct look *look, uint64_t id, dassie_state_t state,
+                    uint32_t attempts)
+{
+    struct kv *kv = look->store->kv;
+    dassie_info_t *info = &look->infos[look->n];
+    struct kv_value row;
+    struct kv_value end;
+    int rc = look_row(look, FAMILY_JOBS, id, &row);
+    if (rc != 0) {
+        return rc;
+    }
+    memset(info, 0, sizeof *info);
+    info->id = id;
+    info->state = state;
+    info->attempts = attempts;
+    rc = look_end(look, info, &end);
+    if (rc >= 0) {
+        bool ended = rc == 1;
+        rc = info_keep(look, info, &row, ended ? &end : NULL);
+        if (ended) {
+            kv->ops->value_release(&end);
+        }
+    }
+    kv->ops->value_release(&row);
+    return rc;
+}
+
+static bool page_full(const struct look *look)
+{
+    return look->n == look->limit || look->bytes >= LOOK_PAGE_BYTES_MAX;
+}
+
+/* ---- Run: pages ---- */
+
+static int run_get(struct look *look)
+{
+    return look_add(look, look->id,
+                    look->runs_n > 0 ? DASSIE_RUNNING : DASSIE_PENDING,
+                    look->runs_n > 0 ? look->runs[0].attempts : 0);
+}
+
+static int run_running(struct look *look)
+{
+    for (size_t i = 0; i < look->runs_n && !page_full(look); i++) {
+        int rc = look_add(look, look->runs[i].id, DASSIE_RUNNING,
+                          look->runs[i].attempts);
+        if (rc != 0) {
+            return rc;
+        }
+        look->cursor[0] = look->runs[i].id;
+    }
+    return 0;
+}
+
+/* One line's part of a page. */
+static int run_line(struct look *look, const struct look_line *line)
+{
+    const struct kv_ops *ops = look->store->kv->ops;
+    uint8_t from[KEY_PENDING_BYTES];
+    uint8_t to[KEY_PENDING_BYTES];
+    struct place place = line->from;
+    struct pending_row pending;
+    struct errmsg ignored;
+    int rc = 0;
+    key_pending(from, &place);
+    place.position = line->tail + 1;
+    key_pending(to, &place);
+    struct kv_iter *it =
+        ops->iter(look->store->kv, look->snapshot, FAMILY_PENDING,
+                  kv_slice(from, sizeof from), kv_slice(to, sizeof to));
+    if (it == NULL) {
+        return UV_ENOMEM;
+    }
+    for (; ops->iter_valid(it) && !page_full(look); ops->iter_next(it)) {
+        struct kv_slice key = ops->iter_key(it);
+        struct kv_slice value = ops->iter_value(it);
+        rc = key_parse_pending(key.p, key.len, &place) == 0 &&
+                     pending_row_read(value.p, value.len, place.position,
+                                      &pending) == 0
+                 ? look_add(look, pending.id, DASSIE_PENDING, pending.attempts)
+                 : DASSIE_ECORRUPT;
+        if (rc != 0) {
+            break;
+        }
+        look->cursor[0] = place.queue;
+        look->cursor[1] =
+            (uint64_t)(place.priority - DASSIE_PRIORITY_MIN) * LINE_KINDS +
+            place.kind;
+        look->cursor[2] = place.position + 1;
+    }
+    int failed = ops->iter_close(it, &ignored);
+    return rc != 0 ? rc : failed;
+}
+
+static int run_pending(struct look *look)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < look->lines_n && !page_full(look); i++) {
+        rc = run_line(look, &look->lines[i]);
+    }
+    return rc;
+}
+
+static int run_ended(struct look *look)
+{
+    static const uint8_t end[] = {0xff, 0xff, 0xff, 0xff, 0xff,
+                                  0xff, 0xff, 0xff, 0xff};
+    const struct kv_ops *ops = look->store->kv->ops;
+    uint8_t from[KEY_NUMBER_BYTES];
+    uint64_t id;
+    struct errmsg ignored;
+    int rc = 0;
+    key_number(from, look->cursor[0] + 1);
+    struct kv_iter *it = ops->iter(
+        look->store->kv, look->snapshot,
+        look->state == DASSIE_COMPLETE ? FAMILY_COMPLETE : FAMILY_FAILED,
+        kv_slice(from, sizeof from), kv_slice(end, sizeof end));
+    if (it == NULL) {
+        return UV_ENOMEM;
+    }
+    for (; ops->iter_valid(it) && !page_full(look); ops->iter_next(it)) {
+        struct kv_slice key = ops->iter_key(it);
+        if (key_parse_number(key.p, key.len, &id) != 0) {
+            rc = DASSIE_ECORRUPT;
+            break;
+        }
+        rc = look_add(look, id, look->state, 0);
+        if (rc != 0) {
+            break;
+        }
+        look->cursor[0] = id;
+        if (look->queue != NULL &&
+            look->infos[look->n - 1].queue != look->queue->name) {
+            look->n--;
+            dassie__free(look->blocks[look->n]);
+        }
+    }
+    int failed = ops->iter_close(it, &ignored);
+    return rc != 0 ? rc : failed;
+}
+
+static int run_list(struct look *look)
+{
+    switch (look->state) {
+        case DASSIE_PENDING:
+            return run_pending(look);
+        case DASSIE_RUNNING:
+            return run_running(look);
+        default:
+            return run_ended(look);
+    }
+}
+
+void look_run(struct look *look)
+{
+    look->infos = dassie__calloc(look->limit, sizeof look->infos[0]);
+    look->blocks = dassie__calloc(look->limit, sizeof look->blocks[0]);
+    if (look->infos == NULL || look->blocks == NULL) {
+        look->status = UV_ENOMEM;
+    } else {
+        look->status = look->type == LOOK_LIST ? run_list(look) : run_get(look);
+    }
+    look->store->kv->ops->snapshot_release(look->store->kv, look->snapshot);
+    look->snapshot = NULL;
+}
+
+void look_info(const job_t *job, dassie_info_t *info)
+{
+    struct job_row row;
+    memset(info, 0, sizeof *info);
+    info->id = job->id;
+    info->state = (dassie_state_t)job->state;
+    info->attempts = job->attempts;
+    info->crashes = job->crashes;
+    info->ended_ms = job->ended_ms;
+    info->flags = job->flags;
+    info->priority = job->priority;
+    info->queue = job->queue->name;
+    info->queue_len = job->queue->name_len;
+    if (job_row_read(job->row, job->row_len, &row) == 0) {
+        info->enqueued_ms = row.enqueued_ms;
+        info->name = row.name;
+        info->name_len = row.name_len;
+    }
+    if (job->state == DASSIE_COMPLETE) {
+        info->result = job->out;
+        info->result_len = job->out_len;
+    } else {
+        info->error_code = job->status;
+        info->error = job->out;
+        info->error_len = job->out_len;
+    }
+}

@@ -1,0 +1,84 @@
+#include "config.h"
+
+#include "pool.h"
+
+#include <stdlib.h>
+
+/* What libuv does with UV_THREADPOOL_SIZE. */
+#define POOL_THREADS_DEFAULT 4
+#define POOL_THREADS_MAX 1024
+
+static uv_once_t once = UV_ONCE_INIT;
+static uv_mutex_t mutex;
+static unsigned threads;
+static unsigned taken;
+static struct pool_user *waiting;
+
+static void pool_init(void)
+{
+    const char *text = getenv("UV_THREADPOOL_SIZE");
+    long size = text != NULL ? strtol(text, NULL, 10) : POOL_THREADS_DEFAULT;
+    if (size < 1) {
+        size = 1;
+    }
+    if (size > POOL_THREADS_MAX) {
+        size = POOL_THREADS_MAX;
+    }
+    threads = size > 1 ? (unsigned)size - 1 : 1;
+    if (uv_mutex_init(&mutex) != 0) {
+        abort(); /* a static mutex without attributes cannot fail */
+    }
+}
+
+unsigned pool_threads(void)
+{
+    uv_once(&once, pool_init);
+    return threads;
+}
+
+bool pool_take(struct pool_user *user)
+{
+    uv_once(&once, pool_init);
+    uv_mutex_lock(&mutex);
+    bool got = taken < threads;
+    if (got) {
+        taken++;
+    } else if (!user->waiting) {
+        struct pool_user **at = &waiting;
+        while (*at != NULL) {
+            at = &(*at)->next;
+        }
+        user->waiting = true;
+        user->next = NULL;
+        *at = user;
+    }
+    uv_mutex_unlock(&mutex);
+    return got;
+}
+
+void pool_give(void)
+{
+    uv_mutex_lock(&mutex);
+    taken--;
+    struct pool_user *user = waiting;
+    if (user != NULL) {
+        waiting = user->next;
+        user->waiting = false;
+        uv_async_send(user->async);
+    }
+    uv_mutex_unlock(&mutex);
+}
+
+void pool_forget(struct pool_user *user)
+{
+    uv_once(&once, pool_init);
+    uv_mutex_lock(&mutex);
+    for (struct pool_user **at = &waiting; *at != NULL; at = &(*at)->next) {
+        if (*at == user) {
+            *at = user->next;
+            break;
+        }
+    }
+    user->waiting = false;
+    uv_mutex_unlock(&mutex);
+}

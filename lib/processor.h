@@ -1,0 +1,65 @@
+/* processor.h: a registered processor, seen by three threads.
+ *
+ * The engine decides which jobs it gets (the first part); the pool's runners
+ * pop them from its run queue (the second, under the mutex); the loop starts
+ * runners and tells the user (the third). */
+#ifndef DASSIE_PROCESSOR_H_
+#define DASSIE_PROCESSOR_H_
+
+#include <stdatomic.h>
+
+#include "job.h"
+
+struct dassie__impl;
+struct runner;
+
+struct dassie__processor {
+    /* Fixed at registration. */
+    struct dassie__impl *impl;
+    dassie_processor_t *handle;
+    dassie_work_cb work; /* or */
+    dassie_start_cb start;
+    dassie_cancel_cb cancel;
+    unsigned concurrency;
+    unsigned slots; /* how many can execute at a time */
+    char *names;    /* the queues' names, until the engine knows them */
+    uv_buf_t *bufs;
+    unsigned queues_n;
+
+    /* The engine's. */
+    struct op add_op;
+    struct op stop_op;
+    struct op stopped_op;
+    struct dassie__processor *next; /* registered ones */
+    struct dassie__processor *starting_next;
+    struct queue **queues;    /* in strict order */
+    struct server *servers;   /* its entries in the queues' lists */
+    struct job_list starting; /* claimed in the open batch */
+    unsigned claimed;         /* claimed and not yet ended */
+    uint64_t popped_seen;     /* when the parked jobs were last looked at, */
+    uint64_t parked_at;       /* and when they have parked too long; or 0 */
+    bool added;
+    bool stopping;
+    bool stopped_told;
+
+    /* Shared, under the mutex. */
+    uv_mutex_t mutex;
+    uv_cond_t cond;
+    struct job_list runq;
+    unsigned waiting; /* runners that wait for a job */
+    unsigned active;  /* runners on the pool or on their way */
+    uint64_t popped;  /* jobs taken from the run queue, ever */
+    bool ending;      /* runners leave when the run queue is empty */
+
+    _Atomic uint64_t run_ns; /* how long a job takes, lately */
+    atomic_bool wanted;      /* the loop is to start runners */
+
+    /* The loop's. */
+    struct dassie__processor *loop_next;
+    struct runner *runners; /* one a slot, for work processors */
+    dassie_processor_cb stopped_cb;
+    bool stop_asked;
+    bool engine_done; /* the engine will not touch it any more */
+};
+
+#endif /* DASSIE_PROCESSOR_H_ */

@@ -1,0 +1,234 @@
+#include "config.h"
+
+#define HASH_NONFATAL_OOM 1
+#include "queue.h"
+
+#include "alloc.h"
+#include "dassie.h"
+
+#include <string.h>
+
+#undef uthash_malloc
+#undef uthash_free
+#define uthash_malloc(size) dassie__malloc(size)
+#define uthash_free(p, size) dassie__free(p)
+#undef uthash_nonfatal_oom
+#define uthash_nonfatal_oom(element) ((element)->id = UINT32_MAX)
+
+struct queue *queues_find(struct queues *qs, const char *name, size_t len)
+{
+    struct queue *q = qs->last;
+    if (q != NULL && q->name_len == len && memcmp(q->name, name, len) == 0) {
+        return q;
+    }
+    HASH_FIND(hh, qs->by_name, name, len, q);
+    if (q != NULL) {
+        qs->last = q;
+    }
+    return q;
+}
+
+static int queues_make_room(struct queues *qs)
+{
+    if (qs->n == DASSIE_QUEUES_MAX) {
+        return UV_ENOBUFS;
+    }
+    if (qs->by_id == NULL) {
+        qs->by_id = dassie__calloc(DASSIE_QUEUES_MAX, sizeof qs->by_id[0]);
+    }
+    return qs->by_id == NULL ? UV_ENOMEM : 0;
+}
+
+int queues_add(struct queues *qs, const char *name, size_t len,
+               struct queue **queue)
+{
+    int rc = queues_make_room(qs);
+    if (rc != 0) {
+        return rc;
+    }
+    struct queue *q = dassie__calloc(1, sizeof *q + len + 1);
+    if (q == NULL) {
+        return UV_ENOMEM;
+    }
+    q->id = qs->n;
+    q->name_len = len;
+    memcpy(q->name, name, len);
+    HASH_ADD_KEYPTR(hh, qs->by_name, q->name, q->name_len, q);
+    if (q->id == UINT32_MAX) {
+        dassie__free(q);
+        return UV_ENOMEM;
+    }
+    qs->by_id[qs->n++] = q;
+    *queue = q;
+    return 0;
+}
+
+static void queue_free(struct queue *q)
+{
+    for (unsigned i = 0; i < q->lines_n; i++) {
+        for (int k = 0; k < LINE_KINDS; k++) {
+            job_list_free(&q->lines[i]->kind[k].window);
+        }
+        dassie__free(q->lines[i]);
+    }
+    dassie__free(q->lines);
+    dassie__free(q);
+}
+
+void queues_free(struct queues *qs)
+{
+    HASH_CLEAR(hh, qs->by_name);
+    for (uint32_t i = 0; i < qs->n; i++) {
+        queue_free(qs->by_id[i]);
+    }
+    dassie__free(qs->by_id);
+    memset(qs, 0, sizeof *qs);
+}
+
+/* Where priority stands, or would. */
+static unsigned lines_at(const struct queue *q, int8_t priority)
+{
+    unsigned at = 0;
+    while (at < q->lines_n && q->lines[at]->kind[0].row.priority < priority) {
+        at++;
+    }
+    return at;
+}
+
+static bool lines_have(const struct queue *q, unsigned at, int8_t priority)
+{
+    return at < q->lines_n && q->lines[at]->kind[0].row.priority == priority;
+}
+
+struct lines *queue_prepare(struct queues *qs, struct queue *q, int8_t priority)
+{
+    unsigned at = lines_at(q, priority);
+    if (lines_have(q, at, priority)) {
+        return q->lines[at];
+    }
+    struct lines *made = dassie__calloc(1, sizeof *made);
+    struct lines **all =
+        dassie__realloc(q->lines, (q->lines_n + 1) * sizeof q->lines[0]);
+    if (all != NULL) {
+        q->lines = all;
+    }
+    if (made == NULL || all == NULL) {
+        dassie__free(made);
+        return NULL;
+    }
+    for (int k = 0; k < LINE_KINDS; k++) {
+        made->kind[k].row.priority = priority;
+        made->kind[k].row.kind = (uint8_t)k;
+        made->kind[k].queue = q;
+    }
+    memmove(all + at + 1, all + at, (q->lines_n - at) * sizeof all[0]);
+    all[at] = made;
+    q->lines_n++;
+    qs->lines_n++;
+    return made;
+}
+
+struct line *queue_line(struct queue *q, int8_t priority, enum line_kind kind)
+{
+    return &q->lines[lines_at(q, priority)]->kind[kind];
+}
+
+struct line *queue_first_line(struct queue *q, bool suspects)
+{
+    int from = suspects ? LINE_SUSPECT : LINE_FRONT;
+    int to = suspects ? LINE_SUSPECT : LINE_NORMAL;
+    for (unsigned i = 0; i < q->lines_n; i++) {
+        for (int k = from; k <= to; k++) {
+            if (q->lines[i]->kind[k].row.live > 0) {
+                return &q->lines[i]->kind[k];
+            }
+        }
+    }
+    return NULL;
+}
+
+static void window_push(struct line *line, job_t *job)
+{
+    job_list_push(&line->window, job);
+    line->window_bytes += job_bytes(job);
+    line->window_end = job->position;
+}
+
+bool line_append(struct line *line, job_t *job, uint64_t position, bool join)
+{
+    bool complete = line->row.live == line->window.n;
+    if (line->row.live == 0 && line->row.dead == 0) {
+        line->row.start = position;
+    }
+    if (line->row.live == 0) {
+        line->row.cursor = position;
+    }
+    line->row.tail = position;
+    line->row.live++;
+    line->changed = true;
+    job->position = position;
+    job->kind = line->row.kind;
+    if (!join || !complete) {
+        return false;
+    }
+    window_push(line, job);
+    return true;
+}
+
+void line_load(struct line *line, job_t *job)
+{
+    window_push(line, job);
+}
+
+job_t *line_claim(struct line *line)
+{
+    job_t *job = job_list_pop(&line->window);
+    line->window_bytes -= job_bytes(job);
+    line->row.cursor = job->position + 1;
+    line->row.live--;
+    line->row.dead++;
+    line->changed = true;
+    return job;
+}
+
+void line_evict(struct line *line, struct job_list *out)
+{
+    job_list_append(out, &line->window);
+    line->window_bytes = 0;
+    line->window_end = line->row.cursor > 0 ? line->row.cursor - 1 : 0;
+}
+
+void queue_touch(struct queues *qs, struct queue *q)
+{
+    if (!q->changed) {
+        q->changed = true;
+        q->changed_next = qs->changed;
+        qs->changed = q;
+        qs->changed_n++;
+    }
+    if (!q->unfolded) {
+        q->unfolded = true;
+        q->unfolded_next = qs->unfolded;
+        qs->unfolded = q;
+    }
+}
+
+static uint64_t *tally_of(struct tally *tally, int state)
+{
+    switch (state) {
+        case DASSIE_PENDING:
+            return &tally->pending;
+        case DASSIE_RUNNING:
+            return &tally->running;
+        case DASSIE_COMPLETE:
+            return &tally->complete;
+        default:
+            return &tally->failed;
+    }
+}
+
+void queue_count(struct queues *qs, struct queue *q, int state, int64_t d)
+{
+    *tally_of(&q->tally, state) += (uint64_t)d;
+    *tally_of(&qs->tally, state) += (uint64_t)d;
+}

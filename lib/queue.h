@@ -1,0 +1,103 @@
+/* queue.h: the queues of a store, their lines and the ready window.
+ *
+ * A line is (queue, priority, kind): rows are appended at its tail and claimed
+ * at its cursor, so nobody ever seeks across dead rows. The next claimable
+ * jobs of a line stand in memory, payloads included: its window. A window is
+ * complete when it holds all live rows of its line; only then is a new job
+ * appended to it. Otherwise the store refills it from disk.
+ *
+ * Everything here is memory only and never fails, but for queues_find() and
+ * queue_prepare(), which make all room that later steps need.
+ * Threads: the engine. A queue and its name live until queues_free(). */
+#ifndef DASSIE_QUEUE_H_
+#define DASSIE_QUEUE_H_
+
+#include <stdbool.h>
+
+#include <uthash.h>
+
+#include "job.h"
+
+struct line {
+    struct line_row row;
+    struct queue *queue;
+    struct job_list window;
+    size_t window_bytes;
+    uint64_t window_end; /* rows up to here are in the window or claimed */
+    bool changed;        /* since the last commit */
+    bool dead_listed;    /* waits for its dead rows to be deleted */
+    struct line *dead_next;
+};
+
+/* The three lines of one priority. */
+struct lines {
+    struct line kind[LINE_KINDS];
+};
+
+struct queue {
+    UT_hash_handle hh;
+    uint32_t id;
+    struct tally tally;
+    struct lines **lines; /* by priority, the first to run first */
+    unsigned lines_n;
+    unsigned served;        /* processors that serve it, */
+    struct server *servers; /* these */
+    bool changed;           /* since the last commit */
+    bool unfolded;          /* since its row was written */
+    struct queue *changed_next;
+    struct queue *unfolded_next;
+    size_t name_len;
+    char name[];
+};
+
+struct queues {
+    struct queue *by_name;
+    struct queue **by_id; /* ids run from 0; never moves: look.c reads it */
+    uint32_t n;
+    size_t lines_n;        /* groups of three, of all queues */
+    struct queue *changed; /* since the last commit */
+    uint32_t changed_n;
+    struct queue *unfolded; /* since the last fold */
+    struct queue *last;     /* found last */
+    struct tally tally;     /* of all queues */
+};
+
+/* The queue of that name, or NULL. */
+struct queue *queues_find(struct queues *qs, const char *name, size_t len);
+
+/* A new queue with the next id. Errors: UV_ENOBUFS, UV_ENOMEM. */
+int queues_add(struct queues *qs, const char *name, size_t len,
+               struct queue **queue);
+void queues_free(struct queues *qs);
+
+/* The lines of a priority. Makes them if need be: NULL is no memory. */
+struct lines *queue_prepare(struct queues *qs, struct queue *q,
+                            int8_t priority);
+
+/* A line that queue_prepare() made. */
+struct line *queue_line(struct queue *q, int8_t priority, enum line_kind kind);
+
+/* The first line with live rows: front before normal, priority by priority; or
+ * a suspect's. NULL: none. */
+struct line *queue_first_line(struct queue *q, bool suspects);
+
+/* Puts a row at the end. The job joins the window if join is set and the
+ * window is complete: true. Otherwise it stays on disk only. */
+bool line_append(struct line *line, job_t *job, uint64_t position, bool join);
+
+/* Adds a job read from disk to the window. */
+void line_load(struct line *line, job_t *job);
+
+/* Takes the next job out of the window and moves the cursor behind it. */
+job_t *line_claim(struct line *line);
+
+/* Empties the window into *out; the rows stay. */
+void line_evict(struct line *line, struct job_list *out);
+
+/* Notes that counts or lines of q change in this commit. */
+void queue_touch(struct queues *qs, struct queue *q);
+
+/* Adds d to the count of a state, of q and of all. */
+void queue_count(struct queues *qs, struct queue *q, int state, int64_t d);
+
+#endif /* DASSIE_QUEUE_H_ */

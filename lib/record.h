@@ -1,0 +1,160 @@
+/* record.h: how values are laid out on disk.
+ *
+ * Every value starts with a version byte (RECORD_VERSION); an empty pending
+ * row is the one exception. Numbers are variable-length (seven bits a byte,
+ * lowest first) unless a fixed width is stated. Integrity of the bytes is
+ * RocksDB's: it checksums every block and log record.
+ * doc/dassie-format.7 is the same in words. If you change this, raise the
+ * format version, keep the old reader and add a golden store.
+ *
+ * Readers check every length and return -1 for what no writer makes; they
+ * point into the value they were given. Writers are given enough room (the
+ * _MAX constants). Pure; threads: any. */
+#ifndef DASSIE_RECORD_H_
+#define DASSIE_RECORD_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "key.h"
+
+#define RECORD_VERSION 1
+#define VARINT_MAX 10
+
+/* jobs: version, flags, priority xor 0x80, length of the name, queue (4 bytes),
+ * enqueued_ms (8 bytes), name, a zero byte, payload. Fixed widths, as the
+ * thread that enqueues writes the row and the engine fills in the queue. */
+#define JOB_ROW_QUEUE_AT 4
+#define JOB_ROW_NAME_AT 16
+struct job_row {
+    uint8_t flags;
+    int8_t priority;
+    uint32_t queue;
+    uint64_t enqueued_ms;
+    const char *name;
+    size_t name_len;
+    const uint8_t *data;
+    size_t data_len;
+};
+size_t job_row_bytes(size_t name_len, size_t data_len);
+void job_row_write(uint8_t *row, const struct job_row *job);
+int job_row_read(const uint8_t *row, size_t len, struct job_row *job);
+
+/* pending: empty for a fresh job, whose position is its id; else version, id,
+ * attempts. */
+#define PENDING_ROW_MAX (1 + 2 * VARINT_MAX)
+struct pending_row {
+    uint64_t id;
+    uint32_t attempts;
+};
+size_t pending_row_write(uint8_t *row, const struct pending_row *pending);
+int pending_row_read(const uint8_t *row, size_t len, uint64_t position,
+                     struct pending_row *pending);
+
+/* running: version, then for each job claimed in that commit the distance of
+ * its id from the last one (zigzag) and the number of the run. */
+#define CLAIM_ENTRY_MAX (2 * VARINT_MAX)
+struct claim_entry {
+    uint64_t id;
+    uint32_t attempt;
+};
+size_t claim_set_begin(uint8_t *set);
+size_t claim_set_add(uint8_t *set, size_t len, uint64_t last_id,
+                     const struct claim_entry *entry);
+struct claim_reader {
+    const uint8_t *p;
+    const uint8_t *end;
+    uint64_t last_id;
+};
+int claim_set_open(struct claim_reader *r, const uint8_t *set, size_t len);
+/* 1: *entry is the next one; 0: no more; -1: damaged. */
+int claim_set_next(struct claim_reader *r, struct claim_entry *entry);
+
+/* complete, failed: version, ended_ms, attempts, crashes, code (zigzag), then
+ * the result or the error's text. */
+#define END_ROW_HEAD_MAX (1 + 4 * VARINT_MAX)
+struct end_row {
+    uint64_t ended_ms;
+    uint32_t attempts;
+    uint32_t crashes;
+    int code;
+    const uint8_t *data;
+    size_t data_len;
+};
+/* Writes all but the data; returns where the data belongs. */
+size_t end_row_write_head(uint8_t *row, const struct end_row *end);
+int end_row_read(const uint8_t *row, size_t len, struct end_row *end);
+
+/* history: version, attempts, crashes, last_run, kind, position. What became
+ * of a job that was claimed and came back. */
+#define HISTORY_ROW_MAX (2 + 4 * VARINT_MAX)
+struct history_row {
+    uint32_t attempts;
+    uint32_t crashes;
+    uint64_t last_run; /* commit of the last claim that ended unfinished */
+    uint8_t kind;      /* the line it went to, enum line_kind */
+    uint64_t position; /* and where in it */
+};
+size_t history_row_write(uint8_t *row, const struct history_row *history);
+int history_row_read(const uint8_t *row, size_t len,
+                     struct history_row *history);
+
+/* meta, a queue's name: version, name. */
+#define NAME_ROW_MAX (1 + 255)
+size_t name_row_write(uint8_t *row, const char *name, size_t len);
+int name_row_read(const uint8_t *row, size_t len, const char **name,
+                  size_t *name_len);
+
+/* How many jobs of a queue are in each state. */
+struct tally {
+    uint64_t pending;
+    uint64_t running;
+    uint64_t complete;
+    uint64_t failed;
+};
+
+/* One line: rows from start up to cursor are dead, live ones stand from cursor
+ * up to and including tail. */
+struct line_row {
+    int8_t priority;
+    uint8_t kind;
+    uint64_t start;
+    uint64_t cursor;
+    uint64_t tail;
+    uint64_t live; /* rows at or after the cursor */
+    uint64_t dead; /* rows before it that are still stored */
+};
+
+/* A queue's counts, in a meta row of its own or as a part of a commit:
+ * queue, tally, number of lines, lines. */
+#define QUEUE_PART_MAX (6 * VARINT_MAX)
+#define LINE_PART_MAX (2 + 5 * VARINT_MAX)
+size_t queue_part_write(uint8_t *p, uint32_t queue, const struct tally *tally,
+                        uint32_t lines);
+size_t line_part_write(uint8_t *p, const struct line_row *line);
+
+/* The store's row and the head of a commit's row: version, next number, oldest
+ * claim set, commit up to which queue rows are folded, wall clock, number of
+ * queues
+ * whose parts follow (0 in the store row). */
+#define STORE_ROW_MAX (2 + 5 * VARINT_MAX)
+struct store_row {
+    uint64_t next;       /* number that the next job gets */
+    uint64_t oldest_set; /* claim sets below this are gone */
+    uint64_t folded;     /* commits up to this are in the queue rows */
+    uint64_t wall_ms;
+    uint32_t queues; /* parts that follow */
+};
+size_t store_row_write(uint8_t *p, const struct store_row *row);
+
+struct part_reader {
+    const uint8_t *p;
+    const uint8_t *end;
+};
+int store_row_read(struct part_reader *r, const uint8_t *row, size_t len,
+                   struct store_row *store);
+int queue_part_read(struct part_reader *r, uint32_t *queue, struct tally *tally,
+                    uint32_t *lines);
+int line_part_read(struct part_reader *r, struct line_row *line);
+
+#endif /* DASSIE_RECORD_H_ */

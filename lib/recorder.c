@@ -1,0 +1,182 @@
+#include "config.h"
+
+#include "recorder.h"
+
+#include "alloc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define RECORDER_MAGIC UINT64_C(0x4441535349453031)
+
+static int sys_error(struct errmsg *e, int error, const char *what)
+{
+    int rc = uv_translate_sys_error(error);
+    return errmsg_set(e, rc, "%s inflight: %s", what, dassie_strerror(rc));
+}
+
+static int map_file(struct recorder *r, const char *path, struct errmsg *e)
+{
+    struct stat st;
+    r->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (r->fd < 0) {
+        return sys_error(e, errno, "open");
+    }
+    if (fstat(r->fd, &st) != 0 || (st.st_size > (off_t)r->bytes &&
+                                   ftruncate(r->fd, (off_t)r->bytes) != 0)) {
+        return sys_error(e, errno, "size");
+    }
+    int error = posix_fallocate(r->fd, 0, (off_t)r->bytes);
+    if (error != 0) {
+        return sys_error(e, error, "allocate");
+    }
+    void *page =
+        mmap(NULL, r->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, r->fd, 0);
+    if (page == MAP_FAILED) {
+        return sys_error(e, errno, "map");
+    }
+    r->page = page;
+    return 0;
+}
+
+static int slot_cmp(const void *a, const void *b)
+{
+    const struct recorder_slot *x = a;
+    const struct recorder_slot *y = b;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+/* Copies what the last owner left, so that the page can be used again. */
+static void read_last(struct recorder *r)
+{
+    uint8_t now[BOOT_ID_BYTES];
+    static const uint8_t unknown[BOOT_ID_BYTES];
+    dassie__env.boot_id(now);
+    if (r->page->magic != RECORDER_MAGIC ||
+        r->page->slots != DASSIE_CLAIMED_MAX) {
+        return;
+    }
+    bool same_boot = memcmp(now, unknown, sizeof now) != 0 &&
+                     memcmp(now, r->page->boot_id, sizeof now) == 0;
+    r->clean = r->page->clean != 0;
+    r->power_cut = !same_boot;
+    r->was_unsynced = r->page->unsynced != 0;
+    r->valid = same_boot;
+    for (uint32_t i = 0; i < DASSIE_CLAIMED_MAX; i++) {
+        if (r->page->slot[i].phase != PHASE_FREE) {
+            r->last[r->last_n++] = r->page->slot[i];
+        }
+    }
+    qsort(r->last, r->last_n, sizeof r->last[0], slot_cmp);
+}
+
+int recorder_open(struct recorder *r, const char *path, struct errmsg *e)
+{
+    memset(r, 0, sizeof *r);
+    r->fd = -1;
+    r->bytes =
+        sizeof *r->page + DASSIE_CLAIMED_MAX * sizeof(struct recorder_slot);
+    r->last = dassie__calloc(DASSIE_CLAIMED_MAX, sizeof r->last[0]);
+    r->free_slots =
+        dassie__malloc(DASSIE_CLAIMED_MAX * sizeof r->free_slots[0]);
+    int rc = 0;
+    if (path != NULL) {
+        rc = map_file(r, path, e);
+    } else {
+        r->page = dassie__calloc(1, r->bytes);
+    }
+    if (rc == 0 &&
+        (r->last == NULL || r->free_slots == NULL || r->page == NULL)) {
+        rc = errmsg_set(e, UV_ENOMEM, "out of memory");
+    }
+    if (rc != 0) {
+        recorder_close(r, false);
+        return rc;
+    }
+    read_last(r);
+    return 0;
+}
+
+enum found recorder_found(const struct recorder *r, uint64_t id,
+                          uint32_t attempt)
+{
+    struct recorder_slot key = {.id = id};
+    if (!r->valid) {
+        return FOUND_UNKNOWN;
+    }
+    const struct recorder_slot *slot =
+        bsearch(&key, r->last, r->last_n, sizeof key, slot_cmp);
+    if (slot == NULL || slot->attempt != attempt) {
+        return FOUND_UNKNOWN;
+    }
+    switch (slot->phase) {
+        case PHASE_CLAIMED:
+            return FOUND_NOT_STARTED;
+        case PHASE_EXECUTING:
+            return slot->alone ? FOUND_ALONE : FOUND_EXECUTING;
+        default:
+            return FOUND_ENDED;
+    }
+}
+
+int recorder_begin(struct recorder *r, bool unsynced, struct errmsg *e)
+{
+    memset(r->page, 0, r->bytes);
+    r->page->magic = RECORDER_MAGIC;
+    r->page->slots = DASSIE_CLAIMED_MAX;
+    r->page->unsynced = unsynced;
+    dassie__env.boot_id(r->page->boot_id);
+    /* Low slots are taken first, so that few pages are touched. */
+    for (uint32_t i = 0; i < DASSIE_CLAIMED_MAX; i++) {
+        r->free_slots[i] = DASSIE_CLAIMED_MAX - 1 - i;
+    }
+    r->free_n = DASSIE_CLAIMED_MAX;
+    /* A power cut must not bring an older page back that claims to be clean. */
+    if (r->fd >= 0 && msync(r->page, r->bytes, MS_SYNC) != 0) {
+        return sys_error(e, errno, "sync");
+    }
+    return 0;
+}
+
+void recorder_close(struct recorder *r, bool clean)
+{
+    if (r->page != NULL && r->fd >= 0) {
+        r->page->clean = clean;
+        munmap(r->page, r->bytes);
+    } else {
+        dassie__free(r->page);
+    }
+    if (r->fd >= 0) {
+        close(r->fd);
+    }
+    dassie__free(r->last);
+    dassie__free(r->free_slots);
+    memset(r, 0, sizeof *r);
+    r->fd = -1;
+}
+
+uint32_t recorder_take(struct recorder *r, uint64_t id, uint32_t attempt)
+{
+    if (r->free_n == 0) {
+        return UINT32_MAX;
+    }
+    uint32_t at = r->free_slots[--r->free_n];
+    struct recorder_slot *slot = &r->page->slot[at];
+    slot->id = id;
+    slot->attempt = attempt;
+    atomic_store_explicit(&slot->alone, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->phase, PHASE_CLAIMED, memory_order_release);
+    return at;
+}
+
+void recorder_release(struct recorder *r, uint32_t slot)
+{
+    atomic_store_explicit(&r->page->slot[slot].phase, PHASE_FREE,
+                          memory_order_release);
+    r->free_slots[r->free_n++] = slot;
+}

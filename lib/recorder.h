@@ -1,0 +1,98 @@
+/* recorder.h: the flight recorder, DIR/inflight.
+ *
+ * A small, really allocated, memory-mapped file with a slot for each claimed
+ * job that has no committed outcome yet. What is stored there survives any
+ * death of the process, at the cost of a few stores a job. It says which jobs
+ * were executing, and whether one was running alone. A power cut voids it:
+ * then the boot id differs.
+ *
+ * The happy path is: recorder_open reads what the last owner left,
+ * recorder_begin wipes it once recovery is committed; then take (engine),
+ * executing and ended (pool thread; the engine for async jobs), release after
+ * the commit that holds the outcome.
+ *
+ * Possible failure modes are: no disk space at open (told); no valid recorder
+ * (recorder_found() says unknown for all).
+ *
+ * On close: marked clean, when the store is.
+ *
+ * Threads: the engine, but for executing and ended. Never the loop: a store to
+ * a clean shared page waits while the file system is frozen. */
+#ifndef DASSIE_RECORDER_H_
+#define DASSIE_RECORDER_H_
+
+#include <stdatomic.h>
+#include <stddef.h>
+
+#include "env.h"
+#include "error.h"
+#include "state.h"
+
+struct recorder_slot {
+    uint64_t id;
+    uint32_t attempt;
+    _Atomic uint8_t phase; /* enum phase */
+    _Atomic uint8_t alone;
+    uint16_t unused;
+};
+
+enum phase { PHASE_FREE, PHASE_CLAIMED, PHASE_EXECUTING, PHASE_ENDED };
+
+struct recorder_page {
+    uint64_t magic;
+    uint8_t boot_id[BOOT_ID_BYTES];
+    uint32_t slots;
+    uint32_t clean;    /* the owner closed it properly */
+    uint32_t unsynced; /* the owner wrote without syncing */
+    uint32_t unused;
+    struct recorder_slot slot[];
+};
+
+struct recorder {
+    struct recorder_page *page;
+    size_t bytes;
+    int fd;                     /* -1: in memory only */
+    bool valid;                 /* the last owner's slots say what happened */
+    bool clean;                 /* the last owner closed */
+    bool power_cut;             /* the machine was booted since */
+    bool was_unsynced;          /* and the last owner had not synced */
+    struct recorder_slot *last; /* its slots, by id */
+    uint32_t last_n;
+    uint32_t *free_slots;
+    uint32_t free_n;
+};
+
+/* path NULL: in memory only, for tests. */
+int recorder_open(struct recorder *r, const char *path, struct errmsg *e);
+
+/* What the last owner's recorder says of a run. */
+enum found recorder_found(const struct recorder *r, uint64_t id,
+                          uint32_t attempt);
+
+/* Forgets the last owner and begins its own record. unsynced: commits are not
+ * fsynced. */
+int recorder_begin(struct recorder *r, bool unsynced, struct errmsg *e);
+void recorder_close(struct recorder *r, bool clean);
+
+/* A free slot, or UINT32_MAX. */
+uint32_t recorder_take(struct recorder *r, uint64_t id, uint32_t attempt);
+void recorder_release(struct recorder *r, uint32_t slot);
+
+static inline void recorder_executing(struct recorder *r, uint32_t slot)
+{
+    atomic_store_explicit(&r->page->slot[slot].phase, PHASE_EXECUTING,
+                          memory_order_release);
+}
+
+static inline void recorder_ended(struct recorder *r, uint32_t slot)
+{
+    atomic_store_explicit(&r->page->slot[slot].phase, PHASE_ENDED,
+                          memory_order_release);
+}
+
+static inline void recorder_alone(struct recorder *r, uint32_t slot, bool on)
+{
+    atomic_store_explicit(&r->page->slot[slot].alone, on, memory_order_release);
+}
+
+#endif /* DASSIE_RECORDER_H_ */

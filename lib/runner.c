@@ -1,0 +1,136 @@
+#include "config.h"
+
+#include "runner.h"
+
+#include "env.h"
+
+#include <string.h>
+
+/* A failed job without a text of its own gets its code's. */
+static void job_settle(job_t *job, int status)
+{
+    job->status = status;
+    if (job->out != NULL && job->out_is_error != (status != 0)) {
+        job_set_out(job, NULL, 0);
+    }
+    if (status != 0 && job->out_len == 0) {
+        const char *text = dassie_strerror(status);
+        job_set_out(job, text, strlen(text));
+    }
+}
+
+static void job_run(struct dassie__processor *p, job_t *job)
+{
+    recorder_executing(&p->impl->recorder, job->slot);
+    int status = p->work(job);
+    recorder_ended(&p->impl->recorder, job->slot);
+    job_settle(job, status);
+    job->op.type = OP_FINISH;
+    engine_post(p->impl, &job->op);
+}
+
+/* A moving average, an eighth at a time; a long job counts at once. */
+static void pace_update(struct dassie__processor *p, uint64_t ns)
+{
+    uint64_t old = atomic_load_explicit(&p->run_ns, memory_order_relaxed);
+    uint64_t mean = old == 0 || ns > 8 * old ? ns : old - old / 8 + ns / 8;
+    atomic_store_explicit(&p->run_ns, mean + 1, memory_order_relaxed);
+}
+
+/* The next job, or NULL when it is time to leave. Holds the mutex. */
+static job_t *runner_next(struct dassie__processor *p, uint64_t until)
+{
+    uint64_t linger = dassie__env.mono_ns() + LINGER_NS;
+    linger = linger < until ? linger : until;
+    for (;;) {
+        job_t *job = job_list_pop(&p->runq);
+        if (job != NULL) {
+            p->popped++;
+            return job;
+        }
+        uint64_t now = dassie__env.mono_ns();
+        if (p->ending || now >= linger) {
+            return NULL;
+        }
+        p->waiting++;
+        uv_cond_timedwait(&p->cond, &p->mutex, linger - now);
+        p->waiting--;
+    }
+}
+
+static void runner_work(uv_work_t *work)
+{
+    struct dassie__processor *p = ((struct runner *)work->data)->p;
+    uint64_t begin = dassie__env.mono_ns();
+    uint64_t until = begin + SLICE_NS;
+    uv_mutex_lock(&p->mutex);
+    for (;;) {
+        job_t *job = begin < until ? runner_next(p, until) : NULL;
+        if (job == NULL) {
+            break;
+        }
+        uv_mutex_unlock(&p->mutex);
+        begin = dassie__env.mono_ns();
+        job_run(p, job);
+        uint64_t end = dassie__env.mono_ns();
+        pace_update(p, end - begin);
+        begin = end;
+        uv_mutex_lock(&p->mutex);
+    }
+    p->active--;
+    uv_mutex_unlock(&p->mutex);
+}
+
+static void runner_after(uv_work_t *work, int status)
+{
+    struct runner *runner = work->data;
+    (void)status;
+    runner->busy = false;
+    runner->p->impl->runners--;
+    pool_give();
+    runner_ended(runner->p);
+}
+
+static struct runner *runner_free(struct dassie__processor *p)
+{
+    for (unsigned i = 0; i < p->slots; i++) {
+        if (!p->runners[i].busy) {
+            return &p->runners[i];
+        }
+    }
+    return NULL;
+}
+
+void runner_start(struct dassie__processor *p)
+{
+    struct dassie__impl *impl = p->impl;
+    for (;;) {
+        uv_mutex_lock(&p->mutex);
+        bool need = p->runq.n > p->waiting && p->active < p->slots;
+        uv_mutex_unlock(&p->mutex);
+        struct runner *runner = need ? runner_free(p) : NULL;
+        if (runner == NULL) {
+            return;
+        }
+        if (!pool_take(&impl->pool)) {
+            atomic_store(&p->wanted, true); /* the pool rings */
+            return;
+        }
+        uv_mutex_lock(&p->mutex);
+        p->active++;
+        uv_mutex_unlock(&p->mutex);
+        runner->busy = true;
+        runner->p = p;
+        runner->work.data = runner;
+        impl->runners++;
+        uv_queue_work(impl->q->loop, &runner->work, runner_work, runner_after);
+    }
+}
+
+void runner_end(struct dassie__processor *p)
+{
+    uv_mutex_lock(&p->mutex);
+    p->ending = true;
+    uv_cond_broadcast(&p->cond);
+    uv_mutex_unlock(&p->mutex);
+}

@@ -1,0 +1,44 @@
+/* runner.h: work processors on libuv's thread pool.
+ *
+ * A runner is one uv_queue_work item that drains its processor's run queue:
+ * tiny jobs cost no pool round trip each, and a slow one never blocks those
+ * behind it, as other runners pop on. Empty, it waits a moment for more, since
+ * a busy loop would be slow to send it again; then, or when its time slice is
+ * over, it gives the thread back, so that the host's own work gets its turn.
+ *
+ * The happy path is: the engine appends claimed jobs and rings the loop; the
+ * loop starts as many runners as there are slots and threads; each posts its
+ * jobs' ends straight to the engine.
+ *
+ * Possible failure modes are: none. What a processor does wrong is the job's
+ * failure.
+ *
+ * On close: `ending` is set, runners leave when the run queue is empty.
+ *
+ * Threads: the loop, but for the work itself. */
+#ifndef DASSIE_RUNNER_H_
+#define DASSIE_RUNNER_H_
+
+#include "engine.h"
+
+/* How long a runner keeps its thread while there is work, and how long it
+ * waits for more. */
+#define SLICE_NS UINT64_C(4000000)
+#define LINGER_NS UINT64_C(1000000)
+
+struct runner {
+    uv_work_t work;
+    struct dassie__processor *p;
+    bool busy;
+};
+
+/* Starts the runners that are needed and can be had. */
+void runner_start(struct dassie__processor *p);
+
+/* Makes waiting runners leave. */
+void runner_end(struct dassie__processor *p);
+
+/* dassie.c: a runner has ended. */
+void runner_ended(struct dassie__processor *p);
+
+#endif /* DASSIE_RUNNER_H_ */

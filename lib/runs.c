@@ -1,0 +1,75 @@
+/* runs.c: async runs under way; see engine.h.
+ *
+ * dassie_finish() names a run by id and attempt, so a second or a late finish
+ * finds nothing and touches nothing. While a callback is running with the job,
+ * its memory must stay: a finish from another thread then only notes the
+ * outcome, and the loop posts it when the callback has returned. */
+#include "config.h"
+
+#include "alloc.h"
+#include "engine.h"
+
+static job_t **runs_find(struct runs *runs, uint64_t id)
+{
+    job_t **at = &runs->bucket[id % RUNS_BUCKETS];
+    while (*at != NULL && (*at)->id != id) {
+        at = &(*at)->run_next;
+    }
+    return at;
+}
+
+void runs_add(struct runs *runs, job_t *job)
+{
+    uv_mutex_lock(&runs->mutex);
+    job_t **first = &runs->bucket[job->id % RUNS_BUCKETS];
+    job->run_next = *first;
+    *first = job;
+    uv_mutex_unlock(&runs->mutex);
+}
+
+int runs_finish(struct runs *runs, uint64_t id, uint32_t attempt, int status,
+                void *out, size_t out_len, bool out_is_error, job_t **job)
+{
+    *job = NULL;
+    uv_mutex_lock(&runs->mutex);
+    job_t **at = runs_find(runs, id);
+    job_t *found = *at;
+    if (found == NULL || found->attempts + 1 != attempt || found->finished) {
+        uv_mutex_unlock(&runs->mutex);
+        return UV_EALREADY;
+    }
+    found->status = status;
+    found->out = out;
+    found->out_len = out_len;
+    found->out_is_error = out_is_error;
+    found->finished = true;
+    if (!found->busy) {
+        *at = found->run_next;
+        *job = found;
+    }
+    uv_mutex_unlock(&runs->mutex);
+    return 0;
+}
+
+job_t *runs_enter(struct runs *runs, uint64_t id)
+{
+    uv_mutex_lock(&runs->mutex);
+    job_t *job = *runs_find(runs, id);
+    if (job != NULL) {
+        job->busy = true;
+    }
+    uv_mutex_unlock(&runs->mutex);
+    return job;
+}
+
+bool runs_leave(struct runs *runs, job_t *job)
+{
+    uv_mutex_lock(&runs->mutex);
+    bool finished = job->finished;
+    job->busy = false;
+    if (finished) {
+        *runs_find(runs, job->id) = job->run_next;
+    }
+    uv_mutex_unlock(&runs->mutex);
+    return finished;
+}

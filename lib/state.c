@@ -1,0 +1,107 @@
+#include "config.h"
+
+#include "state.h"
+
+#define REFUSE(code)                             \
+    {                                            \
+        code, DASSIE_PENDING, LINE_NORMAL, false \
+    }
+#define MOVE(to)                  \
+    {                             \
+        0, to, LINE_NORMAL, false \
+    }
+#define BACK(line, counts)              \
+    {                                   \
+        0, DASSIE_PENDING, line, counts \
+    }
+#define END(to)                  \
+    {                            \
+        0, to, LINE_NORMAL, true \
+    }
+
+static const struct transition none[EVENTS] = {
+    [EVENT_ENQUEUE] = MOVE(DASSIE_PENDING),
+    [EVENT_HAND_OFF] = MOVE(DASSIE_RUNNING),
+    [EVENT_CLAIM] = REFUSE(UV_ENOENT),
+    [EVENT_COMPLETE] = REFUSE(UV_ENOENT),
+    [EVENT_FAIL] = REFUSE(UV_ENOENT),
+    [EVENT_UNCLAIM] = REFUSE(UV_ENOENT),
+    [EVENT_REPEAT] = REFUSE(UV_ENOENT),
+    [EVENT_SUSPECT] = REFUSE(UV_ENOENT),
+    [EVENT_INTERRUPT] = REFUSE(UV_ENOENT),
+    [EVENT_CRASH_OUT] = REFUSE(UV_ENOENT),
+};
+
+static const struct transition pending[EVENTS] = {
+    [EVENT_ENQUEUE] = REFUSE(UV_EEXIST),
+    [EVENT_HAND_OFF] = REFUSE(UV_EEXIST),
+    [EVENT_CLAIM] = MOVE(DASSIE_RUNNING),
+    [EVENT_COMPLETE] = REFUSE(UV_EALREADY),
+    [EVENT_FAIL] = REFUSE(UV_EALREADY),
+    [EVENT_UNCLAIM] = REFUSE(UV_EALREADY),
+    [EVENT_REPEAT] = REFUSE(UV_EALREADY),
+    [EVENT_SUSPECT] = REFUSE(UV_EALREADY),
+    [EVENT_INTERRUPT] = REFUSE(UV_EALREADY),
+    [EVENT_CRASH_OUT] = REFUSE(UV_EALREADY),
+};
+
+static const struct transition running[EVENTS] = {
+    [EVENT_ENQUEUE] = REFUSE(UV_EEXIST),
+    [EVENT_HAND_OFF] = REFUSE(UV_EEXIST),
+    [EVENT_CLAIM] = REFUSE(UV_EALREADY),
+    [EVENT_COMPLETE] = END(DASSIE_COMPLETE),
+    [EVENT_FAIL] = END(DASSIE_FAILED),
+    [EVENT_UNCLAIM] = BACK(LINE_FRONT, false),
+    [EVENT_REPEAT] = BACK(LINE_FRONT, true),
+    [EVENT_SUSPECT] = BACK(LINE_SUSPECT, true),
+    [EVENT_INTERRUPT] = END(DASSIE_FAILED),
+    [EVENT_CRASH_OUT] = END(DASSIE_FAILED),
+};
+
+/* Complete and failed are alike: nothing in this version leaves them. */
+static const struct transition ended[EVENTS] = {
+    [EVENT_ENQUEUE] = REFUSE(UV_EEXIST),
+    [EVENT_HAND_OFF] = REFUSE(UV_EEXIST),
+    [EVENT_CLAIM] = REFUSE(UV_EALREADY),
+    [EVENT_COMPLETE] = REFUSE(UV_EALREADY),
+    [EVENT_FAIL] = REFUSE(UV_EALREADY),
+    [EVENT_UNCLAIM] = REFUSE(UV_EALREADY),
+    [EVENT_REPEAT] = REFUSE(UV_EALREADY),
+    [EVENT_SUSPECT] = REFUSE(UV_EALREADY),
+    [EVENT_INTERRUPT] = REFUSE(UV_EALREADY),
+    [EVENT_CRASH_OUT] = REFUSE(UV_EALREADY),
+};
+
+const struct transition *state_next(int state, enum event event)
+{
+    switch (state) {
+        case DASSIE_PENDING:
+            return &pending[event];
+        case DASSIE_RUNNING:
+            return &running[event];
+        case DASSIE_COMPLETE:
+        case DASSIE_FAILED:
+            return &ended[event];
+        default:
+            return &none[event];
+    }
+}
+
+enum event state_recover(enum found found, unsigned flags, uint32_t crashes,
+                         uint32_t crashes_max)
+{
+    if (found == FOUND_NOT_STARTED) {
+        return EVENT_UNCLAIM;
+    }
+    if ((flags & DASSIE_AT_MOST_ONCE) != 0) {
+        return EVENT_INTERRUPT;
+    }
+    if (found == FOUND_EXECUTING) {
+        return EVENT_SUSPECT;
+    }
+    if (found == FOUND_ALONE) {
+        return crashes_max > 0 && crashes >= crashes_max ? EVENT_CRASH_OUT
+                                                         : EVENT_SUSPECT;
+    }
+    return EVENT_REPEAT;
+}

@@ -1,0 +1,69 @@
+/* state.h: the life of a job as a table of (state, event) pairs.
+ *
+ *                 enqueue                 hand-off
+ *                    |                       |
+ *                    v                       v
+ *              +---------+     claim    +---------+  complete  +----------+
+ *              | pending | -----------> | running | ---------> | complete |
+ *              +---------+              +---------+            +----------+
+ *                    ^                    |     |     fail
+ *                    |  unclaim, repeat,  |     | crash out     +--------+
+ *                    |       suspect      |     | interrupt     | failed |
+ *                    +--------------------+     +-------------> +--------+
+ *
+ * Every transition of the store goes through state_next(), and a test walks
+ * the whole table. Pure; threads: any. */
+#ifndef DASSIE_STATE_H_
+#define DASSIE_STATE_H_
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "dassie.h"
+#include "key.h"
+
+/* Before the enqueue there is no job; the store's states are the user's. */
+#define STATE_NONE (-1)
+#define STATES 7 /* of dassie_state_t, those that are never given included */
+
+enum event {
+    EVENT_ENQUEUE,   /* into its line */
+    EVENT_HAND_OFF,  /* enqueued while a processor is idle: no line */
+    EVENT_CLAIM,     /* taken from a line on behalf of a processor */
+    EVENT_COMPLETE,  /* the processor says so */
+    EVENT_FAIL,      /* the processor says so */
+    EVENT_UNCLAIM,   /* handed back before it started */
+    EVENT_REPEAT,    /* found executing or ended at open: runs again */
+    EVENT_SUSPECT,   /* found executing when its process died: runs alone */
+    EVENT_INTERRUPT, /* found so, but to be run at most once */
+    EVENT_CRASH_OUT, /* has killed its process too often */
+    EVENTS
+};
+
+struct transition {
+    int error; /* 0, or why the event is refused; then nothing else holds */
+    dassie_state_t to;
+    enum line_kind line; /* where it stands, if it becomes pending */
+    bool counts;         /* the run that ends counts as an attempt */
+};
+
+/* state: STATE_NONE or a dassie_state_t. Never NULL. Refusals: UV_EEXIST for a
+ * job that is there already, UV_ENOENT for one that is not, UV_EALREADY for an
+ * event of a run that has ended or has not begun. */
+const struct transition *state_next(int state, enum event event);
+
+/* What the flight recorder says of a run that the last process did not end. */
+enum found {
+    FOUND_NOT_STARTED, /* claimed, but its processor never saw it */
+    FOUND_EXECUTING,   /* executing when the process died */
+    FOUND_ALONE,       /* so, with nothing beside it */
+    FOUND_ENDED,       /* its processor returned; the outcome was not durable */
+    FOUND_UNKNOWN      /* no valid recorder */
+};
+
+/* What happens to that job at open. crashes counts this one already, if the job
+ * was alone; crashes_max 0: no limit. */
+enum event state_recover(enum found found, unsigned flags, uint32_t crashes,
+                         uint32_t crashes_max);
+
+#endif /* DASSIE_STATE_H_ */

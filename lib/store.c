@@ -1,0 +1,423 @@
+#include "config.h"
+
+#include "store.h"
+
+#include "alloc.h"
+#include "claims.h"
+#include "refill.h"
+
+#include <string.h>
+
+static struct kv_slice number_key(uint8_t key[KEY_NUMBER_BYTES], uint64_t n)
+{
+    key_number(key, n);
+    return kv_slice(key, KEY_NUMBER_BYTES);
+}
+
+/* ---- Queues ---- */
+
+/* Room for a commit that touches every line of every queue. */
+static int commit_row_make_room(struct store *s)
+{
+    size_t need = STORE_ROW_MAX + s->queues.n * (size_t)QUEUE_PART_MAX +
+                  s->queues.lines_n * LINE_KINDS * LINE_PART_MAX;
+    if (need <= s->commit_row_room) {
+        return 0;
+    }
+    uint8_t *row = dassie__realloc(s->commit_row, 2 * need);
+    if (row == NULL) {
+        return UV_ENOMEM;
+    }
+    s->commit_row = row;
+    s->commit_row_room = 2 * need;
+    return 0;
+}
+
+static void put_queue_name(struct store *s, const struct queue *q)
+{
+    uint8_t key[KEY_QUEUE_BYTES];
+    uint8_t row[NAME_ROW_MAX];
+    key_queue(key, KEY_NAME_TAG, q->id);
+    size_t len = name_row_write(row, q->name, q->name_len);
+    s->kv->ops->put(s->kv, FAMILY_META, kv_slice(key, sizeof key),
+                    kv_slice(row, len));
+    s->changed = true;
+}
+
+int store_queue(struct store *s, const char *name, size_t len, int8_t priority,
+                struct queue **queue)
+{
+    struct queue *q = queues_find(&s->queues, name, len);
+    if (q == NULL) {
+        int rc = queues_add(&s->queues, name, len, &q);
+        if (rc != 0) {
+            return rc;
+        }
+        put_queue_name(s, q);
+    }
+    *queue = q;
+    if (queue_prepare(&s->queues, q, priority) == NULL) {
+        return UV_ENOMEM;
+    }
+    return commit_row_make_room(s);
+}
+
+static void evict(struct store *s, struct queue *q, struct job_list *left)
+{
+    for (unsigned i = 0; i < q->lines_n; i++) {
+        for (int k = 0; k < LINE_KINDS; k++) {
+            s->window_bytes -= q->lines[i]->kind[k].window_bytes;
+            line_evict(&q->lines[i]->kind[k], left);
+        }
+    }
+}
+
+void store_serve(struct store *s, struct queue *q, int d,
+                 struct job_list *left)
+{
+    bool was = q->served > 0;
+    q->served += (unsigned)d;
+    bool is = q->served > 0;
+    s->served += (unsigned)((int)is - (int)was);
+    if (!is) {
+        evict(s, q, left);
+    }
+}
+
+/* ---- Transitions ---- */
+
+static void put_pending(struct store *s, const job_t *job, bool fresh)
+{
+    uint8_t key[KEY_PENDING_BYTES];
+    uint8_t row[PENDING_ROW_MAX];
+    struct place place = {job->queue->id, job->priority, job->kind,
+                          job->position};
+    struct pending_row pending = {job->id, job->attempts};
+    size_t len = fresh ? 0 : pending_row_write(row, &pending);
+    key_pending(key, &place);
+    s->kv->ops->put(s->kv, FAMILY_PENDING, kv_slice(key, sizeof key),
+                    kv_slice(row, len));
+}
+
+static void put_history(struct store *s, const job_t *job)
+{
+    uint8_t key[KEY_NUMBER_BYTES];
+    uint8_t row[HISTORY_ROW_MAX];
+    struct history_row history = {job->attempts, job->crashes, job->last_run,
+                                  job->kind, job->position};
+    size_t len = history_row_write(row, &history);
+    s->kv->ops->put(s->kv, FAMILY_HISTORY, number_key(key, job->id),
+                    kv_slice(row, len));
+}
+
+static void put_end(struct store *s, const job_t *job)
+{
+    uint8_t key[KEY_NUMBER_BYTES];
+    uint8_t head[END_ROW_HEAD_MAX];
+    struct end_row end = {job->ended_ms, job->attempts, job->crashes,
+                          job->status,   NULL,          0};
+    size_t len = end_row_write_head(head, &end);
+    s->kv->ops->put2(
+        s->kv, job->state == DASSIE_COMPLETE ? FAMILY_COMPLETE : FAMILY_FAILED,
+        number_key(key, job->id), kv_slice(head, len),
+        kv_slice(job->out, job->out_len));
+}
+
+/* Into its line, and into the window if that is where it fits. */
+static bool enter_pending(struct store *s, job_t *job, enum line_kind kind,
+                          bool fresh)
+{
+    struct line *line = queue_line(job->queue, job->priority, kind);
+    size_t bytes = job_bytes(job);
+    bool join = job->row_len > 0 && job->queue->served > 0 &&
+                s->window_bytes + bytes <= s->window_max;
+    uint64_t position = fresh ? job->id : s->next++;
+    join = line_append(line, job, position, join);
+    put_pending(s, job, fresh);
+    if (!fresh) {
+        put_history(s, job);
+    }
+    if (join) {
+        s->window_bytes += bytes;
+    }
+    if (kind == LINE_SUSPECT) {
+        s->suspects++;
+    }
+    return join;
+}
+
+/* The one way from state to state: counts, rows and memory together. */
+static int job_move(struct store *s, job_t *job, enum event event, bool *kept)
+{
+    const struct transition *t = state_next(job->state, event);
+    int from = job->state;
+    if (t->error != 0) {
+        return t->error;
+    }
+    s->changed = true;
+    queue_touch(&s->queues, job->queue);
+    job->attempts += t->counts;
+    if (from == DASSIE_RUNNING) {
+        claims_remove(s, job);
+    }
+    if (from != STATE_NONE) {
+        queue_count(&s->queues, job->queue, from, -1);
+    }
+    queue_count(&s->queues, job->queue, t->to, 1);
+    job->state = t->to;
+    *kept = true;
+    switch (t->to) {
+        case DASSIE_PENDING:
+            *kept = enter_pending(s, job, t->line, from == STATE_NONE);
+            break;
+        case DASSIE_RUNNING:
+            claims_add(s, job);
+            break;
+        default:
+            put_end(s, job);
+            break;
+    }
+    return 0;
+}
+
+bool store_insert(struct store *s, job_t *job, enum event event)
+{
+    uint8_t key[KEY_NUMBER_BYTES];
+    bool kept = false;
+    job->id = s->next++;
+    put_be32(job->row + JOB_ROW_QUEUE_AT, job->queue->id);
+    s->kv->ops->put(s->kv, FAMILY_JOBS, number_key(key, job->id),
+                    kv_slice(job->row, job->row_len));
+    job_move(s, job, event, &kept);
+    return kept;
+}
+
+int store_move(struct store *s, job_t *job, enum event event, bool *kept)
+{
+    return job_move(s, job, event, kept);
+}
+
+int store_prepare_claim(struct store *s)
+{
+    return claims_prepare(s);
+}
+
+/* Lines with enough dead rows queue up for their deletion. */
+static void line_died(struct store *s, struct line *line)
+{
+    s->dead_rows++;
+    if (line->row.dead >= DEAD_LINE_ROWS && !line->dead_listed) {
+        line->dead_listed = true;
+        line->dead_next = NULL;
+        *s->dead_end = line;
+        s->dead_end = &line->dead_next;
+    }
+}
+
+job_t *store_claim(struct store *s, struct queue *q, enum claim_how how,
+                   int *rc, struct errmsg *e)
+{
+    struct line *line = queue_first_line(q, how == CLAIM_ALONE);
+    bool kept;
+    *rc = 0;
+    if (line == NULL) {
+        return NULL;
+    }
+    if (line->window.n == 0) {
+        *rc = refill_line(s, line, e);
+    }
+    if (*rc == 0) {
+        *rc = claims_prepare(s);
+    }
+    if (*rc != 0 || line->window.n == 0 ||
+        (how == CLAIM_AHEAD &&
+         (line->window.head->flags & DASSIE_AT_MOST_ONCE) != 0)) {
+        return NULL;
+    }
+    job_t *job = line_claim(line);
+    s->window_bytes -= job_bytes(job);
+    if (how == CLAIM_ALONE) {
+        s->suspects--;
+    }
+    line_died(s, line);
+    job_move(s, job, EVENT_CLAIM, &kept);
+    return job;
+}
+
+/* ---- Dead rows ---- */
+
+static void line_delete_dead(struct store *s, struct line *line)
+{
+    uint8_t from[KEY_PENDING_BYTES];
+    uint8_t to[KEY_PENDING_BYTES];
+    struct place place = {line->queue->id, line->row.priority, line->row.kind,
+                          line->row.start};
+    key_pending(from, &place);
+    place.position = line->row.cursor;
+    key_pending(to, &place);
+    s->kv->ops->del_range(s->kv, FAMILY_PENDING, kv_slice(from, sizeof from),
+                          kv_slice(to, sizeof to));
+    s->dead_rows -= line->row.dead;
+    line->row.dead = 0;
+    line->row.start = line->row.cursor;
+    line->changed = true;
+    queue_touch(&s->queues, line->queue);
+    s->changed = true;
+}
+
+static void delete_dead(struct store *s, uint64_t rows_max, int ranges_max)
+{
+    while (s->dead != NULL && s->dead_rows > rows_max && ranges_max-- > 0) {
+        struct line *line = s->dead;
+        s->dead = line->dead_next;
+        if (s->dead == NULL) {
+            s->dead_end = &s->dead;
+        }
+        line->dead_listed = false;
+        line_delete_dead(s, line);
+    }
+}
+
+void store_tidy(struct store *s)
+{
+    delete_dead(s, 0, INT32_MAX);
+}
+
+/* ---- Commit ---- */
+
+static void put_store(struct store *s, uint64_t wall_ms)
+{
+    uint8_t row[STORE_ROW_MAX];
+    struct store_row store = {s->next, claims_oldest(s), s->folded, wall_ms, 0};
+    size_t len = store_row_write(row, &store);
+    s->kv->ops->put(s->kv, FAMILY_META, kv_string(KEY_STORE),
+                    kv_slice(row, len));
+}
+
+/* Writes q's part of a commit's row (its changed lines), or its own row. */
+static size_t queue_write(const struct queue *q, uint8_t *p, bool all)
+{
+    uint32_t lines = 0;
+    for (unsigned i = 0; i < q->lines_n; i++) {
+        for (int k = 0; k < LINE_KINDS; k++) {
+            lines += all || q->lines[i]->kind[k].changed;
+        }
+    }
+    size_t len = queue_part_write(p, q->id, &q->tally, lines);
+    for (unsigned i = 0; i < q->lines_n; i++) {
+        for (int k = 0; k < LINE_KINDS; k++) {
+            if (all || q->lines[i]->kind[k].changed) {
+                len += line_part_write(p + len, &q->lines[i]->kind[k].row);
+            }
+        }
+    }
+    return len;
+}
+
+/* Folds the counts of the last commits into the queues' rows, this commit
+ * included, so that open reads little. */
+static void fold(struct store *s, uint64_t wall_ms)
+{
+    uint8_t from[KEY_NUMBER_BYTES];
+    uint8_t to[KEY_NUMBER_BYTES];
+    while (s->queues.unfolded != NULL) {
+        struct queue *q = s->queues.unfolded;
+        uint8_t key[KEY_QUEUE_BYTES];
+        s->queues.unfolded = q->unfolded_next;
+        q->unfolded = false;
+        key_queue(key, KEY_COUNTS_TAG, q->id);
+        s->commit_row[0] = RECORD_VERSION;
+        size_t len = 1 + queue_write(q, s->commit_row + 1, true);
+        s->kv->ops->put(s->kv, FAMILY_META, kv_slice(key, sizeof key),
+                        kv_slice(s->commit_row, len));
+    }
+    s->kv->ops->del_range(s->kv, FAMILY_COMMITS, number_key(from, 0),
+                          number_key(to, s->commit));
+    s->folded = s->commit;
+    put_store(s, wall_ms);
+}
+
+/* What this commit changed in counts and cursors, packed into one row. */
+static void put_commit(struct store *s, uint64_t wall_ms)
+{
+    uint8_t key[KEY_NUMBER_BYTES];
+    struct store_row store = {s->next, claims_oldest(s), s->folded, wall_ms,
+                              s->queues.changed_n};
+    size_t len = store_row_write(s->commit_row, &store);
+    while (s->queues.changed != NULL) {
+        struct queue *q = s->queues.changed;
+        s->queues.changed = q->changed_next;
+        q->changed = false;
+        len += queue_write(q, s->commit_row + len, false);
+        for (unsigned i = 0; i < q->lines_n; i++) {
+            for (int k = 0; k < LINE_KINDS; k++) {
+                q->lines[i]->kind[k].changed = false;
+            }
+        }
+    }
+    s->queues.changed_n = 0;
+    s->kv->ops->put(s->kv, FAMILY_COMMITS, number_key(key, s->commit),
+                    kv_slice(s->commit_row, len));
+}
+
+static void commit_done(struct store *s)
+{
+    s->commit++;
+    s->changed = false;
+}
+
+int store_commit(struct store *s, uint64_t wall_ms, struct errmsg *e)
+{
+    if (!s->changed) {
+        return 0;
+    }
+    claims_write(s);
+    delete_dead(s, DEAD_ROWS_MAX, DEAD_RANGES_MAX);
+    if (s->commit - s->folded >= FOLD_COMMITS) {
+        fold(s, wall_ms);
+    }
+    put_commit(s, wall_ms);
+    int rc = s->kv->ops->commit(s->kv, s->sync, e);
+    if (rc == 0) {
+        commit_done(s);
+    }
+    return rc;
+}
+
+int store_heal(struct store *s, struct errmsg *e)
+{
+    uint8_t key[KEY_NUMBER_BYTES];
+    struct kv_value value;
+    int rc = s->kv->ops->reopen(s->kv, e);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = s->kv->ops->get(s->kv, NULL, FAMILY_COMMITS,
+                         number_key(key, s->commit), &value, e);
+    if (rc == 0) {
+        s->kv->ops->value_release(&value);
+        s->kv->ops->drop(s->kv);
+    } else if (rc == UV_ENOENT) {
+        rc = s->kv->ops->commit(s->kv, s->sync, e);
+    }
+    if (rc == 0) {
+        commit_done(s);
+    }
+    return rc;
+}
+
+void store_close(struct store *s, bool clean)
+{
+    s->kv->ops->close(s->kv, clean);
+    s->kv = NULL;
+    claims_free(s);
+    dassie__free(s->commit_row);
+    dassie__free(s->set_row);
+    s->commit_row = NULL;
+    s->set_row = NULL;
+}
+
+void store_free(struct store *s)
+{
+    queues_free(&s->queues);
+}

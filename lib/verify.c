@@ -1,0 +1,565 @@
+/* verify.c: judges one job after the other, then the counts; see verify.h. */
+#include "config.h"
+
+#include "verify.h"
+
+#include "dir.h"
+#include "kv_rocks.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The families that are walked in step. */
+enum column { JOBS, COMPLETE, FAILED, HISTORY, COLUMNS };
+
+static const enum family column_family[COLUMNS] = {
+    FAMILY_JOBS, FAMILY_COMPLETE, FAMILY_FAILED, FAMILY_HISTORY};
+
+static const char *const column_names[COLUMNS] = {"jobs", "complete", "failed",
+                                                  "history"};
+
+/* All that is known of one job. */
+struct facts {
+    uint64_t id;
+    bool there[COLUMNS];
+    bool good[COLUMNS]; /* there, and it can be read */
+    struct job_row job;
+    struct end_row end[COLUMNS]; /* complete, failed */
+    struct history_row history;  /* zeros if there is none */
+    const struct verify_entry *entries;
+    size_t entries_n;
+    uint64_t claims;  /* running entries */
+    uint64_t claim;   /* the set of the first of them */
+    uint64_t pending; /* live pending rows */
+};
+
+struct walk {
+    struct verify *v;
+    struct kv_iter *it[COLUMNS];
+    bool here[COLUMNS];   /* it stands on a row ... */
+    uint64_t id[COLUMNS]; /* ... of this job */
+    size_t entry;
+};
+
+/* ---- One job ---- */
+
+static bool history_unknown(const struct facts *f)
+{
+    return f->there[HISTORY] && !f->good[HISTORY];
+}
+
+static void judge_row(struct verify *v, const struct facts *f)
+{
+    const struct job_row *job = &f->job;
+    if (f->id == 0 || f->id >= v->head.next) {
+        verify_tell(v, f->id,
+                    "job %" PRIu64
+                    ": the id is not below the next number, "
+                    "%" PRIu64,
+                    f->id, v->head.next);
+    }
+    if (!f->good[JOBS]) {
+        return;
+    }
+    if (verify_queue(v, job->queue) == NULL) {
+        verify_tell(v, f->id,
+                    "job %" PRIu64 ": jobs row: queue %" PRIu32 " has no name",
+                    f->id, job->queue);
+    }
+    if (job->priority < DASSIE_PRIORITY_MIN ||
+        job->priority > DASSIE_PRIORITY_MAX ||
+        (job->flags & ~DASSIE_AT_MOST_ONCE) != 0) {
+        verify_tell(v, f->id,
+                    "job %" PRIu64 ": jobs row: priority %d or flags %#x",
+                    f->id, job->priority, (unsigned)job->flags);
+    }
+}
+
+static void judge_history(struct verify *v, const struct facts *f)
+{
+    const struct history_row *h = &f->history;
+    if (h->last_run > v->last_commit) {
+        verify_tell(v, f->id,
+                    "job %" PRIu64
+                    ": history row: its last run was in commit "
+                    "%" PRIu64 ", but the last is %" PRIu64,
+                    f->id, h->last_run, v->last_commit);
+    }
+    if (f->good[HISTORY] && (h->position == 0 || h->position >= v->head.next)) {
+        verify_tell(v, f->id,
+                    "job %" PRIu64 ": history row: position %" PRIu64
+                    " is not below the next number",
+                    f->id, h->position);
+    }
+}
+
+static void judge_end(struct verify *v, const struct facts *f,
+                      enum column column)
+{
+    const struct end_row *end = &f->end[column];
+    const struct history_row *h = &f->history;
+    if (!f->good[column]) {
+        return;
+    }
+    if ((column == COMPLETE) != (end->code == 0)) {
+        verify_tell(v, f->id, "job %" PRIu64 ": %s row: code %d", f->id,
+                    column_names[column], end->code);
+    }
+    if (history_unknown(f)) {
+        return;
+    }
+    if (end->attempts != (uint64_t)h->attempts + 1) {
+        verify_tell(v, f->id,
+                    "job %" PRIu64 ": %s row: ended in run %" PRIu32
+                    ", but its history row counts %" PRIu32,
+                    f->id, column_names[column], end->attempts, h->attempts);
+    }
+    if (end->crashes < h->crashes || end->crashes > (uint64_t)h->crashes + 1) {
+        verify_tell(v, f->id,
+                    "job %" PRIu64 ": %s row: %" PRIu32
+                    " crashes, but its history row counts %" PRIu32,
+                    f->id, column_names[column], end->crashes, h->crashes);
+    }
+}
+
+static bool has_ended(const struct facts *f)
+{
+    return f->there[COMPLETE] || f->there[FAILED];
+}
+
+static void judge_claim(struct verify *v, struct facts *f,
+                        const struct verify_entry *entry)
+{
+    if (f->history.last_run >= entry->at) {
+        return; /* that run is over, the job came back */
+    }
+    if (!history_unknown(f) &&
+        entry->attempts != (uint64_t)f->history.attempts + 1) {
+        verify_tell(v, f->id,
+                    "job %" PRIu64 ": claim set %" PRIu64 ": run %" PRIu32
+                    ", but its history row counts %" PRIu32,
+                    f->id, entry->at, entry->attempts, f->history.attempts);
+    }
+    if (has_ended(f)) {
+        return;
+    }
+    v->sets[entry->where & ~VERIFY_CLAIM].live++;
+    if (f->claims++ == 0) {
+        f->claim = entry->at;
+    } else {
+        verify_tell(v, f->id,
+                    "job %" PRIu64 ": claimed twice, in claim sets %" PRIu64
+                    " and %" PRIu64,
+                    f->id, f->claim, entry->at);
+    }
+}
+
+static void judge_place(struct verify *v, const struct facts *f,
+                        const struct verify_entry *entry)
+{
+    const struct verify_line *line = &v->lines[entry->where];
+    char text[VERIFY_TEXT];
+    verify_line_text(v, line, text);
+    if (f->good[JOBS] && (f->job.queue != line->queue ||
+                          f->job.priority != line->row.priority)) {
+        verify_tell(v, f->id,
+                    "job %" PRIu64
+                    ": pending row in %s, but its jobs row says "
+                    "queue %" PRIu32 ", priority %d",
+                    f->id, text, f->job.queue, f->job.priority);
+    }
+    if (history_unknown(f)) {
+        return;
+    }
+    uint64_t position = f->good[HISTORY] ? f->history.position : f->id;
+    uint8_t kind = f->good[HISTORY] ? f->history.kind : LINE_NORMAL;
+    if (entry->at != position || line->row.kind != kind) {
+        verify_tell(v, f->id,
+                    "job %" PRIu64 ": pending row at position %" PRIu64
+                    " of %s, but %s",
+                    f->id, entry->at, text,
+                    f->good[HISTORY] ? "its history row says otherwise"
+                                     : "it has no history row");
+    }
+    if (entry->attempts != f->history.attempts) {
+        verify_tell(v, f->id,
+                    "job %" PRIu64 ": pending row counts %" PRIu32
+                    " attempts, its history row %" PRIu32,
+                    f->id, entry->attempts, f->history.attempts);
+    }
+}
+
+static void judge_entries(struct verify *v, struct facts *f)
+{
+    for (size_t i = 0; i < f->entries_n; i++) {
+        const struct verify_entry *entry = &f->entries[i];
+        if ((entry->where & VERIFY_CLAIM) != 0) {
+            judge_claim(v, f, entry);
+            continue;
+        }
+        judge_place(v, f, entry);
+        if (f->pending++ > 0) {
+            verify_tell(v, f->id, "job %" PRIu64 ": two pending rows", f->id);
+        }
+    }
+}
+
+static void judge_orphan(struct verify *v, const struct facts *f)
+{
+    for (int i = COMPLETE; i < COLUMNS; i++) {
+        if (f->there[i]) {
+            verify_tell(v, f->id, "job %" PRIu64 ": %s row, but no jobs row",
+                        f->id, column_names[i]);
+        }
+    }
+    bool claimed = f->entries_n > 0 &&
+                   (f->entries[f->entries_n - 1].where & VERIFY_CLAIM) != 0;
+    if (f->pending > 0) {
+        verify_tell(v, f->id, "job %" PRIu64 ": pending row, but no jobs row",
+                    f->id);
+    }
+    if (claimed) {
+        verify_tell(v, f->id,
+                    "job %" PRIu64 ": in a claim set, but no jobs row", f->id);
+    }
+}
+
+/* Exactly one state: all that it might be in, by precedence. */
+static void judge_state(struct verify *v, const struct facts *f)
+{
+    static const char *const names[] = {"complete", "failed", "running",
+                                        "pending"};
+    const bool is[] = {f->there[COMPLETE], f->there[FAILED], f->claims > 0,
+                       f->pending > 0};
+    struct verify_queue *q =
+        f->good[JOBS] ? verify_queue(v, f->job.queue) : NULL;
+    struct tally nowhere;
+    struct tally *found = q != NULL ? &q->found : &nowhere;
+    uint64_t *const in_queue[] = {&found->complete, &found->failed,
+                                  &found->running, &found->pending};
+    uint64_t *const in_all[] = {
+        &v->report->jobs.complete, &v->report->jobs.failed,
+        &v->report->jobs.running, &v->report->jobs.pending};
+    int state = -1;
+    memset(&nowhere, 0, sizeof nowhere);
+    for (int i = 0; i < 4; i++) {
+        if (!is[i]) {
+            continue;
+        }
+        if (state >= 0) {
+            verify_tell(v, f->id, "job %" PRIu64 ": both %s and %s", f->id,
+                        names[state], names[i]);
+            continue;
+        }
+        state = i;
+        (*in_queue[i])++;
+        (*in_all[i])++;
+    }
+    if (state < 0) {
+        verify_tell(v, f->id, "job %" PRIu64 ": has no state", f->id);
+    }
+}
+
+static void judge(struct verify *v, struct facts *f)
+{
+    judge_row(v, f);
+    judge_history(v, f);
+    judge_end(v, f, COMPLETE);
+    judge_end(v, f, FAILED);
+    judge_entries(v, f);
+    if (f->there[JOBS]) {
+        judge_state(v, f);
+    } else {
+        judge_orphan(v, f);
+    }
+}
+
+/* ---- The walk ---- */
+
+/* Brings a column to its next row with a key that can be read. */
+static void walk_settle(struct walk *w, enum column column)
+{
+    const struct kv_ops *ops = w->v->kv->ops;
+    struct kv_iter *it = w->it[column];
+    for (; ops->iter_valid(it); ops->iter_next(it)) {
+        struct kv_slice key = ops->iter_key(it);
+        w->v->report->rows++;
+        if (key_parse_number(key.p, key.len, &w->id[column]) == 0) {
+            w->here[column] = true;
+            return;
+        }
+        verify_tell_row(w->v, column_family[column], key, "not a number");
+    }
+    w->here[column] = false;
+}
+
+static int walk_open(struct walk *w)
+{
+    for (int i = 0; i < COLUMNS; i++) {
+        w->it[i] = verify_iter(w->v, column_family[i]);
+        if (w->it[i] == NULL) {
+            return verify_no_memory(w->v);
+        }
+        walk_settle(w, i);
+    }
+    return 0;
+}
+
+/* Why a column has ended, if not because it was read to its end. */
+static int walk_close(struct walk *w, int rc)
+{
+    struct errmsg ignored;
+    for (int i = 0; i < COLUMNS; i++) {
+        if (w->it[i] != NULL) {
+            int failed = w->v->kv->ops->iter_close(
+                w->it[i], rc == 0 ? w->v->e : &ignored);
+            rc = rc != 0 ? rc : failed;
+        }
+    }
+    return rc;
+}
+
+/* The lowest id that any row or entry speaks of: false, there is none. */
+static bool walk_next(const struct walk *w, uint64_t *id)
+{
+    bool any = w->entry < w->v->entries_n;
+    if (any) {
+        *id = w->v->entries[w->entry].id;
+    }
+    for (int i = 0; i < COLUMNS; i++) {
+        if (w->here[i] && (!any || w->id[i] < *id)) {
+            *id = w->id[i];
+            any = true;
+        }
+    }
+    return any;
+}
+
+static int read_column(struct facts *f, enum column column,
+                       struct kv_slice value)
+{
+    switch (column) {
+        case JOBS:
+            return job_row_read(value.p, value.len, &f->job);
+        case HISTORY:
+            return history_row_read(value.p, value.len, &f->history);
+        default:
+            return end_row_read(value.p, value.len, &f->end[column]);
+    }
+}
+
+static void collect(struct walk *w, struct facts *f)
+{
+    struct verify *v = w->v;
+    for (int i = 0; i < COLUMNS; i++) {
+        f->there[i] = w->here[i] && w->id[i] == f->id;
+        if (!f->there[i]) {
+            continue;
+        }
+        f->good[i] = read_column(f, i, v->kv->ops->iter_value(w->it[i])) == 0;
+        if (!f->good[i]) {
+            verify_tell_row(v, column_family[i], v->kv->ops->iter_key(w->it[i]),
+                            "unreadable");
+        }
+    }
+    if (!f->good[HISTORY]) {
+        memset(&f->history, 0, sizeof f->history);
+    }
+    f->entries = v->entries + w->entry;
+    while (w->entry < v->entries_n && v->entries[w->entry].id == f->id) {
+        f->entries_n++;
+        w->entry++;
+    }
+}
+
+static int walk(struct verify *v)
+{
+    struct walk w = {.v = v};
+    uint64_t id = 0;
+    int rc = walk_open(&w);
+    while (rc == 0 && walk_next(&w, &id)) {
+        struct facts f = {.id = id};
+        collect(&w, &f);
+        judge(v, &f);
+        for (int i = 0; i < COLUMNS; i++) {
+            if (f.there[i]) {
+                v->kv->ops->iter_next(w.it[i]);
+                walk_settle(&w, i);
+            }
+        }
+    }
+    return walk_close(&w, rc);
+}
+
+/* ---- The counts ---- */
+
+static void compare_tally(struct verify *v, uint32_t id)
+{
+    const struct verify_queue *q = &v->queues[id];
+    const struct {
+        const char *name;
+        uint64_t stored;
+        uint64_t found;
+    } counts[] = {{"pending", q->stored.pending, q->found.pending},
+                  {"running", q->stored.running, q->found.running},
+                  {"complete", q->stored.complete, q->found.complete},
+                  {"failed", q->stored.failed, q->found.failed}};
+    char text[VERIFY_TEXT];
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        if (counts[i].stored != counts[i].found) {
+            verify_queue_text(v, id, text);
+            verify_tell(v, 0,
+                        "%s: %" PRIu64 " jobs %s are counted, but %" PRIu64
+                        " are there",
+                        text, counts[i].stored, counts[i].name,
+                        counts[i].found);
+        }
+    }
+}
+
+static void compare_rows(struct verify *v, const struct verify_line *line)
+{
+    char text[VERIFY_TEXT];
+    verify_line_text(v, line, text);
+    if (line->live != line->row.live) {
+        verify_tell(v, 0,
+                    "%s: %" PRIu64 " live rows are counted, but %" PRIu64
+                    " are there",
+                    text, line->row.live, line->live);
+    }
+    if (line->dead != line->row.dead) {
+        verify_tell(v, 0,
+                    "%s: %" PRIu64 " dead rows are counted, but %" PRIu64
+                    " are there",
+                    text, line->row.dead, line->dead);
+    }
+    if (!line->counted) {
+        verify_tell(v, 0, "%s: pending rows, but no counts", text);
+    }
+}
+
+/* A line that was never used is all zeros; one that was emptied has its cursor
+ * behind its tail. */
+static void compare_places(struct verify *v, const struct verify_line *line)
+{
+    const struct line_row *row = &line->row;
+    char text[VERIFY_TEXT];
+    bool unused = row->tail == 0 && row->cursor == 0;
+    bool last = line->live > 0 ? line->last == row->tail
+                               : unused || row->cursor == row->tail + 1;
+    verify_line_text(v, line, text);
+    if (row->start > row->cursor) {
+        verify_tell(v, 0, "%s: start %" PRIu64 " is after the cursor %" PRIu64,
+                    text, row->start, row->cursor);
+    }
+    if (!unused && row->cursor > row->tail + 1) {
+        verify_tell(v, 0, "%s: cursor %" PRIu64 " is beyond the tail %" PRIu64,
+                    text, row->cursor, row->tail);
+    } else if (line->counted && !last) {
+        verify_tell(v, 0,
+                    "%s: the last live row is at %" PRIu64
+                    ", but cursor and tail say %" PRIu64 " and %" PRIu64,
+                    text, line->last, row->cursor, row->tail);
+    }
+    if (row->tail >= v->head.next) {
+        verify_tell(v, 0, "%s: tail %" PRIu64 " is not below the next number",
+                    text, row->tail);
+    }
+}
+
+static void compare(struct verify *v)
+{
+    for (uint32_t i = 0; i < v->queues_n; i++) {
+        if (v->queues[i].name != NULL) {
+            compare_tally(v, i);
+        }
+    }
+    for (size_t i = 0; i < v->lines_n; i++) {
+        compare_rows(v, &v->lines[i]);
+        compare_places(v, &v->lines[i]);
+    }
+    for (size_t i = 0; i < v->sets_n; i++) {
+        if (v->sets[i].live == 0) {
+            verify_tell(v, 0,
+                        "claim set %" PRIu64
+                        ": running row, but none of its "
+                        "jobs is running",
+                        v->sets[i].commit);
+        }
+    }
+}
+
+int verify_kv(struct kv *kv, dassie_verify_cb cb, void *arg,
+              dassie_verify_report_t *report, struct errmsg *e)
+{
+    struct verify v = {
+        .kv = kv, .cb = cb, .arg = arg, .report = report, .e = e};
+    memset(report, 0, sizeof *report);
+    int rc = verify_read(&v);
+    if (rc == 0) {
+        rc = walk(&v);
+    }
+    if (rc == 0) {
+        compare(&v);
+    }
+    verify_free(&v);
+    return rc;
+}
+
+/* ---- A directory ---- */
+
+/* FORMAT is there, but its maker got no further. */
+static bool is_empty(const char *dir)
+{
+    char inflight[PATH_MAX + 16];
+    snprintf(inflight, sizeof inflight, "%s/inflight", dir);
+    return !kv_rocks_used(dir) && access(inflight, F_OK) != 0;
+}
+
+static int verify_dir(const char *dir, dassie_verify_cb cb, void *arg,
+                      dassie_verify_report_t *report)
+{
+    struct kv_rocks_options options = {
+        .dir = dir, .memory_bytes = DASSIE_MEMORY_BYTES_MIN, .read_only = true};
+    struct errmsg e = {""};
+    struct kv *kv;
+    if (is_empty(dir)) {
+        return 0;
+    }
+    int rc = kv_rocks_open(&options, &kv, &e);
+    if (rc == 0) {
+        rc = verify_kv(kv, cb, arg, report, &e);
+        kv->ops->close(kv, false);
+    }
+    if (rc == DASSIE_ECORRUPT) {
+        report->problems++;
+        if (cb != NULL) {
+            cb(arg, 0, e.text);
+        }
+    }
+    return rc;
+}
+
+int dassie_verify(const char *path, dassie_verify_cb cb, void *arg,
+                  dassie_verify_report_t *report)
+{
+    dassie_verify_report_t unwanted;
+    struct errmsg e;
+    struct dir dir;
+    if (path == NULL) {
+        return UV_EINVAL;
+    }
+    if (report == NULL) {
+        report = &unwanted;
+    }
+    memset(report, 0, sizeof *report);
+    dir_forks_watch();
+    int rc = dir_open(&dir, path, false, &e);
+    if (rc == 0) {
+        rc = verify_dir(dir.path, cb, arg, report);
+        dir_close(&dir);
+    }
+    return rc;
+}

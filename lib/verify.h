@@ -1,0 +1,141 @@
+/* verify.h: a store judged by its rows alone.
+ *
+ * Whatever the engine believes, the rows must say the same. This works out the
+ * state of every job from them and recounts. It shares the layout of rows
+ * (key.h, record.h) and kv.h with the engine and nothing else, so that no
+ * mistake made there is repeated here.
+ *
+ * The happy path is: verify_read() collects the queues' counts, the commits
+ * since the last fold, the claim sets, and one entry for each pending row and
+ * each claim, sorted by id; a walk through jobs, complete, failed, history and
+ * those entries in step judges one job after the other; then the counts that
+ * were made are compared with those that were stored.
+ *
+ * Possible failure modes are: no memory, read errors, damage that the database
+ * itself notices: they end it. Everything else that is out of place is told,
+ * and it goes on.
+ *
+ * On close: verify_free() frees what was collected. Nothing on disk changes but
+ * the pid in the lock's file.
+ *
+ * Threads: any; one a struct verify. */
+#ifndef DASSIE_VERIFY_H_
+#define DASSIE_VERIFY_H_
+
+#include <stdbool.h>
+
+#include "dassie.h"
+#include "kv.h"
+#include "record.h"
+
+#define VERIFY_NONE UINT32_MAX
+#define VERIFY_CLAIM 0x80000000u /* in where */
+#define VERIFY_TEXT 160          /* room for verify_line_text() */
+
+/* A live pending row, or a claim: 24 bytes, in an array that grows by a third,
+ * so 32 bytes a job. */
+struct verify_entry {
+    uint64_t id;
+    uint64_t at;       /* its position, or the number of its claim set */
+    uint32_t where;    /* its line, or its claim set | VERIFY_CLAIM */
+    uint32_t attempts; /* counted so far, or the number of the run */
+};
+
+struct verify_line {
+    struct line_row row; /* what is stored */
+    uint32_t queue;
+    uint32_t next; /* of the same queue, or VERIFY_NONE */
+    bool counted;  /* row was found in some counts */
+    uint64_t live; /* rows found at or after the cursor */
+    uint64_t dead; /* and before it */
+    uint64_t last; /* position of the last live one */
+};
+
+struct verify_queue {
+    char *name; /* NULL: there is no name row */
+    size_t name_len;
+    struct tally stored;
+    struct tally found;
+    uint32_t lines; /* the first, or VERIFY_NONE */
+};
+
+struct verify_set {
+    uint64_t commit;
+    uint32_t live; /* claims in it that are running */
+};
+
+struct verify {
+    struct kv *kv;
+    dassie_verify_cb cb; /* may be NULL */
+    void *arg;
+    dassie_verify_report_t *report;
+    struct errmsg *e;
+    struct store_row store; /* the store's row, zeros if there is none */
+    struct store_row head;  /* that of the last commit, or the store's */
+    uint64_t last_commit;
+    uint64_t next_commit; /* expected next in the chain */
+    struct verify_queue *queues;
+    size_t queues_n;
+    size_t queues_room;
+    struct verify_line *lines;
+    size_t lines_n;
+    size_t lines_room;
+    uint32_t line_last; /* found last */
+    struct verify_set *sets;
+    size_t sets_n;
+    size_t sets_room;
+    struct verify_entry *entries;
+    size_t entries_n;
+    size_t entries_room;
+};
+
+/* Judges a database. 0: all was read, whatever was found; else an error with
+ * *e. report may not be NULL. */
+int verify_kv(struct kv *kv, dassie_verify_cb cb, void *arg,
+              dassie_verify_report_t *report, struct errmsg *e);
+
+/* Collects; verify_free() afterwards in any case. */
+int verify_read(struct verify *v);
+void verify_free(struct verify *v);
+
+/* The part of it that reads names, counts and commits. */
+int verify_counts(struct verify *v);
+
+/* Reads all rows of a family. */
+typedef int (*verify_row_cb)(struct verify *v, struct kv_slice key,
+                             struct kv_slice value);
+int verify_each(struct verify *v, enum family family, verify_row_cb cb);
+
+/* Opens an iterator on them: NULL is no memory. */
+struct kv_iter *verify_iter(struct verify *v, enum family family);
+
+/* Tells of one thing out of place. */
+void verify_tell(struct verify *v, uint64_t id, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Tells of a key or a value that no writer makes. */
+void verify_tell_row(struct verify *v, enum family family, struct kv_slice key,
+                     const char *what);
+
+/* The queue with that id, or NULL if nothing names it. */
+struct verify_queue *verify_queue(struct verify *v, uint32_t id);
+
+/* The line of a queue that has a name, made if need be: *index. */
+int verify_line(struct verify *v, uint32_t queue, int8_t priority, uint8_t kind,
+                uint32_t *index);
+
+/* "queue 1 (mail)", "queue 1 (mail), priority 0, front line". */
+void verify_queue_text(struct verify *v, uint32_t id, char text[VERIFY_TEXT]);
+void verify_line_text(struct verify *v, const struct verify_line *line,
+                      char text[VERIFY_TEXT]);
+
+/* Makes room for one more of size bytes, a third more at a time. */
+int verify_room(struct verify *v, void **array, size_t n, size_t *room,
+                size_t size);
+#define VERIFY_ROOM(v, a)                                          \
+    verify_room((v), (void **)&(v)->a, (v)->a##_n, &(v)->a##_room, \
+                sizeof(v)->a[0])
+
+int verify_no_memory(struct verify *v);
+
+#endif /* DASSIE_VERIFY_H_ */

@@ -1,0 +1,295 @@
+#!/bin/sh
+# Each sample does what it says, also when it is killed in the middle of its
+# work and started again. QUICK=1 tries fewer of everything.
+#
+# Nothing here waits for a time, only for what has to come, and not for ever.
+set -eu
+
+: "${srcdir:=.}" "${top_builddir:=.}" "${QUICK:=}"
+samples=$top_builddir/samples
+LC_ALL=C
+export LC_ALL
+unset http_proxy HTTP_PROXY all_proxy ALL_PROXY || :
+
+dir=$(mktemp -d)
+pid=
+client=
+
+cleanup() {
+    for each in $pid $client; do
+        kill -KILL "$each" 2>/dev/null || :
+    done
+    wait
+    rm -rf "$dir"
+}
+trap cleanup EXIT
+trap 'exit 1' HUP INT TERM
+
+# Ends the test: what is wrong, then the files that show it.
+fail() {
+    echo "$1"
+    shift
+    for file in "$@"; do
+        echo "== ${file##*/}"
+        cat "$file" || :
+    done
+    exit 1
+}
+
+# wait_for COMMAND...: until it succeeds, for a minute at most.
+wait_for() {
+    end=$(($(date +%s) + 60))
+    until "$@" 2>/dev/null; do
+        [ "$(date +%s)" -lt "$end" ] || return 1
+        sleep 0.02
+    done
+}
+
+# count PATTERN FILE
+count() {
+    grep -c "$1" "$2" || :
+}
+
+# has N PATTERN FILE: at least so many lines of the file are like that.
+has() {
+    [ "$(count "$2" "$3")" -ge "$1" ]
+}
+
+# check_status WANTED WHAT FILE
+check_status() {
+    [ "$status" -eq "$1" ] || fail "$2: status $status" "$3"
+}
+
+# Kills or asks $pid to end, and waits for it. Sets status.
+end_with() {
+    status=0
+    kill "-$1" "$pid" || fail "cannot send $1, it has ended before"
+    wait "$pid" 2>/dev/null || status=$?
+    pid=
+}
+
+# ---- hello ------------------------------------------------------------------
+
+# Killed as soon as FILE of its store is there, or a little later, or too late;
+# then it says hello for the job left behind, if it came that far, and for its
+# own.
+try_hello() {
+    rm -rf "$dir/hello"
+    "$samples/hello" "$dir/hello" >"$dir/hello.1" &
+    pid=$!
+    wait_for test -e "$dir/hello/$1" || fail "hello makes no $1"
+    kill -KILL "$pid" 2>/dev/null || :
+    wait "$pid" 2>/dev/null || :
+    pid=
+    "$samples/hello" "$dir/hello" >"$dir/hello.2" 2>&1 ||
+        fail 'hello fails after a kill' "$dir/hello.2"
+    tail -n 1 "$dir/hello.2" | grep -q '^job [0-9]* is done$' ||
+        fail 'hello does not say that its job is done' "$dir/hello.2"
+    [ "$(count '^hello, world$' "$dir/hello.2")" -eq \
+        $(($(wc -l <"$dir/hello.2") - 1)) ] ||
+        fail 'hello does not say hello' "$dir/hello.2"
+}
+
+test_hello() {
+    for file in . FORMAT db/CURRENT; do
+        try_hello $file
+    done
+    status=0
+    "$samples/hello" "$dir/no/such/place" 2>"$dir/hello.3" || status=$?
+    check_status 1 'hello at no such place' "$dir/hello.3"
+    has 1 'no such file' "$dir/hello.3" ||
+        fail 'hello does not say what is wrong' "$dir/hello.3"
+}
+
+# ---- demo -------------------------------------------------------------------
+
+# The ids of the lines like that, sorted.
+ids() {
+    sed -n "s/^$1 \([0-9]*\) .*/\1/p" "$2" | sort -u
+}
+
+# common WHAT A WHAT B: how many ids both have.
+common() {
+    ids "$1" "$2" >"$dir/ids.1"
+    ids "$3" "$4" | comm -12 "$dir/ids.1" - | wc -l
+}
+
+start_demo() {
+    "$samples/demo" -d "$dir/demo" -n 4 -t "$1" >"$2" 2>&1 &
+    pid=$!
+}
+
+# Stopped by Ctrl-C, then killed, then left to end.
+test_demo() {
+    jobs=20
+    out1=$dir/demo.1 out2=$dir/demo.2 out3=$dir/demo.3
+    "$samples/demo" -d "$dir/demo" enqueue $jobs >"$out1" ||
+        fail 'demo enqueues nothing'
+    has 1 "^enqueued $jobs jobs\$" "$out1" || fail 'demo enqueue' "$out1"
+
+    start_demo 300 "$out1"
+    wait_for has 2 '^end ' "$out1" || fail 'demo runs nothing' "$out1"
+    end_with INT
+    check_status 130 'demo after SIGINT' "$out1"
+    [ "$(common start "$out1" end "$out1")" -eq "$(count '^start ' "$out1")" ] ||
+        fail 'demo did not let its jobs end' "$out1"
+
+    start_demo 300 "$out2"
+    wait_for has 2 '^end ' "$out2" || fail 'demo does not go on' "$out2"
+    end_with KILL
+
+    "$samples/demo" -d "$dir/demo" -n 4 -t 20 >"$out3" ||
+        fail "demo does not go on after a kill: $?" "$out3"
+    check_demo
+}
+
+check_demo() {
+    cat "$out1" "$out2" "$out3" >"$dir/demo.all"
+    sed 's/ run 1$/ first/; s/^start \(.* first\)$/first \1/' "$out3" \
+        >"$dir/demo.4"
+    [ "$(ids end "$dir/demo.all" | wc -l)" -eq $jobs ] ||
+        fail 'demo left out a job' "$dir/demo.all"
+    cat "$out2" "$out3" >"$dir/demo.5"
+    [ "$(common end "$out1" start "$dir/demo.5")" -eq 0 ] ||
+        fail 'demo repeats jobs after Ctrl-C' "$dir/demo.all"
+    [ "$(common start "$out2" first "$dir/demo.4")" -eq 0 ] ||
+        fail 'demo takes a repeated run for the first' "$dir/demo.all"
+    runs=$(count '^start ' "$out3")
+    repeated=$((runs - $(count '^first ' "$dir/demo.4")))
+    has 1 "^all done: $runs runs here, $repeated of them repeated\$" "$out3" ||
+        fail "demo counts wrong: $runs runs, $repeated repeated" "$out3"
+    has 1 "^in the store: $jobs complete, 0 failed\$" "$out3" ||
+        fail "demo does not count $jobs jobs in the store" "$out3"
+}
+
+# ---- tcp_server -------------------------------------------------------------
+
+# start_server OUT OPTION...: sets pid and port.
+start_server() {
+    out=$1
+    shift
+    "$samples/tcp_server" -d "$dir/tcp" "$@" >"$out" 2>&1 &
+    pid=$!
+    wait_for has 1 '^listening on ' "$out" || fail 'tcp_server' "$out"
+    port=$(sed -n 's/^listening on 127.0.0.1://p' "$out")
+}
+
+# Sends its input, then takes answers until the server closes.
+talk() {
+    busybox nc 127.0.0.1 "$port"
+}
+
+# check_answers N PATTERN
+check_answers() {
+    n=$(count "$2" "$dir/answers")
+    [ "$n" -eq "$1" ] || {
+        head -n 20 "$dir/answers" >"$dir/answers.20"
+        fail "tcp_server: $n answers '$2', not $1" "$dir/answers.20" "$out"
+    }
+}
+
+test_tcp_answers() {
+    start_server "$dir/tcp.1" -i 50
+    printf 'abc\nfail\n\nxyz\r\nnot a line' | talk >"$dir/answers"
+    for each in 'done 1 CBA' 'failed 2 told to fail' 'done 3' 'done 4 ZYX'; do
+        check_answers 1 "^$each\$"
+    done
+    check_answers 4 '^queued '
+    check_answers 8 ''
+
+    { head -c 70000 /dev/zero | tr '\0' x && printf '\nafter\n'; } |
+        talk >"$dir/answers"
+    check_answers 1 '^error line too long$'
+    check_answers 1 '^done 5 RETFA$'
+
+    lines=${QUICK:+500}
+    lines=${lines:-5000}
+    seq "$lines" | talk >"$dir/answers"
+    check_answers "$lines" '^queued '
+    check_answers "$lines" '^done '
+    end_with TERM
+    check_status 0 'tcp_server after SIGTERM' "$out"
+}
+
+# start_client N: sends lines and stays connected. Sets client.
+start_client() {
+    rm -f "$dir/lines"
+    mkfifo "$dir/lines"
+    busybox nc 127.0.0.1 "$port" <"$dir/lines" >"$dir/answers" &
+    client=$!
+    exec 3>"$dir/lines"
+    seq "$1" >&3
+    wait_for has "$1" '^queued ' "$dir/answers" ||
+        fail 'tcp_server queues nothing' "$dir/answers" "$out"
+}
+
+# The client dies while its jobs are under way, then the server does.
+test_tcp_kills() {
+    start_server "$dir/tcp.2" -t 200
+    start_client 6
+    kill -KILL "$client"
+    wait "$client" 2>/dev/null || :
+    exec 3>&-
+    start_client 60
+    wait_for has 1 '^done ' "$dir/answers" ||
+        fail 'tcp_server does nothing' "$dir/answers" "$out"
+    end_with KILL
+    wait "$client" || :
+    client=
+    exec 3>&-
+
+    start_server "$dir/tcp.3"
+    left=$(sed -n 's/ jobs from before$//p' "$out")
+    most=$((66 - $(count '^done ' "$dir/answers")))
+    [ "${left:=0}" -ge 1 ] || fail 'tcp_server has no jobs from before' "$out"
+    [ "$left" -le "$most" ] ||
+        fail "tcp_server has $left jobs from before, not up to $most" "$out"
+    wait_for has 1 '^jobs from before are done$' "$out" ||
+        fail 'tcp_server does not run what was left' "$out"
+    end_with TERM
+    start_server "$dir/tcp.4"
+    end_with INT
+    check_status 0 'tcp_server after SIGINT' "$out"
+    ! has 1 before "$out" || fail 'tcp_server left something again' "$out"
+}
+
+# ---- crawl ------------------------------------------------------------------
+
+# Nothing listens at port 1, so all fails, and that is known the next time, too.
+test_crawl_fails() {
+    printf 'http://127.0.0.1:1/a\n# no\n\n  ftp://127.0.0.1/b \r\nhttp://[' \
+        >"$dir/urls"
+    for each in first second; do
+        status=0
+        "$samples/crawl" -d "$dir/crawl" "$dir/urls" http://127.0.0.1:1/ \
+            >"$dir/crawl.1" 2>&1 || status=$?
+        check_status 1 "crawl, the $each time" "$dir/crawl.1"
+        has 1 '^3 URLs: 0 done, 3 failed, 0 ' "$dir/crawl.1" ||
+            fail "crawl, the $each time" "$dir/crawl.1"
+        has 1 '^  3 failed: post: ' "$dir/crawl.1" ||
+            fail "crawl, the $each time, without a reason" "$dir/crawl.1"
+    done
+}
+
+test_crawl_kill() {
+    urls=${QUICK:+60}
+    urls=${urls:-300}
+    DEMO_URLS=$urls sh "$srcdir/samples/crawl-demo.sh" "$top_builddir" \
+        >"$dir/crawl.2" 2>&1 || fail "crawl-demo.sh: $?" "$dir/crawl.2"
+    has 1 "^-- received: $urls of $urls URLs, " "$dir/crawl.2" ||
+        fail 'crawl-demo.sh did not receive all' "$dir/crawl.2"
+    has 1 "^$urls URLs: $urls done, 0 failed, " "$dir/crawl.2" ||
+        fail 'crawl-demo.sh counts something else' "$dir/crawl.2"
+}
+
+command -v busybox >/dev/null || fail 'busybox is needed, as client and server'
+test_hello
+test_demo
+test_tcp_answers
+test_tcp_kills
+if [ -e "$samples/crawl" ]; then
+    test_crawl_fails
+    test_crawl_kill
+else
+    echo 'crawl was not built, as there is no libcurl; it is not tried'
+fi
