@@ -231,7 +231,7 @@ static void tell_ends(struct dassie__impl *impl, int status)
     job_t *job;
     while ((job = job_list_pop(&impl->core.told)) != NULL) {
         if (job->waiters == NULL) {
-            job_free(job);
+            job_list_push(&impl->core.gone, job);
         } else {
             answer(impl, &job->op, OP_DONE, status);
         }

@@ -23,7 +23,7 @@ static void job_leave(struct core *c, job_t *job)
             c->lost = w;
         }
     }
-    job_free(job);
+    job_list_push(&c->gone, job);
 }
 
 /* The job has ended: it is told after the commit. */
@@ -121,6 +121,7 @@ void core_lose(struct core *c, job_t *job)
 
 void core_committed(struct core *c)
 {
+    job_list_free(&c->gone);
     while (c->released_n > 0) {
         recorder_release(c->recorder, c->released[--c->released_n]);
     }
@@ -506,5 +507,6 @@ void core_close(struct core *c, bool clean)
 
 void core_free(struct core *c)
 {
+    job_list_free(&c->gone);
     store_free(&c->store);
 }

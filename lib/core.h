@@ -69,6 +69,7 @@ struct core {
     job_t **claimed;                    /* by recorder slot */
     uint32_t claimed_high;              /* slots in use are below this */
     uint32_t claimed_n;
+    struct job_list gone; /* to be freed with the next commit */
     struct job_list told; /* ended in the batch */
     struct waiter *lost;  /* no memory to let them wait */
     uint32_t *released;   /* slots to free after the commit */

@@ -209,6 +209,7 @@ static void on_closed(uv_handle_t *handle)
     dassie_t *q = impl->q;
     dassie_close_cb cb = impl->close_cb;
     core_free(&impl->core);
+    job_cache_clear();
     impl_unmake_locks(impl);
     dassie__free(impl->path);
     dassie__free(impl);

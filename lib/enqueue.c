@@ -7,8 +7,9 @@
 
 #include <string.h>
 
-#define BATCH_INBOXES_MAX 4 /* a batch may hold so many times inbox_bytes_max \
-                             */
+#define BATCH_INBOXES_MAX                               \
+    4 /* a batch may hold so many times inbox_bytes_max \
+       */
 
 _Static_assert(sizeof(struct enqueue_priv) <=
                    sizeof(((dassie_enqueue_t *)0)->reserved),

@@ -5,33 +5,89 @@
 #include "alloc.h"
 #include "state.h"
 
+#include <pthread.h>
 #include <string.h>
+
+/* Small jobs come from one thread and go at another, thousands a millisecond:
+ * malloc would lock its arena for each and give the pages back in between. So
+ * up to JOB_CACHE_MAX blocks of JOB_SMALL_BYTES are kept for the next ones. The
+ * address sanitizer is to see each job come and go. */
+#define JOB_SMALL_BYTES 512
+#if !defined(__has_feature) /* gcc */
+#define __has_feature(x) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+#define JOB_CACHE_MAX 0
+#else
+#define JOB_CACHE_MAX 16384
+#endif
+
+static pthread_mutex_t cache_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct job_list cache;
+
+static job_t *small_new(void)
+{
+    pthread_mutex_lock(&cache_mutex);
+    job_t *job = job_list_pop(&cache);
+    pthread_mutex_unlock(&cache_mutex);
+    return job != NULL ? job : dassie__malloc(JOB_SMALL_BYTES);
+}
 
 job_t *job_new(size_t row_len, size_t extra)
 {
     if (row_len + extra > SIZE_MAX - sizeof(job_t)) {
         return NULL;
     }
-    job_t *job = dassie__malloc(sizeof *job + row_len + extra);
+    size_t bytes = sizeof(job_t) + row_len + extra;
+    bool small = bytes <= JOB_SMALL_BYTES;
+    job_t *job = small ? small_new() : dassie__malloc(bytes);
     if (job != NULL) {
         memset(job, 0, sizeof *job);
         job->row_len = row_len;
         job->state = STATE_NONE;
+        job->small = small;
     }
     return job;
 }
 
 void job_free(job_t *job)
 {
-    dassie__free(job->out);
-    dassie__free(job);
+    struct job_list one = {job, job, 1};
+    job->next = NULL;
+    job_list_free(&one);
 }
 
 void job_list_free(struct job_list *list)
 {
+    struct job_list small = {0};
     job_t *job;
     while ((job = job_list_pop(list)) != NULL) {
-        job_free(job);
+        dassie__free(job->out);
+        if (job->small) {
+            job_list_push(&small, job);
+        } else {
+            dassie__free(job);
+        }
+    }
+    pthread_mutex_lock(&cache_mutex);
+    if (cache.n + small.n <= JOB_CACHE_MAX) {
+        job_list_append(&cache, &small);
+    }
+    pthread_mutex_unlock(&cache_mutex);
+    while ((job = job_list_pop(&small)) != NULL) {
+        dassie__free(job);
+    }
+}
+
+void job_cache_clear(void)
+{
+    pthread_mutex_lock(&cache_mutex);
+    struct job_list all = cache;
+    cache = (struct job_list){0};
+    pthread_mutex_unlock(&cache_mutex);
+    job_t *job;
+    while ((job = job_list_pop(&all)) != NULL) {
+        dassie__free(job);
     }
 }
 

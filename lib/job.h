@@ -50,6 +50,7 @@ struct dassie_job_s {
     int8_t priority;
     uint8_t flags;
     uint8_t kind;  /* enum line_kind, while it is pending */
+    bool small;    /* of the size that is kept for the next one */
     bool alone;    /* a suspect that runs with nothing beside it */
     bool busy;     /* async: a callback with it is running (runs mutex) */
     bool finished; /* async: dassie_finish() came meanwhile (runs mutex) */
@@ -115,6 +116,9 @@ static inline void job_list_append(struct job_list *list, struct job_list *from)
 job_t *job_new(size_t row_len, size_t extra);
 void job_free(job_t *job);
 void job_list_free(struct job_list *list);
+
+/* Frees the blocks that are kept for the next jobs. */
+void job_cache_clear(void);
 
 /* Bytes that the job keeps in memory. */
 size_t job_bytes(const job_t *job);

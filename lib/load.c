@@ -94,11 +94,10 @@ static int load_line(struct store *s, struct queue *q, struct part_reader *r,
     if (line_part_read(r, &row) != 0) {
         return damaged(e, "a line's counts");
     }
-    struct lines *lines = queue_prepare(&s->queues, q, row.priority);
-    if (lines == NULL) {
+    if (store_lines(s, q, row.priority) != 0) {
         return no_memory(e);
     }
-    struct line *line = &lines->kind[row.kind];
+    struct line *line = queue_line(q, row.priority, row.kind);
     line->row = row;
     line->window_end = row.cursor > 0 ? row.cursor - 1 : 0;
     return 0;
@@ -207,16 +206,6 @@ static int load_rows(struct store *s, struct errmsg *e)
     return rc;
 }
 
-static int load_room(struct store *s, struct errmsg *e)
-{
-    size_t row = STORE_ROW_MAX + s->queues.n * (size_t)QUEUE_PART_MAX +
-                 s->queues.lines_n * LINE_KINDS * LINE_PART_MAX;
-    s->commit_row_room = 2 * row;
-    s->commit_row = dassie__malloc(s->commit_row_room);
-    s->set_row = dassie__malloc(1 + DASSIE_CLAIMED_MAX * CLAIM_ENTRY_MAX);
-    return s->commit_row == NULL || s->set_row == NULL ? no_memory(e) : 0;
-}
-
 int store_open(struct store *s, struct kv *kv, size_t window_max, bool sync,
                struct errmsg *e)
 {
@@ -228,7 +217,8 @@ int store_open(struct store *s, struct kv *kv, size_t window_max, bool sync,
     int rc = load_rows(s, e);
     if (rc == 0) {
         load_totals(s);
-        rc = load_room(s, e);
+        s->set_row = dassie__malloc(1 + DASSIE_CLAIMED_MAX * CLAIM_ENTRY_MAX);
+        rc = s->set_row == NULL ? no_memory(e) : 0;
     }
     if (rc != 0) {
         queues_free(&s->queues);
@@ -316,8 +306,11 @@ static int read_job(struct store *s, struct kv_slice key, job_t **out,
     }
     struct queue *q = s->queues.by_id[row.queue];
     job_t *job = job_new(0, 0);
-    if (job == NULL || queue_prepare(&s->queues, q, row.priority) == NULL) {
-        dassie__free(job);
+    if (job == NULL) {
+        return no_memory(e);
+    }
+    if (store_lines(s, q, row.priority) != 0) {
+        job_free(job);
         return no_memory(e);
     }
     job->queue = q;

@@ -33,6 +33,13 @@ static int commit_row_make_room(struct store *s)
     return 0;
 }
 
+int store_lines(struct store *s, struct queue *q, int8_t priority)
+{
+    return queue_prepare(&s->queues, q, priority) == NULL
+               ? UV_ENOMEM
+               : commit_row_make_room(s);
+}
+
 static void put_queue_name(struct store *s, const struct queue *q)
 {
     uint8_t key[KEY_QUEUE_BYTES];
@@ -56,10 +63,7 @@ int store_queue(struct store *s, const char *name, size_t len, int8_t priority,
         put_queue_name(s, q);
     }
     *queue = q;
-    if (queue_prepare(&s->queues, q, priority) == NULL) {
-        return UV_ENOMEM;
-    }
-    return commit_row_make_room(s);
+    return store_lines(s, q, priority);
 }
 
 static void evict(struct store *s, struct queue *q, struct job_list *left)
@@ -72,8 +76,7 @@ static void evict(struct store *s, struct queue *q, struct job_list *left)
     }
 }
 
-void store_serve(struct store *s, struct queue *q, int d,
-                 struct job_list *left)
+void store_serve(struct store *s, struct queue *q, int d, struct job_list *left)
 {
     bool was = q->served > 0;
     q->served += (unsigned)d;

@@ -96,6 +96,10 @@ int store_ended(struct store *s, uint64_t id);
 int store_queue(struct store *s, const char *name, size_t len, int8_t priority,
                 struct queue **queue);
 
+/* The lines of a priority of q, made if need be, with room for their counts in
+ * a commit's row. Errors: UV_ENOMEM. */
+int store_lines(struct store *s, struct queue *q, int8_t priority);
+
 /* Makes sure that a claim or a hand-off can be noted: UV_ENOMEM if not. */
 int store_prepare_claim(struct store *s);
 

@@ -140,7 +140,10 @@ done >"$dir/urls"
 
 echo '-- crawling, five at a time'
 crawl_and_kill
+become_crawler &
+crawler=$!
 failed=0
-(become_crawler) || failed=$?
+wait "$crawler" || failed=$?
+crawler=
 report
 [ $failed -eq 0 ] || exit $failed

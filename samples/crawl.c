@@ -47,7 +47,7 @@ struct fetch {
     char *url;
     char *outcome;             /* the line to be posted */
     int posting;               /* the GET has ended */
-    uint64_t bytes;            /* of the GET's body */
+    uint64_t bytes;            /* of what was fetched */
     char reason[REASON_BYTES]; /* why the job has failed, or "" */
 };
 
@@ -144,7 +144,7 @@ static size_t drop_body(char *data, size_t size, size_t n, void *arg)
     return size * n;
 }
 
-/* What the GET and the POST have in common. */
+/* What GET and POST have in common. */
 static CURLcode set_common(struct fetch *f, const char *url)
 {
     CURL *easy = f->easy;

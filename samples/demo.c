@@ -107,8 +107,7 @@ static void print_runs(const char *what)
            atomic_load(&repeats));
 }
 
-static void print_counts(dassie_counts_t *req,
-                         int status,
+static void print_counts(dassie_counts_t *req, int status,
                          const dassie_count_t *count)
 {
     (void)req;

@@ -31,8 +31,7 @@
 #define CONCURRENCY 3   /* the pool has 4 threads, one is left to others */
 #define GOODBYE_MS 1000 /* for the last answers to go out */
 
-struct conn
-{
+struct conn {
     uv_tcp_t tcp;                 /* first, so that it is the conn, too */
     uv_shutdown_t shutdown;       /* ends the sending */
     struct conn *prev, *next;     /* in the list of all */
@@ -46,14 +45,12 @@ struct conn
 };
 
 /* A job that a client waits for. */
-struct task
-{
+struct task {
     dassie_enqueue_t req; /* first, so that it is the task, too */
     struct conn *conn;    /* holds a reference */
 };
 
-struct answer
-{
+struct answer {
     uv_write_t req; /* first, so that it is the answer, too */
     char text[];
 };
@@ -132,11 +129,8 @@ static void answered(uv_write_t *req, int status)
 }
 
 /* Sends "what ID data", or "what data" without an id. */
-static void conn_answer(struct conn *c,
-                        const char *what,
-                        uint64_t id,
-                        const void *data,
-                        size_t len)
+static void conn_answer(struct conn *c, const char *what, uint64_t id,
+                        const void *data, size_t len)
 {
     size_t room = strlen(what) + 24 + len;
     struct answer *a;
@@ -206,8 +200,7 @@ static void task_free(struct task *task)
         conn_go_on(c);
 }
 
-static void task_done(dassie_enqueue_t *req,
-                      int status,
+static void task_done(dassie_enqueue_t *req, int status,
                       const dassie_info_t *job)
 {
     struct task *task = (struct task *)req;
