@@ -32,10 +32,10 @@ static void apply_enqueue(struct dassie__impl *impl, job_t *job)
     impl->batch_bytes += job->row_len;
     impl->batch_work += job->row_len;
     if (rc == 0) {
-        rc = core_enqueue(&impl->core, job);
+        rc = dassie__core_enqueue(&impl->core, job);
     }
     if (rc != 0) {
-        job_free(job);
+        dassie__job_free(job);
     }
     if (req != NULL) {
         req->id = id;
@@ -52,9 +52,9 @@ static void apply_many(struct dassie__impl *impl, struct many *many)
     impl->batch_bytes += many->bytes;
     impl->batch_work += many->bytes;
     if (rc == 0) {
-        rc = core_enqueue_many(&impl->core, &many->jobs, &first);
+        rc = dassie__core_enqueue_many(&impl->core, &many->jobs, &first);
     }
-    job_list_free(&many->jobs);
+    dassie__job_list_free(&many->jobs);
     many->req->first_id = first;
     answer(impl, &many->op, OP_MANY_ACK, rc);
 }
@@ -62,11 +62,11 @@ static void apply_many(struct dassie__impl *impl, struct many *many)
 static void apply_finish(struct dassie__impl *impl, job_t *job)
 {
     if (impl->lost) {
-        core_lose(&impl->core, job);
+        dassie__core_lose(&impl->core, job);
         return;
     }
     impl->batch_work += job->out_len;
-    core_finish(&impl->core, job);
+    dassie__core_finish(&impl->core, job);
 }
 
 static void apply_add(struct dassie__impl *impl, struct dassie__processor *p)
@@ -74,11 +74,11 @@ static void apply_add(struct dassie__impl *impl, struct dassie__processor *p)
     if (!impl->open || impl->closing) {
         return;
     }
-    int rc = core_processor_add(&impl->core, p);
+    int rc = dassie__core_processor_add(&impl->core, p);
     if (rc != 0) {
-        engine_log(impl, DASSIE_LOG_ERROR,
-                   "a processor cannot serve its queues: %s",
-                   dassie_strerror(rc));
+        dassie__engine_log(impl, DASSIE_LOG_ERROR,
+                           "a processor cannot serve its queues: %s",
+                           dassie_strerror(rc));
     }
 }
 
@@ -88,7 +88,7 @@ static void stop_check(struct dassie__impl *impl, struct dassie__processor *p)
     if (p->stopping && p->claimed == 0 && !p->stopped_told) {
         p->stopped_told = true;
         if (p->added) {
-            core_processor_remove(&impl->core, p);
+            dassie__core_processor_remove(&impl->core, p);
         }
         answer(impl, &p->stopped_op, OP_STOPPED, 0);
     }
@@ -97,8 +97,8 @@ static void stop_check(struct dassie__impl *impl, struct dassie__processor *p)
 static void apply_stop(struct dassie__impl *impl, struct dassie__processor *p)
 {
     if (impl->open && !impl->lost) {
-        core_processor_stop(&impl->core, p);
-        apply_hand_back(impl, p, 0);
+        dassie__core_processor_stop(&impl->core, p);
+        dassie__apply_hand_back(impl, p, 0);
     }
     p->stopping = true;
     stop_check(impl, p);
@@ -113,14 +113,14 @@ static void apply_close(struct dassie__impl *impl)
     if (!impl->open || impl->lost) {
         return;
     }
-    core_stop(&impl->core);
+    dassie__core_stop(&impl->core);
     for (struct dassie__processor *p = impl->core.processors; p != NULL;
          p = p->next) {
-        apply_hand_back(impl, p, 0);
+        dassie__apply_hand_back(impl, p, 0);
     }
 }
 
-void apply_op(struct dassie__impl *impl, struct op *op)
+void dassie__apply_op(struct dassie__impl *impl, struct op *op)
 {
     switch (op->type) {
         case OP_ENQUEUE:
@@ -148,8 +148,8 @@ void apply_op(struct dassie__impl *impl, struct op *op)
     }
 }
 
-void apply_hand_back(struct dassie__impl *impl, struct dassie__processor *p,
-                     size_t keep)
+void dassie__apply_hand_back(struct dassie__impl *impl,
+                             struct dassie__processor *p, size_t keep)
 {
     struct job_list back = {0};
     struct job_list kept = {0};
@@ -165,31 +165,31 @@ void apply_hand_back(struct dassie__impl *impl, struct dassie__processor *p,
     job_list_append(&p->runq, &kept);
     uv_mutex_unlock(&p->mutex);
     while ((job = job_list_pop(&back)) != NULL) {
-        core_unclaim(&impl->core, job);
+        dassie__core_unclaim(&impl->core, job);
     }
 }
 
-void apply_lose(struct dassie__impl *impl)
+void dassie__apply_lose(struct dassie__impl *impl)
 {
     for (struct dassie__processor *p = impl->core.processors; p != NULL;
          p = p->next) {
         job_t *job;
         while ((job = job_list_pop(&p->starting)) != NULL) {
-            core_lose(&impl->core, job);
+            dassie__core_lose(&impl->core, job);
         }
         uv_mutex_lock(&p->mutex);
         struct job_list unstarted = p->runq;
         p->runq = (struct job_list){0};
         uv_mutex_unlock(&p->mutex);
         while ((job = job_list_pop(&unstarted)) != NULL) {
-            core_lose(&impl->core, job);
+            dassie__core_lose(&impl->core, job);
         }
     }
     impl->core.starting = NULL;
     impl->lost = true;
 }
 
-void apply_cancel_all(struct dassie__impl *impl)
+void dassie__apply_cancel_all(struct dassie__impl *impl)
 {
     struct core *core = &impl->core;
     for (uint32_t i = 0; i < core->claimed_high; i++) {
@@ -266,7 +266,7 @@ static void start_async(struct dassie__impl *impl, struct dassie__processor *p)
     job_t *job;
     while ((job = job_list_pop(&p->starting)) != NULL) {
         recorder_executing(&impl->recorder, job->slot);
-        runs_add(&impl->runs, job);
+        dassie__runs_add(&impl->runs, job);
         answer(impl, &job->op, OP_START, 0);
     }
 }
@@ -302,7 +302,7 @@ static void after_counts(struct dassie__impl *impl, struct counts_look *look)
     if (status == 0 && look->queue == NULL) {
         count_copy(&look->count, &qs->tally);
     } else if (status == 0) {
-        q = queues_find(qs, look->queue, look->queue_len);
+        q = dassie__queues_find(qs, look->queue, look->queue_len);
         status = q == NULL ? UV_ENOENT : 0;
     }
     if (q != NULL) {
@@ -314,16 +314,17 @@ static void after_counts(struct dassie__impl *impl, struct counts_look *look)
 static void after_look(struct dassie__impl *impl, struct look *look)
 {
     look->status = refusal(impl);
-    if (look->status != 0 || !look_capture(look, &impl->core)) {
+    if (look->status != 0 || !dassie__look_capture(look, &impl->core)) {
         answer(impl, &look->op, OP_LOOK, 0);
         return;
     }
-    if (!impl->core.store.kv->ops->shared_reads || reader_start(impl) != 0) {
-        look_run(look);
+    if (!impl->core.store.kv->ops->shared_reads ||
+        dassie__reader_start(impl) != 0) {
+        dassie__look_run(look);
         answer(impl, &look->op, OP_LOOK, 0);
         return;
     }
-    reader_push(impl, look);
+    dassie__reader_push(impl, look);
 }
 
 /* A job that has ended is looked up; any other is waited for. */
@@ -333,15 +334,15 @@ static void after_watch(struct dassie__impl *impl, struct watch_priv *priv)
     struct look *look = NULL;
     int status = refusal(impl);
     if (status == 0) {
-        status = store_ended(&impl->core.store, id);
+        status = dassie__store_ended(&impl->core.store, id);
     }
     if (status == 0) {
-        status = waiters_add(&impl->core.waiters, &priv->waiter, id);
+        status = dassie__waiters_add(&impl->core.waiters, &priv->waiter, id);
         if (status == 0) {
             return;
         }
     } else if (status == 1) {
-        look = look_new(LOOK_WATCH, priv);
+        look = dassie__look_new(LOOK_WATCH, priv);
         status = look == NULL ? UV_ENOMEM : 0;
     }
     if (look != NULL) {
@@ -380,7 +381,7 @@ static void after_commit(struct dassie__impl *impl)
     }
 }
 
-void apply_committed(struct dassie__impl *impl, int status)
+void dassie__apply_committed(struct dassie__impl *impl, int status)
 {
     bool ring = false;
     if (status != 0) {
@@ -393,7 +394,7 @@ void apply_committed(struct dassie__impl *impl, int status)
     }
     tell_ends(impl, status);
     if (impl->open && status == 0) {
-        core_committed(&impl->core);
+        dassie__core_committed(&impl->core);
         ring = start_claimed(impl);
     }
     for (struct dassie__processor *p = impl->core.processors; p != NULL;) {
@@ -403,7 +404,7 @@ void apply_committed(struct dassie__impl *impl, int status)
     }
     after_commit(impl);
     if (ring || impl->answers.head != NULL) {
-        outbox_post(impl, &impl->answers);
+        dassie__outbox_post(impl, &impl->answers);
     }
 }
 
@@ -421,7 +422,7 @@ static void forsake_window(struct dassie__impl *impl, struct line *line)
     }
 }
 
-void apply_forsake(struct dassie__impl *impl)
+void dassie__apply_forsake(struct dassie__impl *impl)
 {
     struct queues *qs = &impl->core.store.queues;
     struct waiter *list;
@@ -433,11 +434,11 @@ void apply_forsake(struct dassie__impl *impl)
             }
         }
     }
-    while ((list = waiters_take_any(&impl->core.waiters)) != NULL) {
+    while ((list = dassie__waiters_take_any(&impl->core.waiters)) != NULL) {
         tell_gone(impl, &impl->gone_closed, list);
     }
     while ((op = ops_pop(&impl->drains)) != NULL) {
         answer(impl, op, OP_DRAIN, UV_ECANCELED);
     }
-    outbox_post(impl, &impl->answers);
+    dassie__outbox_post(impl, &impl->answers);
 }

@@ -6,24 +6,24 @@
 #include "engine.h"
 
 /* Applies one operation. */
-void apply_op(struct dassie__impl *impl, struct op *op);
+void dassie__apply_op(struct dassie__impl *impl, struct op *op);
 
 /* The commit is done: status 0, or the error with which all of the batch is
  * answered. Posts answers, hands claimed jobs to their processors, looks up
  * what waited for the commit. */
-void apply_committed(struct dassie__impl *impl, int status);
+void dassie__apply_committed(struct dassie__impl *impl, int status);
 
 /* Hands back the jobs that stand in p's run queue beyond keep of them. */
-void apply_hand_back(struct dassie__impl *impl, struct dassie__processor *p,
-                     size_t keep);
+void dassie__apply_hand_back(struct dassie__impl *impl,
+                             struct dassie__processor *p, size_t keep);
 
 /* The store did not heal: nothing more starts, what runs may end. */
-void apply_lose(struct dassie__impl *impl);
+void dassie__apply_lose(struct dassie__impl *impl);
 
 /* Raises the cancel flag of every claimed job. */
-void apply_cancel_all(struct dassie__impl *impl);
+void dassie__apply_cancel_all(struct dassie__impl *impl);
 
 /* Nothing will come any more for whoever still waits. */
-void apply_forsake(struct dassie__impl *impl);
+void dassie__apply_forsake(struct dassie__impl *impl);
 
 #endif /* DASSIE_APPLY_H_ */

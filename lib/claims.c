@@ -6,7 +6,7 @@
 
 #define FOLD_BELOW 8 /* an eighth */
 
-int claims_load(struct store *s, uint64_t commit)
+int dassie__claims_load(struct store *s, uint64_t commit)
 {
     struct claim_set *set = dassie__calloc(1, sizeof *set);
     if (set == NULL) {
@@ -28,12 +28,12 @@ static bool set_is_open(const struct store *s, const struct claim_set *set)
     return set->commit == s->commit;
 }
 
-int claims_prepare(struct store *s)
+int dassie__claims_prepare(struct store *s)
 {
     if (s->newest != NULL && set_is_open(s, s->newest)) {
         return 0;
     }
-    return claims_load(s, s->commit);
+    return dassie__claims_load(s, s->commit);
 }
 
 static void set_free(struct store *s, struct claim_set *set)
@@ -54,7 +54,7 @@ static void set_free(struct store *s, struct claim_set *set)
 static void set_delete(struct store *s, struct claim_set *set)
 {
     uint8_t key[KEY_NUMBER_BYTES];
-    key_number(key, set->commit);
+    dassie__key_number(key, set->commit);
     s->kv->ops->del(s->kv, FAMILY_RUNNING, kv_slice(key, sizeof key));
     s->changed = true;
     set_free(s, set);
@@ -91,7 +91,7 @@ static void set_unlink(struct claim_set *set, job_t *job)
     set->live--;
 }
 
-void claims_add(struct store *s, job_t *job)
+void dassie__claims_add(struct store *s, job_t *job)
 {
     set_link(s->newest, job);
 }
@@ -100,7 +100,7 @@ void claims_add(struct store *s, job_t *job)
  * just stays. */
 static void set_fold(struct store *s, struct claim_set *set)
 {
-    if (claims_prepare(s) != 0) {
+    if (dassie__claims_prepare(s) != 0) {
         return;
     }
     while (set->head != NULL) {
@@ -111,7 +111,7 @@ static void set_fold(struct store *s, struct claim_set *set)
     set_delete(s, set);
 }
 
-void claims_remove(struct store *s, job_t *job)
+void dassie__claims_remove(struct store *s, job_t *job)
 {
     struct claim_set *set = job->set;
     set_unlink(set, job);
@@ -126,7 +126,7 @@ void claims_remove(struct store *s, job_t *job)
     }
 }
 
-void claims_write(struct store *s)
+void dassie__claims_write(struct store *s)
 {
     struct claim_set *set = s->newest;
     uint8_t key[KEY_NUMBER_BYTES];
@@ -138,30 +138,30 @@ void claims_write(struct store *s)
         set_free(s, set);
         return;
     }
-    size_t len = claim_set_begin(s->set_row);
+    size_t len = dassie__claim_set_begin(s->set_row);
     for (job_t *job = set->head; job != NULL; job = job->set_next) {
         struct claim_entry entry = {job->id, job->attempts + 1};
-        len = claim_set_add(s->set_row, len, last, &entry);
+        len = dassie__claim_set_add(s->set_row, len, last, &entry);
         last = job->id;
     }
     set->total = set->live;
-    key_number(key, set->commit);
+    dassie__key_number(key, set->commit);
     s->kv->ops->put(s->kv, FAMILY_RUNNING, kv_slice(key, sizeof key),
                     kv_slice(s->set_row, len));
 }
 
-uint64_t claims_oldest(const struct store *s)
+uint64_t dassie__claims_oldest(const struct store *s)
 {
     return s->oldest != NULL ? s->oldest->commit : s->commit;
 }
 
-void claims_free(struct store *s)
+void dassie__claims_free(struct store *s)
 {
     while (s->oldest != NULL) {
         while (s->oldest->head != NULL) {
             job_t *job = s->oldest->head;
             set_unlink(s->oldest, job);
-            job_free(job);
+            dassie__job_free(job);
         }
         set_free(s, s->oldest);
     }

@@ -10,19 +10,19 @@
 
 #include "store.h"
 
-/* Makes the set of the open batch, so that claims_add() cannot fail. */
-int claims_prepare(struct store *s);
-void claims_add(struct store *s, job_t *job);
-void claims_remove(struct store *s, job_t *job);
+/* Makes the set of the open batch, so that dassie__claims_add() cannot fail. */
+int dassie__claims_prepare(struct store *s);
+void dassie__claims_add(struct store *s, job_t *job);
+void dassie__claims_remove(struct store *s, job_t *job);
 
 /* Puts the set of the open batch into it. */
-void claims_write(struct store *s);
+void dassie__claims_write(struct store *s);
 
 /* The commit of the oldest set, or that of the open batch. */
-uint64_t claims_oldest(const struct store *s);
+uint64_t dassie__claims_oldest(const struct store *s);
 
 /* At open: makes a set for commit, in ascending order of commits. */
-int claims_load(struct store *s, uint64_t commit);
-void claims_free(struct store *s);
+int dassie__claims_load(struct store *s, uint64_t commit);
+void dassie__claims_free(struct store *s);
 
 #endif /* DASSIE_CLAIMS_H_ */

@@ -18,7 +18,7 @@ static void job_leave(struct core *c, job_t *job)
 {
     if (job->req != NULL) {
         struct waiter *w = req_waiter(job->req);
-        if (waiters_add(&c->waiters, w, job->id) != 0) {
+        if (dassie__waiters_add(&c->waiters, w, job->id) != 0) {
             w->next = c->lost;
             c->lost = w;
         }
@@ -29,7 +29,7 @@ static void job_leave(struct core *c, job_t *job)
 /* The job has ended: it is told after the commit. */
 static void job_tell(struct core *c, job_t *job)
 {
-    job->waiters = waiters_take(&c->waiters, job->id);
+    job->waiters = dassie__waiters_take(&c->waiters, job->id);
     if (job->req != NULL) {
         struct waiter *w = req_waiter(job->req);
         w->next = job->waiters;
@@ -60,7 +60,7 @@ static unsigned processor_room(const struct dassie__processor *p)
 
 static void claim_begin(struct core *c, struct dassie__processor *p, job_t *job)
 {
-    job->slot = recorder_take(c->recorder, job->id, job->attempts + 1);
+    job->slot = dassie__recorder_take(c->recorder, job->id, job->attempts + 1);
     job->processor = p;
     c->claimed[job->slot] = job;
     c->claimed_n++;
@@ -89,41 +89,42 @@ static void claim_end(struct core *c, job_t *job)
     }
 }
 
-void core_finish(struct core *c, job_t *job)
+void dassie__core_finish(struct core *c, job_t *job)
 {
     bool kept;
     bool well = job->status == 0;
     job->ended_ms = c->wall_ms;
     claim_end(c, job);
-    store_move(&c->store, job, well ? EVENT_COMPLETE : EVENT_FAIL, &kept);
+    dassie__store_move(&c->store, job, well ? EVENT_COMPLETE : EVENT_FAIL,
+                       &kept);
     c->stats.completed += well;
     c->stats.failed += !well;
     job_tell(c, job);
 }
 
-void core_unclaim(struct core *c, job_t *job)
+void dassie__core_unclaim(struct core *c, job_t *job)
 {
     bool kept;
     claim_end(c, job);
-    store_move(&c->store, job, EVENT_UNCLAIM, &kept);
+    dassie__store_move(&c->store, job, EVENT_UNCLAIM, &kept);
     c->stats.unclaimed++;
     if (!kept) {
         job_leave(c, job);
     }
 }
 
-void core_lose(struct core *c, job_t *job)
+void dassie__core_lose(struct core *c, job_t *job)
 {
     c->claimed[job->slot] = NULL;
     c->claimed_n--;
     job->processor->claimed--;
 }
 
-void core_committed(struct core *c)
+void dassie__core_committed(struct core *c)
 {
-    job_list_free(&c->gone);
+    dassie__job_list_free(&c->gone);
     while (c->released_n > 0) {
-        recorder_release(c->recorder, c->released[--c->released_n]);
+        dassie__recorder_release(c->recorder, c->released[--c->released_n]);
     }
     while (c->claimed_high > 0 && c->claimed[c->claimed_high - 1] == NULL) {
         c->claimed_high--;
@@ -157,24 +158,25 @@ static int enqueue_prepare(struct core *c, job_t *job)
     if (c->refuse != 0) {
         return c->refuse;
     }
-    return store_queue(&c->store, job->batch_queue, job->batch_queue_len,
-                       job->priority, &job->queue);
+    return dassie__store_queue(&c->store, job->batch_queue,
+                               job->batch_queue_len, job->priority,
+                               &job->queue);
 }
 
 static void enqueue_enter(struct core *c, job_t *job)
 {
     struct dassie__processor *p = idle_processor(c, job->queue, job->flags);
     c->stats.enqueued++;
-    if (p != NULL && store_prepare_claim(&c->store) == 0) {
-        store_insert(&c->store, job, EVENT_HAND_OFF);
+    if (p != NULL && dassie__store_prepare_claim(&c->store) == 0) {
+        dassie__store_insert(&c->store, job, EVENT_HAND_OFF);
         c->stats.handed_off++;
         claim_begin(c, p, job);
-    } else if (!store_insert(&c->store, job, EVENT_ENQUEUE)) {
+    } else if (!dassie__store_insert(&c->store, job, EVENT_ENQUEUE)) {
         job_leave(c, job);
     }
 }
 
-int core_enqueue(struct core *c, job_t *job)
+int dassie__core_enqueue(struct core *c, job_t *job)
 {
     int rc = enqueue_prepare(c, job);
     if (rc == 0) {
@@ -183,7 +185,8 @@ int core_enqueue(struct core *c, job_t *job)
     return rc;
 }
 
-int core_enqueue_many(struct core *c, struct job_list *jobs, uint64_t *first_id)
+int dassie__core_enqueue_many(struct core *c, struct job_list *jobs,
+                              uint64_t *first_id)
 {
     job_t *job;
     for (job = jobs->head; job != NULL; job = job->next) {
@@ -210,7 +213,8 @@ static job_t *claim_from(struct core *c, struct dassie__processor *p,
         if (p->queues[i]->tally.pending == 0) {
             continue;
         }
-        job_t *job = store_claim(&c->store, p->queues[i], how, &rc, &c->error);
+        job_t *job =
+            dassie__store_claim(&c->store, p->queues[i], how, &rc, &c->error);
         if (rc != 0) {
             c->broken = rc;
         }
@@ -234,7 +238,7 @@ static void processor_fill(struct core *c, struct dassie__processor *p)
         if (job == NULL) {
             break;
         }
-        bytes += job_bytes(job);
+        bytes += dassie__job_bytes(job);
         claim_begin(c, p, job);
     }
 }
@@ -266,7 +270,7 @@ static bool suspect_can_run(const struct core *c)
     for (struct dassie__processor *p = c->processors; p != NULL; p = p->next) {
         for (unsigned i = 0; !p->stopping && i < p->queues_n; i++) {
             if (p->queues[i]->tally.pending > 0 &&
-                queue_first_line(p->queues[i], true) != NULL) {
+                dassie__queue_first_line(p->queues[i], true) != NULL) {
                 return true;
             }
         }
@@ -301,7 +305,7 @@ static void dispatch_suspects(struct core *c)
     }
 }
 
-void core_dispatch(struct core *c)
+void dassie__core_dispatch(struct core *c)
 {
     if (c->stopping) {
         return;
@@ -314,7 +318,7 @@ void core_dispatch(struct core *c)
     }
 }
 
-uint64_t core_due(const struct core *c)
+uint64_t dassie__core_due(const struct core *c)
 {
     if (c->stopping) {
         return UINT64_MAX;
@@ -331,7 +335,7 @@ static void serve(struct core *c, struct queue *q, int d)
 {
     struct job_list left = {0};
     job_t *job;
-    store_serve(&c->store, q, d, &left);
+    dassie__store_serve(&c->store, q, d, &left);
     while ((job = job_list_pop(&left)) != NULL) {
         job_leave(c, job);
     }
@@ -340,8 +344,8 @@ static void serve(struct core *c, struct queue *q, int d)
 static int server_add(struct core *c, struct dassie__processor *p, unsigned i)
 {
     struct server *server = &p->servers[i];
-    int rc = store_queue(&c->store, p->bufs[i].base, p->bufs[i].len, 0,
-                         &p->queues[i]);
+    int rc = dassie__store_queue(&c->store, p->bufs[i].base, p->bufs[i].len, 0,
+                                 &p->queues[i]);
     if (rc != 0) {
         return rc;
     }
@@ -363,7 +367,7 @@ static void server_remove(struct core *c, struct dassie__processor *p,
     serve(c, p->queues[i], -1);
 }
 
-int core_processor_add(struct core *c, struct dassie__processor *p)
+int dassie__core_processor_add(struct core *c, struct dassie__processor *p)
 {
     for (unsigned i = 0; i < p->queues_n; i++) {
         int rc = server_add(c, p, i);
@@ -389,17 +393,17 @@ static void starting_unclaim(struct core *c, struct dassie__processor *p)
 {
     job_t *job;
     while ((job = job_list_pop(&p->starting)) != NULL) {
-        core_unclaim(c, job);
+        dassie__core_unclaim(c, job);
     }
 }
 
-void core_processor_stop(struct core *c, struct dassie__processor *p)
+void dassie__core_processor_stop(struct core *c, struct dassie__processor *p)
 {
     p->stopping = true;
     starting_unclaim(c, p);
 }
 
-void core_processor_remove(struct core *c, struct dassie__processor *p)
+void dassie__core_processor_remove(struct core *c, struct dassie__processor *p)
 {
     struct dassie__processor **at = &c->processors;
     for (unsigned i = 0; i < p->queues_n; i++) {
@@ -412,7 +416,7 @@ void core_processor_remove(struct core *c, struct dassie__processor *p)
     p->added = false;
 }
 
-void core_stop(struct core *c)
+void dassie__core_stop(struct core *c)
 {
     c->stopping = true;
     for (struct dassie__processor *p = c->processors; p != NULL; p = p->next) {
@@ -427,17 +431,18 @@ static void recover_job(struct core *c, job_t *job, enum found found)
     bool kept;
     uint32_t max = c->options.crashes_max;
     job->crashes += found == FOUND_ALONE;
-    enum event event = state_recover(found, job->flags, job->crashes, max);
+    enum event event =
+        dassie__state_recover(found, job->flags, job->crashes, max);
     if (event == EVENT_INTERRUPT || event == EVENT_CRASH_OUT) {
         job->status =
             event == EVENT_INTERRUPT ? DASSIE_EINTERRUPTED : DASSIE_ECRASHED;
         job->ended_ms = c->wall_ms;
         const char *text = dassie_strerror(job->status);
-        job_set_out(job, text, strlen(text)); /* no text if no memory */
+        dassie__job_set_out(job, text, strlen(text)); /* no text if no memory */
     }
     c->stats.interrupted += event != EVENT_UNCLAIM;
-    store_move(&c->store, job, event, &kept);
-    job_free(job);
+    dassie__store_move(&c->store, job, event, &kept);
+    dassie__job_free(job);
 }
 
 /* Those that were executing go first, then those that had only been claimed,
@@ -447,13 +452,13 @@ static int recover(struct core *c, struct errmsg *e)
     struct job_list claimed = {0};
     struct job_list unstarted = {0};
     job_t *job;
-    int rc = store_claimed(&c->store, &claimed, e);
+    int rc = dassie__store_claimed(&c->store, &claimed, e);
     if (rc != 0) {
         return rc;
     }
     while ((job = job_list_pop(&claimed)) != NULL) {
         enum found found =
-            recorder_found(c->recorder, job->id, job->attempts + 1);
+            dassie__recorder_found(c->recorder, job->id, job->attempts + 1);
         if (found == FOUND_NOT_STARTED) {
             job_list_push(&unstarted, job);
         } else {
@@ -463,12 +468,13 @@ static int recover(struct core *c, struct errmsg *e)
     while ((job = job_list_pop(&unstarted)) != NULL) {
         recover_job(c, job, FOUND_NOT_STARTED);
     }
-    rc = store_commit(&c->store, c->wall_ms, e);
-    return rc == 0 ? recorder_begin(c->recorder, c->options.unsynced, e) : rc;
+    rc = dassie__store_commit(&c->store, c->wall_ms, e);
+    return rc == 0 ? dassie__recorder_begin(c->recorder, c->options.unsynced, e)
+                   : rc;
 }
 
-int core_open(struct core *c, struct kv *kv, struct recorder *recorder,
-              const struct core_options *options, struct errmsg *e)
+int dassie__core_open(struct core *c, struct kv *kv, struct recorder *recorder,
+                      const struct core_options *options, struct errmsg *e)
 {
     c->recorder = recorder;
     c->options = *options;
@@ -477,15 +483,15 @@ int core_open(struct core *c, struct kv *kv, struct recorder *recorder,
     if (c->claimed == NULL || c->released == NULL) {
         dassie__free(c->claimed);
         dassie__free(c->released);
-        return errmsg_set(e, UV_ENOMEM, "out of memory");
+        return dassie__errmsg_set(e, UV_ENOMEM, "out of memory");
     }
-    int rc =
-        store_open(&c->store, kv, options->window_max, !options->unsynced, e);
+    int rc = dassie__store_open(&c->store, kv, options->window_max,
+                                !options->unsynced, e);
     if (rc == 0) {
         rc = recover(c, e);
         if (rc != 0) {
-            core_close(c, false);
-            core_free(c);
+            dassie__core_close(c, false);
+            dassie__core_free(c);
             return rc;
         }
         return 0;
@@ -496,17 +502,17 @@ int core_open(struct core *c, struct kv *kv, struct recorder *recorder,
     return rc;
 }
 
-void core_close(struct core *c, bool clean)
+void dassie__core_close(struct core *c, bool clean)
 {
-    store_close(&c->store, clean);
+    dassie__store_close(&c->store, clean);
     dassie__free(c->claimed);
     dassie__free(c->released);
     c->claimed = NULL;
     c->released = NULL;
 }
 
-void core_free(struct core *c)
+void dassie__core_free(struct core *c)
 {
-    job_list_free(&c->gone);
-    store_free(&c->store);
+    dassie__job_list_free(&c->gone);
+    dassie__store_free(&c->store);
 }

@@ -4,15 +4,16 @@
  * It is synchronous: no thread, no loop, no clock of its own; the time is set
  * by its owner before each step. So every rule can be tested step by step.
  *
- * The happy path is: core_open recovers what the last process left; then, for
- * each commit: core_enqueue, core_finish, ... for what has arrived,
- * core_dispatch for what can start, store_commit, core_committed. What is to
- * be told and started after the commit stands in the lists told and starting.
+ * The happy path is: dassie__core_open recovers what the last process left;
+ * then, for each commit: dassie__core_enqueue, dassie__core_finish, ... for
+ * what has arrived, dassie__core_dispatch for what can start,
+ * dassie__store_commit, dassie__core_committed. What is to be told and started
+ * after the commit stands in the lists told and starting.
  *
  * Possible failure modes are: see store.h. A job that cannot be taken is
  * refused with its error before anything has changed.
  *
- * On close: core_stop makes claims end; claimed_n tells when all have.
+ * On close: dassie__core_stop makes claims end; claimed_n tells when all have.
  *
  * Threads: the engine. */
 #ifndef DASSIE_CORE_H_
@@ -84,46 +85,46 @@ struct core {
 };
 
 /* Takes over kv when it succeeds; recorder is open. */
-int core_open(struct core *c, struct kv *kv, struct recorder *recorder,
-              const struct core_options *options, struct errmsg *e);
-void core_close(struct core *c, bool clean);
-void core_free(struct core *c); /* what answers may still name */
+int dassie__core_open(struct core *c, struct kv *kv, struct recorder *recorder,
+                      const struct core_options *options, struct errmsg *e);
+void dassie__core_close(struct core *c, bool clean);
+void dassie__core_free(struct core *c); /* what answers may still name */
 
 /* Takes job (its row written, its queue's name in batch_queue). 0: it is
  * entered and the core's; else why it is refused, and it is still the
  * caller's. */
-int core_enqueue(struct core *c, job_t *job);
+int dassie__core_enqueue(struct core *c, job_t *job);
 
 /* The same for a list, all or nothing; its ids are consecutive. */
-int core_enqueue_many(struct core *c, struct job_list *jobs,
-                      uint64_t *first_id);
+int dassie__core_enqueue_many(struct core *c, struct job_list *jobs,
+                              uint64_t *first_id);
 
 /* A run has ended: job->status and job->out say how. */
-void core_finish(struct core *c, job_t *job);
+void dassie__core_finish(struct core *c, job_t *job);
 
 /* Hands a claimed job back unrun. */
-void core_unclaim(struct core *c, job_t *job);
+void dassie__core_unclaim(struct core *c, job_t *job);
 
 /* The store is given up: forgets a claim without a word to it. The job's memory
  * stays the store's. */
-void core_lose(struct core *c, job_t *job);
+void dassie__core_lose(struct core *c, job_t *job);
 
 /* Registers, ends and forgets a processor. */
-int core_processor_add(struct core *c, struct dassie__processor *p);
-void core_processor_stop(struct core *c, struct dassie__processor *p);
-void core_processor_remove(struct core *c, struct dassie__processor *p);
+int dassie__core_processor_add(struct core *c, struct dassie__processor *p);
+void dassie__core_processor_stop(struct core *c, struct dassie__processor *p);
+void dassie__core_processor_remove(struct core *c, struct dassie__processor *p);
 
 /* Nothing is claimed any more; what stands unstarted in the batch goes back. */
-void core_stop(struct core *c);
+void dassie__core_stop(struct core *c);
 
 /* Claims what can start. */
-void core_dispatch(struct core *c);
+void dassie__core_dispatch(struct core *c);
 
 /* After the commit: slots of ended jobs are free again. */
-void core_committed(struct core *c);
+void dassie__core_committed(struct core *c);
 
-/* When core_dispatch() has something to do by time alone: mono_ns, or
+/* When dassie__core_dispatch() has something to do by time alone: mono_ns, or
  * UINT64_MAX. */
-uint64_t core_due(const struct core *c);
+uint64_t dassie__core_due(const struct core *c);
 
 #endif /* DASSIE_CORE_H_ */

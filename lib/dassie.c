@@ -34,10 +34,10 @@ static int impl_check_child(const dassie_t *q)
     if (q == NULL || q->impl == NULL) {
         return UV_EINVAL;
     }
-    return q->impl->forks != dir_forks() ? UV_EPERM : 0;
+    return q->impl->forks != dassie__dir_forks() ? UV_EPERM : 0;
 }
 
-int impl_check(const dassie_t *q)
+int dassie__impl_check(const dassie_t *q)
 {
     int rc = impl_check_child(q);
     if (rc != 0) {
@@ -49,7 +49,7 @@ int impl_check(const dassie_t *q)
     return q->impl->opened ? 0 : UV_EINVAL;
 }
 
-int name_check(const char **name, size_t *len, const char *fallback)
+int dassie__name_check(const char **name, size_t *len, const char *fallback)
 {
     if (*name == NULL) {
         *name = fallback;
@@ -62,7 +62,8 @@ int name_check(const char **name, size_t *len, const char *fallback)
     return *len == 0 || *len > DASSIE_NAME_BYTES_MAX ? UV_EINVAL : 0;
 }
 
-void options_copy(void *to, size_t size, const void *from, size_t from_size)
+void dassie__options_copy(void *to, size_t size, const void *from,
+                          size_t from_size)
 {
     memset(to, 0, size);
     memcpy(to, from, from_size < size ? from_size : size);
@@ -96,7 +97,7 @@ static void deliver_closed(struct dassie__impl *impl)
     for (struct dassie__processor *p = impl->processors; p != NULL;
          p = p->loop_next) {
         p->engine_done = true;
-        runner_end(p);
+        dassie__runner_end(p);
     }
 }
 
@@ -116,15 +117,15 @@ static void deliver(struct dassie__impl *impl, struct op *op)
         case OP_MANY_ACK:
         case OP_DONE:
         case OP_WATCH:
-            enqueue_deliver(impl, op);
+            dassie__enqueue_deliver(impl, op);
             break;
         case OP_START:
         case OP_CANCEL:
         case OP_STOPPED:
-            processor_deliver(impl, op);
+            dassie__processor_deliver(impl, op);
             break;
         default:
-            query_deliver(impl, op);
+            dassie__query_deliver(impl, op);
             break;
     }
 }
@@ -148,8 +149,8 @@ static void deliver_gone(struct dassie__impl *impl)
     impl->gone_no_memory = NULL;
     impl->gone_closed = NULL;
     uv_mutex_unlock(&impl->out_mutex);
-    enqueue_deliver_gone(impl, no_memory, UV_ENOMEM);
-    enqueue_deliver_gone(impl, closed, UV_ECANCELED);
+    dassie__enqueue_deliver_gone(impl, no_memory, UV_ENOMEM);
+    dassie__enqueue_deliver_gone(impl, closed, UV_ECANCELED);
 }
 
 static void start_runners(struct dassie__impl *impl)
@@ -158,7 +159,7 @@ static void start_runners(struct dassie__impl *impl)
     for (struct dassie__processor *p = impl->processors; p != NULL; p = next) {
         next = p->loop_next;
         if (p->work != NULL && atomic_exchange(&p->wanted, false)) {
-            runner_start(p);
+            dassie__runner_start(p);
         }
     }
 }
@@ -208,8 +209,8 @@ static void on_closed(uv_handle_t *handle)
     struct dassie__impl *impl = handle->data;
     dassie_t *q = impl->q;
     dassie_close_cb cb = impl->close_cb;
-    core_free(&impl->core);
-    job_cache_clear();
+    dassie__core_free(&impl->core);
+    dassie__job_cache_clear();
     impl_unmake_locks(impl);
     dassie__free(impl->path);
     dassie__free(impl);
@@ -230,19 +231,19 @@ static void impl_settle(struct dassie__impl *impl)
     }
     while (impl->processors != NULL) {
         struct dassie__processor *p = impl->processors;
-        processor_settle(p);
+        dassie__processor_settle(p);
     }
     impl->closing_async = true;
-    pool_forget(&impl->pool);
+    dassie__pool_forget(&impl->pool);
     uv_close((uv_handle_t *)&impl->async, on_closed);
 }
 
-void runner_ended(struct dassie__processor *p)
+void dassie__runner_ended(struct dassie__processor *p)
 {
     struct dassie__impl *impl = p->impl;
-    runner_start(p);
+    dassie__runner_start(p);
     if (p->stop_asked) {
-        processor_settle(p);
+        dassie__processor_settle(p);
     }
     impl_settle(impl);
 }
@@ -261,7 +262,7 @@ int dassie_close(dassie_t *q, dassie_close_cb cb)
     uv_ref((uv_handle_t *)&impl->async);
     if (impl->opened) {
         impl->close_op.type = OP_CLOSE;
-        engine_post_close(impl, &impl->close_op);
+        dassie__engine_post_close(impl, &impl->close_op);
     } else {
         impl->closed = true;
         impl_settle(impl);
@@ -307,9 +308,9 @@ int dassie_init(uv_loop_t *loop, dassie_t *q)
     if (impl == NULL) {
         return UV_ENOMEM;
     }
-    dir_forks_watch();
+    dassie__dir_forks_watch();
     impl->q = q;
-    impl->forks = dir_forks();
+    impl->forks = dassie__dir_forks();
     int rc = impl_make_locks(impl);
     if (rc == 0) {
         rc = uv_async_init(loop, &impl->async, on_async);
@@ -376,7 +377,8 @@ int dassie_open(dassie_t *q, const char *path, const dassie_options_t *options,
     if (strnlen(path, PATH_MAX) == PATH_MAX) {
         return UV_ENAMETOOLONG;
     }
-    options_copy(&impl->options, sizeof impl->options, options, options->size);
+    dassie__options_copy(&impl->options, sizeof impl->options, options,
+                         options->size);
     options_default(&impl->options);
     rc = options_check(&impl->options);
     if (rc != 0) {
@@ -387,7 +389,7 @@ int dassie_open(dassie_t *q, const char *path, const dassie_options_t *options,
         return UV_ENOMEM;
     }
     impl->open_cb = cb;
-    rc = engine_open(impl);
+    rc = dassie__engine_open(impl);
     if (rc != 0) {
         dassie__free(impl->path);
         impl->path = NULL;

@@ -43,12 +43,12 @@ static void fork_setup(void)
     pthread_atfork(NULL, NULL, fork_child);
 }
 
-void dir_forks_watch(void)
+void dassie__dir_forks_watch(void)
 {
     pthread_once(&fork_once, fork_setup);
 }
 
-unsigned dir_forks(void)
+unsigned dassie__dir_forks(void)
 {
     return forks;
 }
@@ -78,14 +78,15 @@ static void dir_unregister(struct dir *dir)
 static int sys_error(struct errmsg *e, const char *what)
 {
     int rc = uv_translate_sys_error(errno);
-    return errmsg_set(e, rc, "%s: %s", what, dassie_strerror(rc));
+    return dassie__errmsg_set(e, rc, "%s: %s", what, dassie_strerror(rc));
 }
 
 static int path_of(const struct dir *dir, const char *name, char *path,
                    struct errmsg *e)
 {
     int n = snprintf(path, PATH_MAX, "%s/%s", dir->path, name);
-    return n < PATH_MAX ? 0 : errmsg_set(e, UV_ENAMETOOLONG, "%s", name);
+    return n < PATH_MAX ? 0
+                        : dassie__errmsg_set(e, UV_ENAMETOOLONG, "%s", name);
 }
 
 /* Only what an interrupted creation leaves behind may stand in a directory
@@ -107,8 +108,8 @@ static int check_empty(const struct dir *dir, struct errmsg *e)
             }
         }
         if (rc != 0) {
-            errmsg_set(e, rc, "not a Dassie store: no FORMAT, but %s",
-                       entry->d_name);
+            dassie__errmsg_set(e, rc, "not a Dassie store: no FORMAT, but %s",
+                               entry->d_name);
         }
     }
     closedir(d);
@@ -140,12 +141,12 @@ static int format_check(const struct dir *dir, struct errmsg *e)
     }
     if (sscanf(text, "dassie %u", &major) != 1 ||
         text[n > 0 ? n - 1 : 0] != '\n') {
-        return errmsg_set(e, DASSIE_ENOSTORE, "FORMAT is not Dassie's");
+        return dassie__errmsg_set(e, DASSIE_ENOSTORE, "FORMAT is not Dassie's");
     }
     if (major != FORMAT_MAJOR) {
-        return errmsg_set(e, UV_ENOTSUP,
-                          "format %u, but this version reads format %d", major,
-                          FORMAT_MAJOR);
+        return dassie__errmsg_set(e, UV_ENOTSUP,
+                                  "format %u, but this version reads format %d",
+                                  major, FORMAT_MAJOR);
     }
     return 0;
 }
@@ -217,7 +218,7 @@ static int lock_take(struct dir *dir, struct errmsg *e)
     }
     ssize_t n = pread(dir->lock_fd, pid, sizeof pid - 1, 0);
     long owner = n > 0 ? strtol(pid, NULL, 10) : 0;
-    return errmsg_set(e, UV_EBUSY, "lock: held by pid %ld", owner);
+    return dassie__errmsg_set(e, UV_EBUSY, "lock: held by pid %ld", owner);
 }
 
 static int dir_make(const struct dir *dir, bool create, struct errmsg *e)
@@ -226,7 +227,7 @@ static int dir_make(const struct dir *dir, bool create, struct errmsg *e)
     if (stat(dir->path, &st) == 0) {
         return S_ISDIR(st.st_mode)
                    ? 0
-                   : errmsg_set(e, UV_ENOTDIR, "not a directory");
+                   : dassie__errmsg_set(e, UV_ENOTDIR, "not a directory");
     }
     if (errno != ENOENT || !create) {
         return sys_error(e, "stat");
@@ -244,7 +245,7 @@ static int dir_take(struct dir *dir, bool create, struct errmsg *e)
         rc = format_check(dir, e);
     }
     if (rc == UV_ENOENT && !create) {
-        return errmsg_set(e, rc, "no store here");
+        return dassie__errmsg_set(e, rc, "no store here");
     }
     if (rc != 0 && rc != UV_ENOENT) {
         return rc;
@@ -259,13 +260,14 @@ static int dir_take(struct dir *dir, bool create, struct errmsg *e)
     return rc;
 }
 
-int dir_open(struct dir *dir, const char *path, bool create, struct errmsg *e)
+int dassie__dir_open(struct dir *dir, const char *path, bool create,
+                     struct errmsg *e)
 {
     dir->lock_fd = -1;
     dir->fresh = false;
     int n = snprintf(dir->path, sizeof dir->path, "%s", path);
     if (n >= (int)sizeof dir->path) {
-        return errmsg_set(e, UV_ENAMETOOLONG, "the path is too long");
+        return dassie__errmsg_set(e, UV_ENAMETOOLONG, "the path is too long");
     }
     int rc = dir_take(dir, create, e);
     if (rc == 0) {
@@ -276,7 +278,7 @@ int dir_open(struct dir *dir, const char *path, bool create, struct errmsg *e)
     return rc;
 }
 
-void dir_close(struct dir *dir)
+void dassie__dir_close(struct dir *dir)
 {
     dir_unregister(dir);
     if (dir->lock_fd >= 0) {

@@ -36,14 +36,15 @@ struct dir {
     struct dir *next;
 };
 
-int dir_open(struct dir *dir, const char *path, bool create, struct errmsg *e);
-void dir_close(struct dir *dir);
+int dassie__dir_open(struct dir *dir, const char *path, bool create,
+                     struct errmsg *e);
+void dassie__dir_close(struct dir *dir);
 
 /* Begins to watch for forks; any number of times. */
-void dir_forks_watch(void);
+void dassie__dir_forks_watch(void);
 
 /* How often this process has forked into a child: 0 in the first. Whoever
  * remembers the value and finds another is in a child. */
-unsigned dir_forks(void);
+unsigned dassie__dir_forks(void);
 
 #endif /* DASSIE_DIR_H_ */

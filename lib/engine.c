@@ -22,14 +22,14 @@ static void inbox_push(struct dassie__impl *impl, struct op *op)
     }
 }
 
-void engine_post(struct dassie__impl *impl, struct op *op)
+void dassie__engine_post(struct dassie__impl *impl, struct op *op)
 {
     uv_mutex_lock(&impl->mutex);
     inbox_push(impl, op);
     uv_mutex_unlock(&impl->mutex);
 }
 
-void engine_post_close(struct dassie__impl *impl, struct op *op)
+void dassie__engine_post_close(struct dassie__impl *impl, struct op *op)
 {
     uv_mutex_lock(&impl->mutex);
     impl->closed = true;
@@ -37,8 +37,8 @@ void engine_post_close(struct dassie__impl *impl, struct op *op)
     uv_mutex_unlock(&impl->mutex);
 }
 
-int engine_post_jobs(struct dassie__impl *impl, struct op *op, size_t n,
-                     size_t bytes)
+int dassie__engine_post_jobs(struct dassie__impl *impl, struct op *op, size_t n,
+                             size_t bytes)
 {
     int rc = 0;
     uv_mutex_lock(&impl->mutex);
@@ -103,7 +103,7 @@ static void inbox_take(struct dassie__impl *impl, uint64_t due)
 
 /* ---- The outbox ---- */
 
-void outbox_post(struct dassie__impl *impl, struct ops *ops)
+void dassie__outbox_post(struct dassie__impl *impl, struct ops *ops)
 {
     uv_mutex_lock(&impl->out_mutex);
     ops_append(&impl->outbox, ops);
@@ -111,8 +111,8 @@ void outbox_post(struct dassie__impl *impl, struct ops *ops)
     uv_async_send(&impl->async);
 }
 
-void engine_log(struct dassie__impl *impl, dassie_log_level_t level,
-                const char *format, ...)
+void dassie__engine_log(struct dassie__impl *impl, dassie_log_level_t level,
+                        const char *format, ...)
 {
     struct log_line *line = dassie__malloc(sizeof *line);
     struct ops one = {NULL, NULL};
@@ -126,7 +126,7 @@ void engine_log(struct dassie__impl *impl, dassie_log_level_t level,
     vsnprintf(line->text.text, sizeof line->text.text, format, args);
     va_end(args);
     ops_push(&one, &line->op);
-    outbox_post(impl, &one);
+    dassie__outbox_post(impl, &one);
 }
 
 /* ---- Statistics ---- */
@@ -179,22 +179,23 @@ static int open_store(struct dassie__impl *impl, struct errmsg *e)
     snprintf(inflight, sizeof inflight, "%s/inflight", impl->dir.path);
     /* The recorder is made once the database stands, in whatever way its
      * creation was interrupted before. */
-    bool there = kv_rocks_used(impl->dir.path) || access(inflight, F_OK) == 0;
+    bool there =
+        dassie__kv_rocks_used(impl->dir.path) || access(inflight, F_OK) == 0;
     struct kv_rocks_options rocks = {.dir = impl->dir.path,
                                      .memory_bytes = o->memory_bytes / 4 * 3,
                                      .create = !there};
-    int rc = kv_rocks_open(&rocks, &kv, e);
+    int rc = dassie__kv_rocks_open(&rocks, &kv, e);
     if (rc != 0) {
         return rc;
     }
-    rc = recorder_open(&impl->recorder, inflight, e);
+    rc = dassie__recorder_open(&impl->recorder, inflight, e);
     if (rc != 0) {
         kv->ops->close(kv, false);
         return rc;
     }
-    rc = core_open(&impl->core, kv, &impl->recorder, &core_options, e);
+    rc = dassie__core_open(&impl->core, kv, &impl->recorder, &core_options, e);
     if (rc != 0) {
-        recorder_close(&impl->recorder, false);
+        dassie__recorder_close(&impl->recorder, false);
     }
     return rc;
 }
@@ -202,27 +203,28 @@ static int open_store(struct dassie__impl *impl, struct errmsg *e)
 static int open_all(struct dassie__impl *impl, struct errmsg *e)
 {
     bool create = (impl->options.flags & DASSIE_NO_CREATE) == 0;
-    int rc = dir_open(&impl->dir, impl->path, create, e);
+    int rc = dassie__dir_open(&impl->dir, impl->path, create, e);
     if (rc == 0) {
         rc = open_store(impl, e);
         if (rc != 0) {
-            dir_close(&impl->dir);
+            dassie__dir_close(&impl->dir);
         }
     }
     if (rc != 0) {
         char place[ERRMSG_BYTES];
         snprintf(place, sizeof place, "open %s", impl->path);
-        errmsg_wrap(e, rc, place);
+        dassie__errmsg_wrap(e, rc, place);
         return rc;
     }
     impl->open = true;
     stats_copy(impl, 0);
     if (impl->core.stats.interrupted > 0) {
-        engine_log(impl, DASSIE_LOG_WARNING,
-                   "the last owner died: %llu jobs were under way, %llu are "
-                   "suspects",
-                   (unsigned long long)impl->core.stats.interrupted,
-                   (unsigned long long)impl->core.store.suspects);
+        dassie__engine_log(
+            impl, DASSIE_LOG_WARNING,
+            "the last owner died: %llu jobs were under way, %llu are "
+            "suspects",
+            (unsigned long long)impl->core.stats.interrupted,
+            (unsigned long long)impl->core.store.suspects);
     }
     return 0;
 }
@@ -235,7 +237,7 @@ static void answer_opened(struct dassie__impl *impl)
     opened->op.type = OP_OPENED;
     opened->op.status = open_all(impl, &opened->text);
     ops_push(&one, &opened->op);
-    outbox_post(impl, &one);
+    dassie__outbox_post(impl, &one);
 }
 
 /* ---- The commit ---- */
@@ -265,23 +267,24 @@ static int heal(struct dassie__impl *impl, int rc, struct errmsg *e)
 {
     uint64_t ms = HEAL_MS_MIN;
     uint64_t give_up = UINT64_MAX;
-    engine_log(impl, DASSIE_LOG_ERROR, "a commit failed: %s", e->text);
+    dassie__engine_log(impl, DASSIE_LOG_ERROR, "a commit failed: %s", e->text);
     stats_copy(impl, rc);
-    reader_wait(impl);
+    dassie__reader_wait(impl);
     for (;;) {
         bool closed = heal_wait(impl, ms);
         uint64_t now = dassie__env.mono_ns();
         if (closed && give_up == UINT64_MAX) {
             give_up = now + (uint64_t)impl->options.grace_ms * 1000000;
         }
-        rc = store_heal(&impl->core.store, e);
+        rc = dassie__store_heal(&impl->core.store, e);
         if (rc == 0) {
-            engine_log(impl, DASSIE_LOG_WARNING, "the store has healed");
+            dassie__engine_log(impl, DASSIE_LOG_WARNING,
+                               "the store has healed");
             impl->heals++;
             return 0;
         }
-        engine_log(impl, DASSIE_LOG_ERROR, "the store does not heal: %s",
-                   e->text);
+        dassie__engine_log(impl, DASSIE_LOG_ERROR,
+                           "the store does not heal: %s", e->text);
         if (now >= give_up) {
             return rc;
         }
@@ -298,8 +301,9 @@ static void tell_broken(struct dassie__impl *impl)
 {
     if (impl->core.broken != impl->broken_told) {
         impl->broken_told = impl->core.broken;
-        engine_log(impl, DASSIE_LOG_ERROR, "pending jobs cannot be read: %s",
-                   impl->core.error.text);
+        dassie__engine_log(impl, DASSIE_LOG_ERROR,
+                           "pending jobs cannot be read: %s",
+                           impl->core.error.text);
     }
 }
 
@@ -308,16 +312,18 @@ static void commit(struct dassie__impl *impl)
     struct errmsg e = {""};
     int status = 0;
     if (impl->open && !impl->lost && impl->core.store.changed) {
-        status = store_commit(&impl->core.store, impl->core.wall_ms, &e);
+        status =
+            dassie__store_commit(&impl->core.store, impl->core.wall_ms, &e);
         if (status != 0 && heal(impl, status, &e) != 0) {
-            apply_lose(impl);
-            engine_log(impl, DASSIE_LOG_ERROR,
-                       "the store is given up: %zu jobs are in doubt",
-                       impl->batch_jobs);
+            dassie__apply_lose(impl);
+            dassie__engine_log(impl, DASSIE_LOG_ERROR,
+                               "the store is given up: %zu jobs are in doubt",
+                               impl->batch_jobs);
         }
         impl->commits++;
     }
-    apply_committed(impl, impl->lost && status != 0 ? DASSIE_EUNKNOWN : 0);
+    dassie__apply_committed(impl,
+                            impl->lost && status != 0 ? DASSIE_EUNKNOWN : 0);
     inbox_release(impl);
     impl->batch_work = 0;
     if (impl->open && !impl->lost) {
@@ -344,8 +350,8 @@ static void check_space(struct dassie__impl *impl)
     bool low =
         dassie__env.free_bytes(impl->dir.path) < impl->options.free_bytes_min;
     if (low && core->refuse == 0) {
-        engine_log(impl, DASSIE_LOG_WARNING,
-                   "the disk fills up: new jobs are refused");
+        dassie__engine_log(impl, DASSIE_LOG_WARNING,
+                           "the disk fills up: new jobs are refused");
     }
     core->refuse = low ? UV_ENOSPC : 0;
     impl->space_at = core->mono_ns + SPACE_NS;
@@ -360,7 +366,7 @@ static void apply_batch(struct dassie__impl *impl)
             (op = ops_pop(&impl->todo)) == NULL) {
             break;
         }
-        apply_op(impl, op);
+        dassie__apply_op(impl, op);
     }
 }
 
@@ -385,7 +391,8 @@ static uint64_t check_parked(struct dassie__impl *impl)
             p->parked_at = core->mono_ns + PARKED_NS;
         } else if (core->mono_ns >= p->parked_at) {
             atomic_store(&p->run_ns, (uint64_t)AHEAD_NS * p->slots + 1);
-            apply_hand_back(impl, p, parked > ahead ? parked - ahead : 0);
+            dassie__apply_hand_back(impl, p,
+                                    parked > ahead ? parked - ahead : 0);
             p->parked_at = 0;
             continue;
         }
@@ -404,11 +411,12 @@ static uint64_t check_closing(struct dassie__impl *impl)
     }
     if (!impl->cancelled && mono_ns >= impl->grace_at) {
         impl->cancelled = true;
-        apply_cancel_all(impl);
+        dassie__apply_cancel_all(impl);
     }
     if (mono_ns >= impl->stuck_at) {
-        engine_log(impl, DASSIE_LOG_WARNING,
-                   "closing waits for %u running jobs", impl->core.claimed_n);
+        dassie__engine_log(impl, DASSIE_LOG_WARNING,
+                           "closing waits for %u running jobs",
+                           impl->core.claimed_n);
         impl->stuck_at = mono_ns + STUCK_NS;
     }
     return impl->cancelled || impl->stuck_at < impl->grace_at ? impl->stuck_at
@@ -429,20 +437,21 @@ static bool may_end(struct dassie__impl *impl)
 static void engine_close(struct dassie__impl *impl)
 {
     struct errmsg e;
-    reader_stop(impl);
+    dassie__reader_stop(impl);
     if (!impl->open) {
-        apply_forsake(impl);
+        dassie__apply_forsake(impl);
         return;
     }
     bool clean = !impl->lost;
     if (clean) {
-        store_tidy(&impl->core.store);
-        clean = store_commit(&impl->core.store, impl->core.wall_ms, &e) == 0;
+        dassie__store_tidy(&impl->core.store);
+        clean = dassie__store_commit(&impl->core.store, impl->core.wall_ms,
+                                     &e) == 0;
     }
-    apply_forsake(impl);
-    core_close(&impl->core, clean);
-    recorder_close(&impl->recorder, clean);
-    dir_close(&impl->dir);
+    dassie__apply_forsake(impl);
+    dassie__core_close(&impl->core, clean);
+    dassie__recorder_close(&impl->recorder, clean);
+    dassie__dir_close(&impl->dir);
 }
 
 static void engine_main(void *arg)
@@ -466,8 +475,10 @@ static void engine_main(void *arg)
         apply_batch(impl);
         if (impl->open && !impl->lost) {
             due = check_parked(impl);
-            core_dispatch(&impl->core);
-            due = core_due(&impl->core) < due ? core_due(&impl->core) : due;
+            dassie__core_dispatch(&impl->core);
+            due = dassie__core_due(&impl->core) < due
+                      ? dassie__core_due(&impl->core)
+                      : due;
         }
         if (impl->closing) {
             uint64_t closing_due = check_closing(impl);
@@ -477,10 +488,10 @@ static void engine_main(void *arg)
     }
     engine_close(impl);
     ops_push(&one, &impl->closed_op);
-    outbox_post(impl, &one);
+    dassie__outbox_post(impl, &one);
 }
 
-int engine_open(struct dassie__impl *impl)
+int dassie__engine_open(struct dassie__impl *impl)
 {
     impl->closed_op.type = OP_CLOSED;
     return uv_thread_create(&impl->thread, engine_main, impl) == 0 ? 0

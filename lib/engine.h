@@ -6,9 +6,9 @@
  * the outbox, jobs to the run queues. While it commits, the next batch
  * gathers: group commit without a timer.
  *
- * The happy path is: engine_open starts the thread, which opens the store and
- * says so (OP_OPENED); engine_post gives it work; OP_CLOSE ends it, and
- * OP_CLOSED is the last it says.
+ * The happy path is: dassie__engine_open starts the thread, which opens the
+ * store and says so (OP_OPENED); dassie__engine_post gives it work; OP_CLOSE
+ * ends it, and OP_CLOSED is the last it says.
  *
  * Possible failure modes are: the store does not open (everything is answered
  * with UV_ECANCELED until the close); a commit fails (no claims, outcomes stay
@@ -128,7 +128,7 @@ struct dassie__impl {
     dassie_t *q;
     dassie_options_t options;
     char *path;
-    unsigned forks; /* dir_forks() at init */
+    unsigned forks; /* dassie__dir_forks() at init */
 
     /* The inbox, under its mutex. */
     uv_mutex_t mutex;
@@ -232,38 +232,43 @@ static inline void ops_append(struct ops *ops, struct ops *from)
 }
 
 /* Starts the thread. UV_EAGAIN: there is none to be had. Loop. */
-int engine_open(struct dassie__impl *impl);
+int dassie__engine_open(struct dassie__impl *impl);
 
 /* Gives the engine an operation that is never refused. Any thread. */
-void engine_post(struct dassie__impl *impl, struct op *op);
+void dassie__engine_post(struct dassie__impl *impl, struct op *op);
 
 /* So too, and no further operation but a finish. Loop. */
-void engine_post_close(struct dassie__impl *impl, struct op *op);
+void dassie__engine_post_close(struct dassie__impl *impl, struct op *op);
 
 /* Gives it jobs (n, with so many bytes). UV_ENOBUFS: the inbox is full;
  * UV_ECANCELED: closed. Any thread. */
-int engine_post_jobs(struct dassie__impl *impl, struct op *op, size_t n,
-                     size_t bytes);
+int dassie__engine_post_jobs(struct dassie__impl *impl, struct op *op, size_t n,
+                             size_t bytes);
 
 /* Puts answers into the outbox and rings the loop. Engine and reader. */
-void outbox_post(struct dassie__impl *impl, struct ops *ops);
+void dassie__outbox_post(struct dassie__impl *impl, struct ops *ops);
 
 /* Tells the log. Engine. */
-void engine_log(struct dassie__impl *impl, dassie_log_level_t level,
-                const char *format, ...) __attribute__((format(printf, 3, 4)));
+void dassie__engine_log(struct dassie__impl *impl, dassie_log_level_t level,
+                        const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* reader.c: the thread that runs look-ups. Engine. */
-int reader_start(struct dassie__impl *impl);
-void reader_push(struct dassie__impl *impl, struct look *look);
-void reader_wait(struct dassie__impl *impl); /* until it has none left */
-void reader_stop(struct dassie__impl *impl);
+int dassie__reader_start(struct dassie__impl *impl);
+void dassie__reader_push(struct dassie__impl *impl, struct look *look);
+void dassie__reader_wait(
+    struct dassie__impl *impl); /* until it has none left */
+void dassie__reader_stop(struct dassie__impl *impl);
 
 /* runs.c: the table of async runs. */
-void runs_add(struct runs *runs, job_t *job); /* engine */
-int runs_finish(struct runs *runs, uint64_t id, uint32_t attempt, int status,
-                void *out, size_t out_len, bool out_is_error,
-                job_t **job); /* any thread; *job: to be posted, or NULL */
-job_t *runs_enter(struct runs *runs, uint64_t id); /* loop: before a callback */
-bool runs_leave(struct runs *runs, job_t *job); /* true: finished meanwhile */
+void dassie__runs_add(struct runs *runs, job_t *job); /* engine */
+int dassie__runs_finish(
+    struct runs *runs, uint64_t id, uint32_t attempt, int status, void *out,
+    size_t out_len, bool out_is_error,
+    job_t **job); /* any thread; *job: to be posted, or NULL */
+job_t *dassie__runs_enter(struct runs *runs,
+                          uint64_t id); /* loop: before a callback */
+bool dassie__runs_leave(struct runs *runs,
+                        job_t *job); /* true: finished meanwhile */
 
 #endif /* DASSIE_ENGINE_H_ */

@@ -22,14 +22,14 @@ _Static_assert(sizeof(struct watch_priv) <=
 
 static int spec_check(const struct dassie__impl *impl, dassie_spec_t *spec)
 {
-    int rc = name_check(&spec->queue, &spec->queue_len, "default");
+    int rc = dassie__name_check(&spec->queue, &spec->queue_len, "default");
     if (rc != 0) {
         return rc;
     }
     if (spec->name == NULL) {
         spec->name_len = 0;
     } else {
-        rc = name_check(&spec->name, &spec->name_len, "");
+        rc = dassie__name_check(&spec->name, &spec->name_len, "");
     }
     if (rc != 0 || spec->priority < DASSIE_PRIORITY_MIN ||
         spec->priority > DASSIE_PRIORITY_MAX ||
@@ -48,13 +48,13 @@ static int job_from_spec(const struct dassie__impl *impl,
     if (user == NULL || user->size < sizeof(size_t)) {
         return UV_EINVAL;
     }
-    options_copy(&spec, sizeof spec, user, user->size);
+    dassie__options_copy(&spec, sizeof spec, user, user->size);
     int rc = spec_check(impl, &spec);
     if (rc != 0) {
         return rc;
     }
-    size_t row_len = job_row_bytes(spec.name_len, spec.data_len);
-    job_t *job = job_new(row_len, spec.queue_len);
+    size_t row_len = dassie__job_row_bytes(spec.name_len, spec.data_len);
+    job_t *job = dassie__job_new(row_len, spec.queue_len);
     if (job == NULL) {
         return UV_ENOMEM;
     }
@@ -65,7 +65,7 @@ static int job_from_spec(const struct dassie__impl *impl,
                           .name_len = spec.name_len,
                           .data = spec.data,
                           .data_len = spec.data_len};
-    job_row_write(job->row, &row);
+    dassie__job_row_write(job->row, &row);
     memcpy(job->row + row_len, spec.queue, spec.queue_len);
     job->batch_queue = (const char *)job->row + row_len;
     job->batch_queue_len = spec.queue_len;
@@ -75,14 +75,14 @@ static int job_from_spec(const struct dassie__impl *impl,
     return 0;
 }
 
-/* As impl_check(), from any thread: whether the queue is closed is seen under
- * the inbox's mutex. */
+/* As dassie__impl_check(), from any thread: whether the queue is closed is seen
+ * under the inbox's mutex. */
 static int check_any_thread(const dassie_t *q)
 {
     if (q == NULL || q->impl == NULL || !q->impl->opened) {
         return UV_EINVAL;
     }
-    return q->impl->forks != dir_forks() ? UV_EPERM : 0;
+    return q->impl->forks != dassie__dir_forks() ? UV_EPERM : 0;
 }
 
 /* ---- Enqueue ---- */
@@ -109,9 +109,9 @@ int dassie_enqueue(dassie_t *q, dassie_enqueue_t *req,
         job->req = req->done_cb != NULL || cb != NULL ? req : NULL;
     }
     job->op.type = OP_ENQUEUE;
-    rc = engine_post_jobs(q->impl, &job->op, 1, job->row_len);
+    rc = dassie__engine_post_jobs(q->impl, &job->op, 1, job->row_len);
     if (rc != 0) {
-        job_free(job);
+        dassie__job_free(job);
     }
     return rc;
 }
@@ -164,10 +164,10 @@ int dassie_enqueue_many(dassie_t *q, dassie_enqueue_many_t *req,
         req->q = q;
         req->cb = cb;
         req->count = n;
-        rc = engine_post_jobs(q->impl, &many->op, n, many->bytes);
+        rc = dassie__engine_post_jobs(q->impl, &many->op, n, many->bytes);
     }
     if (rc != 0) {
-        job_list_free(&many->jobs);
+        dassie__job_list_free(&many->jobs);
         dassie__free(many);
     }
     return rc;
@@ -176,7 +176,7 @@ int dassie_enqueue_many(dassie_t *q, dassie_enqueue_many_t *req,
 int dassie_watch(dassie_t *q, dassie_watch_t *req, uint64_t id,
                  dassie_watch_cb cb)
 {
-    int rc = impl_check(q);
+    int rc = dassie__impl_check(q);
     if (rc != 0) {
         return rc;
     }
@@ -189,7 +189,7 @@ int dassie_watch(dassie_t *q, dassie_watch_t *req, uint64_t id,
     req->cb = cb;
     priv->op.type = OP_WATCH;
     priv->waiter.id = id;
-    engine_post(q->impl, &priv->op);
+    dassie__engine_post(q->impl, &priv->op);
     return 0;
 }
 
@@ -244,12 +244,12 @@ static void deliver_done(job_t *job)
 {
     dassie_info_t info;
     int status = job->op.status;
-    look_info(job, &info);
+    dassie__look_info(job, &info);
     tell_all(job->waiters, status, status == 0 ? &info : NULL);
-    job_free(job);
+    dassie__job_free(job);
 }
 
-void enqueue_deliver(struct dassie__impl *impl, struct op *op)
+void dassie__enqueue_deliver(struct dassie__impl *impl, struct op *op)
 {
     (void)impl;
     switch (op->type) {
@@ -270,8 +270,8 @@ void enqueue_deliver(struct dassie__impl *impl, struct op *op)
     }
 }
 
-void enqueue_deliver_gone(struct dassie__impl *impl, struct waiter *list,
-                          int status)
+void dassie__enqueue_deliver_gone(struct dassie__impl *impl,
+                                  struct waiter *list, int status)
 {
     (void)impl;
     tell_all(list, status, NULL);

@@ -51,7 +51,7 @@ const char *dassie_version(void)
     return DASSIE_VERSION_STRING;
 }
 
-int errmsg_set(struct errmsg *e, int code, const char *format, ...)
+int dassie__errmsg_set(struct errmsg *e, int code, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -60,7 +60,7 @@ int errmsg_set(struct errmsg *e, int code, const char *format, ...)
     return code;
 }
 
-int errmsg_wrap(struct errmsg *e, int code, const char *prefix)
+int dassie__errmsg_wrap(struct errmsg *e, int code, const char *prefix)
 {
     struct errmsg old = *e;
     size_t len = strnlen(prefix, sizeof e->text - 3);

@@ -15,11 +15,12 @@ struct errmsg {
 };
 
 /* Sets the text as by printf; returns code, so that a caller can say
- * "return errmsg_set(e, UV_EIO, ...)". Too long a text is cut at its end. */
-int errmsg_set(struct errmsg *e, int code, const char *format, ...)
+ * "return dassie__errmsg_set(e, UV_EIO, ...)". Too long a text is cut at its
+ * end. */
+int dassie__errmsg_set(struct errmsg *e, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* Puts "prefix: " before the text; returns code. */
-int errmsg_wrap(struct errmsg *e, int code, const char *prefix);
+int dassie__errmsg_wrap(struct errmsg *e, int code, const char *prefix);
 
 #endif /* DASSIE_ERROR_H_ */

@@ -10,24 +10,25 @@
 #include "runner.h"
 
 /* 0, or what a call on q returns at once: UV_EINVAL, UV_EPERM, UV_ECANCELED. */
-int impl_check(const dassie_t *q);
+int dassie__impl_check(const dassie_t *q);
 
 /* A name with its length (0: a C string), within limits; NULL: fallback. 0 or
  * UV_EINVAL. */
-int name_check(const char **name, size_t *len, const char *fallback);
+int dassie__name_check(const char **name, size_t *len, const char *fallback);
 
 /* Options structs of another version are shorter or longer. */
-void options_copy(void *to, size_t size, const void *from, size_t from_size);
+void dassie__options_copy(void *to, size_t size, const void *from,
+                          size_t from_size);
 
 /* Ends what is over of a processor: tells the user and frees it. */
-void processor_settle(struct dassie__processor *p);
-void processor_free(struct dassie__processor *p);
+void dassie__processor_settle(struct dassie__processor *p);
+void dassie__processor_free(struct dassie__processor *p);
 
 /* Hands answers to the user. */
-void query_deliver(struct dassie__impl *impl, struct op *op);
-void processor_deliver(struct dassie__impl *impl, struct op *op);
-void enqueue_deliver(struct dassie__impl *impl, struct op *op);
-void enqueue_deliver_gone(struct dassie__impl *impl, struct waiter *list,
-                          int status);
+void dassie__query_deliver(struct dassie__impl *impl, struct op *op);
+void dassie__processor_deliver(struct dassie__impl *impl, struct op *op);
+void dassie__enqueue_deliver(struct dassie__impl *impl, struct op *op);
+void dassie__enqueue_deliver_gone(struct dassie__impl *impl,
+                                  struct waiter *list, int status);
 
 #endif /* DASSIE_IMPL_H_ */

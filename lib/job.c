@@ -33,7 +33,7 @@ static job_t *small_new(void)
     return job != NULL ? job : dassie__malloc(JOB_SMALL_BYTES);
 }
 
-job_t *job_new(size_t row_len, size_t extra)
+job_t *dassie__job_new(size_t row_len, size_t extra)
 {
     if (row_len + extra > SIZE_MAX - sizeof(job_t)) {
         return NULL;
@@ -50,14 +50,14 @@ job_t *job_new(size_t row_len, size_t extra)
     return job;
 }
 
-void job_free(job_t *job)
+void dassie__job_free(job_t *job)
 {
     struct job_list one = {job, job, 1};
     job->next = NULL;
-    job_list_free(&one);
+    dassie__job_list_free(&one);
 }
 
-void job_list_free(struct job_list *list)
+void dassie__job_list_free(struct job_list *list)
 {
     struct job_list small = {0};
     job_t *job;
@@ -79,7 +79,7 @@ void job_list_free(struct job_list *list)
     }
 }
 
-void job_cache_clear(void)
+void dassie__job_cache_clear(void)
 {
     pthread_mutex_lock(&cache_mutex);
     struct job_list all = cache;
@@ -91,12 +91,12 @@ void job_cache_clear(void)
     }
 }
 
-size_t job_bytes(const job_t *job)
+size_t dassie__job_bytes(const job_t *job)
 {
     return sizeof *job + job->row_len + job->out_len;
 }
 
-int job_set_out(job_t *job, const void *data, size_t len)
+int dassie__job_set_out(job_t *job, const void *data, size_t len)
 {
     void *copy = dassie__memdup(data, len);
     if (copy == NULL) {

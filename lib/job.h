@@ -113,17 +113,17 @@ static inline void job_list_append(struct job_list *list, struct job_list *from)
 
 /* A job with room for a row of row_len bytes and, behind it, for extra more.
  * NULL: no memory. */
-job_t *job_new(size_t row_len, size_t extra);
-void job_free(job_t *job);
-void job_list_free(struct job_list *list);
+job_t *dassie__job_new(size_t row_len, size_t extra);
+void dassie__job_free(job_t *job);
+void dassie__job_list_free(struct job_list *list);
 
 /* Frees the blocks that are kept for the next jobs. */
-void job_cache_clear(void);
+void dassie__job_cache_clear(void);
 
 /* Bytes that the job keeps in memory. */
-size_t job_bytes(const job_t *job);
+size_t dassie__job_bytes(const job_t *job);
 
 /* Replaces what the job leaves behind by a copy. 0 or UV_ENOMEM. */
-int job_set_out(job_t *job, const void *data, size_t len);
+int dassie__job_set_out(job_t *job, const void *data, size_t len);
 
 #endif /* DASSIE_JOB_H_ */

@@ -2,12 +2,12 @@
 
 #include "key.h"
 
-void key_number(uint8_t key[KEY_NUMBER_BYTES], uint64_t number)
+void dassie__key_number(uint8_t key[KEY_NUMBER_BYTES], uint64_t number)
 {
     put_be64(key, number);
 }
 
-int key_parse_number(const uint8_t *key, size_t len, uint64_t *number)
+int dassie__key_parse_number(const uint8_t *key, size_t len, uint64_t *number)
 {
     if (len != KEY_NUMBER_BYTES) {
         return -1;
@@ -16,7 +16,8 @@ int key_parse_number(const uint8_t *key, size_t len, uint64_t *number)
     return 0;
 }
 
-void key_pending(uint8_t key[KEY_PENDING_BYTES], const struct place *place)
+void dassie__key_pending(uint8_t key[KEY_PENDING_BYTES],
+                         const struct place *place)
 {
     put_be32(key, place->queue);
     key[4] = (uint8_t)((uint8_t)place->priority ^ 0x80);
@@ -24,7 +25,8 @@ void key_pending(uint8_t key[KEY_PENDING_BYTES], const struct place *place)
     put_be64(key + 6, place->position);
 }
 
-int key_parse_pending(const uint8_t *key, size_t len, struct place *place)
+int dassie__key_parse_pending(const uint8_t *key, size_t len,
+                              struct place *place)
 {
     if (len != KEY_PENDING_BYTES || key[5] >= LINE_KINDS) {
         return -1;
@@ -36,13 +38,14 @@ int key_parse_pending(const uint8_t *key, size_t len, struct place *place)
     return 0;
 }
 
-void key_queue(uint8_t key[KEY_QUEUE_BYTES], char tag, uint32_t queue)
+void dassie__key_queue(uint8_t key[KEY_QUEUE_BYTES], char tag, uint32_t queue)
 {
     key[0] = (uint8_t)tag;
     put_be32(key + 1, queue);
 }
 
-int key_parse_queue(const uint8_t *key, size_t len, char *tag, uint32_t *queue)
+int dassie__key_parse_queue(const uint8_t *key, size_t len, char *tag,
+                            uint32_t *queue)
 {
     if (len != KEY_QUEUE_BYTES ||
         (key[0] != KEY_NAME_TAG && key[0] != KEY_COUNTS_TAG)) {

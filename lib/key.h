@@ -73,14 +73,17 @@ struct place {
 
 /* Families keyed by one number: jobs, complete, failed and history by job id,
  * commits and running by commit number. */
-void key_number(uint8_t key[KEY_NUMBER_BYTES], uint64_t number);
-int key_parse_number(const uint8_t *key, size_t len, uint64_t *number);
+void dassie__key_number(uint8_t key[KEY_NUMBER_BYTES], uint64_t number);
+int dassie__key_parse_number(const uint8_t *key, size_t len, uint64_t *number);
 
-void key_pending(uint8_t key[KEY_PENDING_BYTES], const struct place *place);
-int key_parse_pending(const uint8_t *key, size_t len, struct place *place);
+void dassie__key_pending(uint8_t key[KEY_PENDING_BYTES],
+                         const struct place *place);
+int dassie__key_parse_pending(const uint8_t *key, size_t len,
+                              struct place *place);
 
-void key_queue(uint8_t key[KEY_QUEUE_BYTES], char tag, uint32_t queue);
-int key_parse_queue(const uint8_t *key, size_t len, char *tag, uint32_t *queue);
+void dassie__key_queue(uint8_t key[KEY_QUEUE_BYTES], char tag, uint32_t queue);
+int dassie__key_parse_queue(const uint8_t *key, size_t len, char *tag,
+                            uint32_t *queue);
 
 /* The parsers return 0, or -1 for what no writer makes. */
 

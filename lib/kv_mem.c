@@ -241,18 +241,18 @@ static int mem_commit(struct kv *kv, bool sync, struct errmsg *e)
     struct kv_mem *m = mem(kv);
     int rc = batch_make_room(m);
     if (rc != 0) {
-        return errmsg_set(e, rc, "out of memory");
+        return dassie__errmsg_set(e, rc, "out of memory");
     }
     bool fail = m->fail_commits > 0;
     if (fail && !m->fail_applied) {
         m->fail_commits--;
-        return errmsg_set(e, UV_EIO, "told to fail");
+        return dassie__errmsg_set(e, UV_EIO, "told to fail");
     }
     batch_apply(m);
     kv->syncs += sync;
     if (fail) {
         m->fail_commits--;
-        return errmsg_set(e, UV_EIO, "told to fail after the write");
+        return dassie__errmsg_set(e, UV_EIO, "told to fail after the write");
     }
     return 0;
 }
@@ -262,7 +262,7 @@ static int mem_reopen(struct kv *kv, struct errmsg *e)
     struct kv_mem *m = mem(kv);
     if (m->fail_reopens > 0) {
         m->fail_reopens--;
-        return errmsg_set(e, UV_EIO, "told to fail to reopen");
+        return dassie__errmsg_set(e, UV_EIO, "told to fail to reopen");
     }
     return 0;
 }
@@ -382,7 +382,7 @@ static const struct kv_ops mem_ops = {
     .shared_reads = false,
 };
 
-struct kv *kv_mem_new(void)
+struct kv *dassie__kv_mem_new(void)
 {
     struct kv_mem *m = dassie__calloc(1, sizeof *m);
     if (m == NULL) {
@@ -393,7 +393,7 @@ struct kv *kv_mem_new(void)
     return &m->kv;
 }
 
-void kv_mem_free(struct kv *kv)
+void dassie__kv_mem_free(struct kv *kv)
 {
     struct kv_mem *m = mem(kv);
     mem_drop(kv);
@@ -404,7 +404,8 @@ void kv_mem_free(struct kv *kv)
     dassie__free(m);
 }
 
-void kv_mem_fail(struct kv *kv, unsigned n, bool applied, unsigned reopens)
+void dassie__kv_mem_fail(struct kv *kv, unsigned n, bool applied,
+                         unsigned reopens)
 {
     struct kv_mem *m = mem(kv);
     m->fail_commits = n;
@@ -412,7 +413,7 @@ void kv_mem_fail(struct kv *kv, unsigned n, bool applied, unsigned reopens)
     m->fail_reopens = reopens;
 }
 
-size_t kv_mem_rows(const struct kv *kv, enum family family)
+size_t dassie__kv_mem_rows(const struct kv *kv, enum family family)
 {
     return ((const struct kv_mem *)kv)->tables[family].n;
 }

@@ -9,16 +9,17 @@
 #include "kv.h"
 
 /* NULL: no memory. */
-struct kv *kv_mem_new(void);
+struct kv *dassie__kv_mem_new(void);
 
 /* Frees it; closing alone keeps the rows, so that it can be opened again. */
-void kv_mem_free(struct kv *kv);
+void dassie__kv_mem_free(struct kv *kv);
 
 /* The next n commits fail with UV_EIO; applied says whether their rows are
  * there all the same. So do the next `reopens` reopens. */
-void kv_mem_fail(struct kv *kv, unsigned n, bool applied, unsigned reopens);
+void dassie__kv_mem_fail(struct kv *kv, unsigned n, bool applied,
+                         unsigned reopens);
 
 /* How many rows a family holds. */
-size_t kv_mem_rows(const struct kv *kv, enum family family);
+size_t dassie__kv_mem_rows(const struct kv *kv, enum family family);
 
 #endif /* DASSIE_KV_MEM_H_ */

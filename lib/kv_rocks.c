@@ -74,7 +74,7 @@ static int rocks_error(char *text, struct errmsg *e)
             break;
         }
     }
-    errmsg_set(e, code, "rocksdb: %s", text);
+    dassie__errmsg_set(e, code, "rocksdb: %s", text);
     rocksdb_free(text);
     return code;
 }
@@ -157,7 +157,7 @@ static int rocks_commit(struct kv *kv, bool sync, struct errmsg *e)
     struct kv_rocks *r = rocks(kv);
     char *text = NULL;
     if (r->db == NULL) {
-        return errmsg_set(e, UV_EIO, "the database is closed");
+        return dassie__errmsg_set(e, UV_EIO, "the database is closed");
     }
     rocksdb_write(r->db, sync ? r->write_sync : r->write_nosync, r->batch,
                   &text);
@@ -369,7 +369,7 @@ static int db_open(struct kv_rocks *r, bool create, struct errmsg *e)
         rc = path_join(path, r->dir, "db");
     }
     if (rc != 0) {
-        return errmsg_set(e, rc, "hwm: %s", dassie_strerror(rc));
+        return dassie__errmsg_set(e, rc, "hwm: %s", dassie_strerror(rc));
     }
     for (int i = 0; i < FAMILIES; i++) {
         each[i] = r->options;
@@ -390,10 +390,11 @@ static int db_open(struct kv_rocks *r, bool create, struct errmsg *e)
     }
     uint64_t last = rocksdb_get_latest_sequence_number(r->db);
     if (last < mark) {
-        return errmsg_set(e, DASSIE_ECORRUPT,
-                          "the log lost its end: %llu operations were durable, "
-                          "%llu came back",
-                          (unsigned long long)mark, (unsigned long long)last);
+        return dassie__errmsg_set(
+            e, DASSIE_ECORRUPT,
+            "the log lost its end: %llu operations were durable, "
+            "%llu came back",
+            (unsigned long long)mark, (unsigned long long)last);
     }
     return 0;
 }
@@ -492,15 +493,17 @@ static int hwm_open(struct kv_rocks *r, struct errmsg *e)
     if (r->read_only && rc == UV_ENOENT) {
         return 0;
     }
-    return rc == 0 ? 0 : errmsg_set(e, rc, "open hwm: %s", dassie_strerror(rc));
+    return rc == 0
+               ? 0
+               : dassie__errmsg_set(e, rc, "open hwm: %s", dassie_strerror(rc));
 }
 
-int kv_rocks_open(const struct kv_rocks_options *options, struct kv **kv,
-                  struct errmsg *e)
+int dassie__kv_rocks_open(const struct kv_rocks_options *options,
+                          struct kv **kv, struct errmsg *e)
 {
     struct kv_rocks *r = dassie__calloc(1, sizeof *r);
     if (r == NULL) {
-        return errmsg_set(e, UV_ENOMEM, "out of memory");
+        return dassie__errmsg_set(e, UV_ENOMEM, "out of memory");
     }
     r->kv.ops = &rocks_ops;
     r->hwm_fd = -1;
@@ -530,7 +533,7 @@ int kv_rocks_open(const struct kv_rocks_options *options, struct kv **kv,
     return 0;
 }
 
-bool kv_rocks_used(const char *dir)
+bool dassie__kv_rocks_used(const char *dir)
 {
     char path[PATH_MAX];
     uint8_t mark[8] = {0};

@@ -20,11 +20,11 @@ struct kv_rocks_options {
 };
 
 /* Errors: UV_ENOMEM, UV_EIO, UV_ENOSPC, DASSIE_ECORRUPT, ... with *e. */
-int kv_rocks_open(const struct kv_rocks_options *options, struct kv **kv,
-                  struct errmsg *e);
+int dassie__kv_rocks_open(const struct kv_rocks_options *options,
+                          struct kv **kv, struct errmsg *e);
 
 /* Whether something was ever synced in DIR: then its database must be there,
  * and is never made anew. */
-bool kv_rocks_used(const char *dir);
+bool dassie__kv_rocks_used(const char *dir);
 
 #endif /* DASSIE_KV_ROCKS_H_ */

@@ -12,12 +12,12 @@
 
 static int damaged(struct errmsg *e, const char *what)
 {
-    return errmsg_set(e, DASSIE_ECORRUPT, "%s", what);
+    return dassie__errmsg_set(e, DASSIE_ECORRUPT, "%s", what);
 }
 
 static int no_memory(struct errmsg *e)
 {
-    return errmsg_set(e, UV_ENOMEM, "out of memory");
+    return dassie__errmsg_set(e, UV_ENOMEM, "out of memory");
 }
 
 static int load_store_row(struct store *s, struct errmsg *e)
@@ -35,7 +35,7 @@ static int load_store_row(struct store *s, struct errmsg *e)
     if (rc != 0) {
         return rc;
     }
-    rc = store_row_read(&r, value.p, value.len, &row);
+    rc = dassie__store_row_read(&r, value.p, value.len, &row);
     s->kv->ops->value_release(&value);
     if (rc != 0) {
         return damaged(e, "the store's row");
@@ -78,26 +78,27 @@ static int load_name(struct store *s, struct kv_slice key,
     uint32_t id;
     char tag;
     struct queue *q;
-    if (key_parse_queue(key.p, key.len, &tag, &id) != 0 || id != s->queues.n ||
-        name_row_read(value.p, value.len, &name, &len) != 0 ||
-        queues_find(&s->queues, name, len) != NULL) {
+    if (dassie__key_parse_queue(key.p, key.len, &tag, &id) != 0 ||
+        id != s->queues.n ||
+        dassie__name_row_read(value.p, value.len, &name, &len) != 0 ||
+        dassie__queues_find(&s->queues, name, len) != NULL) {
         return damaged(e, "a queue's name");
     }
-    int rc = queues_add(&s->queues, name, len, &q);
-    return rc == 0 ? 0 : errmsg_set(e, rc, "%s", dassie_strerror(rc));
+    int rc = dassie__queues_add(&s->queues, name, len, &q);
+    return rc == 0 ? 0 : dassie__errmsg_set(e, rc, "%s", dassie_strerror(rc));
 }
 
 static int load_line(struct store *s, struct queue *q, struct part_reader *r,
                      struct errmsg *e)
 {
     struct line_row row;
-    if (line_part_read(r, &row) != 0) {
+    if (dassie__line_part_read(r, &row) != 0) {
         return damaged(e, "a line's counts");
     }
-    if (store_lines(s, q, row.priority) != 0) {
+    if (dassie__store_lines(s, q, row.priority) != 0) {
         return no_memory(e);
     }
-    struct line *line = queue_line(q, row.priority, row.kind);
+    struct line *line = dassie__queue_line(q, row.priority, row.kind);
     line->row = row;
     line->window_end = row.cursor > 0 ? row.cursor - 1 : 0;
     return 0;
@@ -108,7 +109,8 @@ static int load_part(struct store *s, struct part_reader *r, struct errmsg *e)
     struct tally tally;
     uint32_t id;
     uint32_t lines;
-    if (queue_part_read(r, &id, &tally, &lines) != 0 || id >= s->queues.n) {
+    if (dassie__queue_part_read(r, &id, &tally, &lines) != 0 ||
+        id >= s->queues.n) {
         return damaged(e, "a queue's counts");
     }
     s->queues.by_id[id]->tally = tally;
@@ -138,8 +140,8 @@ static int load_commit(struct store *s, struct kv_slice key,
     struct part_reader r;
     struct store_row row;
     uint64_t number;
-    if (key_parse_number(key.p, key.len, &number) != 0 ||
-        store_row_read(&r, value.p, value.len, &row) != 0) {
+    if (dassie__key_parse_number(key.p, key.len, &number) != 0 ||
+        dassie__store_row_read(&r, value.p, value.len, &row) != 0) {
         return damaged(e, "a commit's row");
     }
     if (number == s->folded) {
@@ -199,15 +201,15 @@ static int load_rows(struct store *s, struct errmsg *e)
                       kv_slice(counts_to, 1), load_counts, e);
     }
     if (rc == 0) {
-        key_number(from, s->folded);
+        dassie__key_number(from, s->folded);
         rc = each_row(s, FAMILY_COMMITS, kv_slice(from, sizeof from),
                       kv_slice(end, sizeof end), load_commit, e);
     }
     return rc;
 }
 
-int store_open(struct store *s, struct kv *kv, size_t window_max, bool sync,
-               struct errmsg *e)
+int dassie__store_open(struct store *s, struct kv *kv, size_t window_max,
+                       bool sync, struct errmsg *e)
 {
     memset(s, 0, sizeof *s);
     s->kv = kv;
@@ -221,7 +223,7 @@ int store_open(struct store *s, struct kv *kv, size_t window_max, bool sync,
         rc = s->set_row == NULL ? no_memory(e) : 0;
     }
     if (rc != 0) {
-        queues_free(&s->queues);
+        dassie__queues_free(&s->queues);
         dassie__free(s->commit_row);
         dassie__free(s->set_row);
     }
@@ -253,7 +255,7 @@ static int has_not_ended(struct store *s, struct kv_slice key, struct errmsg *e)
     return 1;
 }
 
-int store_ended(struct store *s, uint64_t id)
+int dassie__store_ended(struct store *s, uint64_t id)
 {
     uint8_t bytes[KEY_NUMBER_BYTES];
     struct kv_value value;
@@ -261,7 +263,7 @@ int store_ended(struct store *s, uint64_t id)
     if (id == 0 || id >= s->next) {
         return UV_ENOENT;
     }
-    key_number(bytes, id);
+    dassie__key_number(bytes, id);
     struct kv_slice key = kv_slice(bytes, sizeof bytes);
     int rc = s->kv->ops->get(s->kv, NULL, FAMILY_JOBS, key, &value, &ignored);
     if (rc != 0) {
@@ -282,7 +284,7 @@ static int read_history(struct store *s, struct kv_slice key,
         return 0;
     }
     if (rc == 0) {
-        rc = history_row_read(value.p, value.len, history);
+        rc = dassie__history_row_read(value.p, value.len, history);
         s->kv->ops->value_release(&value);
         rc = rc != 0 ? damaged(e, "a history row") : 0;
     }
@@ -299,18 +301,18 @@ static int read_job(struct store *s, struct kv_slice key, job_t **out,
     if (rc != 0) {
         return rc == UV_ENOENT ? damaged(e, "a claimed job is gone") : rc;
     }
-    rc = job_row_read(value.p, value.len, &row);
+    rc = dassie__job_row_read(value.p, value.len, &row);
     s->kv->ops->value_release(&value);
     if (rc != 0 || row.queue >= s->queues.n) {
         return damaged(e, "the row of a claimed job");
     }
     struct queue *q = s->queues.by_id[row.queue];
-    job_t *job = job_new(0, 0);
+    job_t *job = dassie__job_new(0, 0);
     if (job == NULL) {
         return no_memory(e);
     }
-    if (store_lines(s, q, row.priority) != 0) {
-        job_free(job);
+    if (dassie__store_lines(s, q, row.priority) != 0) {
+        dassie__job_free(job);
         return no_memory(e);
     }
     job->queue = q;
@@ -327,7 +329,7 @@ static int load_entry(struct store *s, const struct claim_entry *entry,
     uint8_t bytes[KEY_NUMBER_BYTES];
     struct history_row history;
     job_t *job = NULL;
-    key_number(bytes, entry->id);
+    dassie__key_number(bytes, entry->id);
     struct kv_slice key = kv_slice(bytes, sizeof bytes);
     int rc = has_not_ended(s, key, e);
     if (rc != 1) {
@@ -345,7 +347,7 @@ static int load_entry(struct store *s, const struct claim_entry *entry,
     job->attempts = entry->attempt - 1;
     job->crashes = history.crashes;
     job->last_run = history.last_run;
-    claims_add(s, job);
+    dassie__claims_add(s, job);
     job_list_push(out, job);
     return 0;
 }
@@ -356,13 +358,13 @@ static int load_set(struct store *s, uint64_t commit, struct kv_slice value,
     struct claim_reader r;
     struct claim_entry entry;
     int more;
-    if (claims_load(s, commit) != 0) {
+    if (dassie__claims_load(s, commit) != 0) {
         return no_memory(e);
     }
-    if (claim_set_open(&r, value.p, value.len) != 0) {
+    if (dassie__claim_set_open(&r, value.p, value.len) != 0) {
         return damaged(e, "a claim set");
     }
-    while ((more = claim_set_next(&r, &entry)) == 1) {
+    while ((more = dassie__claim_set_next(&r, &entry)) == 1) {
         int rc = load_entry(s, &entry, out, e);
         if (rc != 0) {
             return rc;
@@ -378,7 +380,7 @@ static int load_oldest(struct store *s, uint64_t *oldest, struct errmsg *e)
     struct kv_value value;
     struct part_reader r;
     struct store_row row;
-    key_number(bytes, s->commit - 1);
+    dassie__key_number(bytes, s->commit - 1);
     *oldest = 0;
     int rc = s->kv->ops->get(s->kv, NULL, FAMILY_COMMITS,
                              kv_slice(bytes, sizeof bytes), &value, e);
@@ -386,14 +388,15 @@ static int load_oldest(struct store *s, uint64_t *oldest, struct errmsg *e)
         return 0;
     }
     if (rc == 0) {
-        rc = store_row_read(&r, value.p, value.len, &row);
+        rc = dassie__store_row_read(&r, value.p, value.len, &row);
         s->kv->ops->value_release(&value);
         *oldest = row.oldest_set;
     }
     return rc;
 }
 
-int store_claimed(struct store *s, struct job_list *out, struct errmsg *e)
+int dassie__store_claimed(struct store *s, struct job_list *out,
+                          struct errmsg *e)
 {
     static const uint8_t end[] = {0xff, 0xff, 0xff, 0xff, 0xff,
                                   0xff, 0xff, 0xff, 0xff};
@@ -405,7 +408,7 @@ int store_claimed(struct store *s, struct job_list *out, struct errmsg *e)
     if (rc != 0) {
         return rc;
     }
-    key_number(from, oldest);
+    dassie__key_number(from, oldest);
     struct kv_iter *it =
         ops->iter(s->kv, NULL, FAMILY_RUNNING, kv_slice(from, sizeof from),
                   kv_slice(end, sizeof end));
@@ -414,7 +417,7 @@ int store_claimed(struct store *s, struct job_list *out, struct errmsg *e)
     }
     for (; rc == 0 && ops->iter_valid(it); ops->iter_next(it)) {
         struct kv_slice key = ops->iter_key(it);
-        rc = key_parse_number(key.p, key.len, &commit) == 0
+        rc = dassie__key_parse_number(key.p, key.len, &commit) == 0
                  ? load_set(s, commit, ops->iter_value(it), out, e)
                  : damaged(e, "a key of a claim set");
     }

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct look *look_new(enum look_type type, void *req)
+struct look *dassie__look_new(enum look_type type, void *req)
 {
     struct look *look = dassie__calloc(1, sizeof *look);
     if (look != NULL) {
@@ -18,7 +18,7 @@ struct look *look_new(enum look_type type, void *req)
     return look;
 }
 
-void look_free(struct look *look)
+void dassie__look_free(struct look *look)
 {
     for (size_t i = 0; i < look->n; i++) {
         dassie__free(look->blocks[i]);
@@ -150,8 +150,8 @@ static int capture_pending(struct look *look, struct core *core)
 static int capture_list(struct look *look, struct core *core)
 {
     if (look->queue_name != NULL) {
-        look->queue = queues_find(&core->store.queues, look->queue_name,
-                                  look->queue_name_len);
+        look->queue = dassie__queues_find(&core->store.queues, look->queue_name,
+                                          look->queue_name_len);
         if (look->queue == NULL) {
             return UV_ENOENT;
         }
@@ -166,7 +166,7 @@ static int capture_list(struct look *look, struct core *core)
     }
 }
 
-bool look_capture(struct look *look, struct core *core)
+bool dassie__look_capture(struct look *look, struct core *core)
 {
     look->store = &core->store;
     look->queues_n = core->store.queues.n;
@@ -191,7 +191,7 @@ static int look_row(struct look *look, enum family family, uint64_t id,
     uint8_t key[KEY_NUMBER_BYTES];
     struct errmsg ignored;
     struct kv *kv = look->store->kv;
-    key_number(key, id);
+    dassie__key_number(key, id);
     return kv->ops->get(kv, look->snapshot, family, kv_slice(key, sizeof key),
                         value, &ignored);
 }
@@ -200,7 +200,8 @@ static int info_job(dassie_info_t *info, struct look *look, const uint8_t *row,
                     size_t len)
 {
     struct job_row job;
-    if (job_row_read(row, len, &job) != 0 || job.queue >= look->queues_n) {
+    if (dassie__job_row_read(row, len, &job) != 0 ||
+        job.queue >= look->queues_n) {
         return DASSIE_ECORRUPT;
     }
     const struct queue *q = look->store->queues.by_id[job.queue];
@@ -219,7 +220,7 @@ static int info_job(dassie_info_t *info, struct look *look, const uint8_t *row,
 static int info_end(dassie_info_t *info, const uint8_t *row, size_t len)
 {
     struct end_row end;
-    if (end_row_read(row, len, &end) != 0) {
+    if (dassie__end_row_read(row, len, &end) != 0) {
         return DASSIE_ECORRUPT;
     }
     info->attempts = end.attempts;
@@ -266,7 +267,7 @@ static int info_history(struct look *look, dassie_info_t *info)
     if (rc != 0) {
         return rc;
     }
-    rc = history_row_read(value.p, value.len, &history);
+    rc = dassie__history_row_read(value.p, value.len, &history);
     look->store->kv->ops->value_release(&value);
     if (rc != 0) {
         return DASSIE_ECORRUPT;
@@ -372,9 +373,9 @@ static int run_line(struct look *look, const struct look_line *line)
     struct pending_row pending;
     struct errmsg ignored;
     int rc = 0;
-    key_pending(from, &place);
+    dassie__key_pending(from, &place);
     place.position = line->tail + 1;
-    key_pending(to, &place);
+    dassie__key_pending(to, &place);
     struct kv_iter *it =
         ops->iter(look->store->kv, look->snapshot, FAMILY_PENDING,
                   kv_slice(from, sizeof from), kv_slice(to, sizeof to));
@@ -384,9 +385,9 @@ static int run_line(struct look *look, const struct look_line *line)
     for (; ops->iter_valid(it) && !page_full(look); ops->iter_next(it)) {
         struct kv_slice key = ops->iter_key(it);
         struct kv_slice value = ops->iter_value(it);
-        rc = key_parse_pending(key.p, key.len, &place) == 0 &&
-                     pending_row_read(value.p, value.len, place.position,
-                                      &pending) == 0
+        rc = dassie__key_parse_pending(key.p, key.len, &place) == 0 &&
+                     dassie__pending_row_read(value.p, value.len,
+                                              place.position, &pending) == 0
                  ? look_add(look, pending.id, DASSIE_PENDING, pending.attempts)
                  : DASSIE_ECORRUPT;
         if (rc != 0) {
@@ -420,7 +421,7 @@ static int run_ended(struct look *look)
     uint64_t id;
     struct errmsg ignored;
     int rc = 0;
-    key_number(from, look->cursor[0] + 1);
+    dassie__key_number(from, look->cursor[0] + 1);
     struct kv_iter *it = ops->iter(
         look->store->kv, look->snapshot,
         look->state == DASSIE_COMPLETE ? FAMILY_COMPLETE : FAMILY_FAILED,
@@ -430,7 +431,7 @@ static int run_ended(struct look *look)
     }
     for (; ops->iter_valid(it) && !page_full(look); ops->iter_next(it)) {
         struct kv_slice key = ops->iter_key(it);
-        if (key_parse_number(key.p, key.len, &id) != 0) {
+        if (dassie__key_parse_number(key.p, key.len, &id) != 0) {
             rc = DASSIE_ECORRUPT;
             break;
         }
@@ -461,7 +462,7 @@ static int run_list(struct look *look)
     }
 }
 
-void look_run(struct look *look)
+void dassie__look_run(struct look *look)
 {
     look->infos = dassie__calloc(look->limit, sizeof look->infos[0]);
     look->blocks = dassie__calloc(look->limit, sizeof look->blocks[0]);
@@ -474,7 +475,7 @@ void look_run(struct look *look)
     look->snapshot = NULL;
 }
 
-void look_info(const job_t *job, dassie_info_t *info)
+void dassie__look_info(const job_t *job, dassie_info_t *info)
 {
     struct job_row row;
     memset(info, 0, sizeof *info);
@@ -487,7 +488,7 @@ void look_info(const job_t *job, dassie_info_t *info)
     info->priority = job->priority;
     info->queue = job->queue->name;
     info->queue_len = job->queue->name_len;
-    if (job_row_read(job->row, job->row_len, &row) == 0) {
+    if (dassie__job_row_read(job->row, job->row_len, &row) == 0) {
         info->enqueued_ms = row.enqueued_ms;
         info->name = row.name;
         info->name_len = row.name_len;

@@ -10,8 +10,9 @@
  *
  * On close: the engine waits until the reader has no look left.
  *
- * Threads: look_capture on the engine; look_run on any thread (on the engine if
- * the database has no shared reads); look_new and look_free on the loop. */
+ * Threads: dassie__look_capture on the engine; dassie__look_run on any thread
+ * (on the engine if the database has no shared reads); dassie__look_new and
+ * dassie__look_free on the loop. */
 #ifndef DASSIE_LOOK_H_
 #define DASSIE_LOOK_H_
 
@@ -60,15 +61,15 @@ struct look {
 };
 
 /* NULL: no memory. */
-struct look *look_new(enum look_type type, void *req);
-void look_free(struct look *look);
+struct look *dassie__look_new(enum look_type type, void *req);
+void dassie__look_free(struct look *look);
 
 /* Between two commits. A look that needs no reading gets its status at once
  * and false is returned. */
-bool look_capture(struct look *look, struct core *core);
-void look_run(struct look *look);
+bool dassie__look_capture(struct look *look, struct core *core);
+void dassie__look_run(struct look *look);
 
 /* Fills info from a job that is still in memory. */
-void look_info(const job_t *job, dassie_info_t *info);
+void dassie__look_info(const job_t *job, dassie_info_t *info);
 
 #endif /* DASSIE_LOOK_H_ */

@@ -30,13 +30,13 @@ static void pool_init(void)
     }
 }
 
-unsigned pool_threads(void)
+unsigned dassie__pool_threads(void)
 {
     uv_once(&once, pool_init);
     return threads;
 }
 
-bool pool_take(struct pool_user *user)
+bool dassie__pool_take(struct pool_user *user)
 {
     uv_once(&once, pool_init);
     uv_mutex_lock(&mutex);
@@ -56,7 +56,7 @@ bool pool_take(struct pool_user *user)
     return got;
 }
 
-void pool_give(void)
+void dassie__pool_give(void)
 {
     uv_mutex_lock(&mutex);
     taken--;
@@ -69,7 +69,7 @@ void pool_give(void)
     uv_mutex_unlock(&mutex);
 }
 
-void pool_forget(struct pool_user *user)
+void dassie__pool_forget(struct pool_user *user)
 {
     uv_once(&once, pool_init);
     uv_mutex_lock(&mutex);

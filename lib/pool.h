@@ -20,13 +20,13 @@ struct pool_user {
 };
 
 /* How many threads runners may take at a time. */
-unsigned pool_threads(void);
+unsigned dassie__pool_threads(void);
 
 /* True: a thread is taken. False: the user waits for one. */
-bool pool_take(struct pool_user *user);
-void pool_give(void);
+bool dassie__pool_take(struct pool_user *user);
+void dassie__pool_give(void);
 
 /* The user waits no longer: before its async handle is closed. */
-void pool_forget(struct pool_user *user);
+void dassie__pool_forget(struct pool_user *user);
 
 #endif /* DASSIE_POOL_H_ */

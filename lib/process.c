@@ -28,7 +28,7 @@ static int names_copy(struct dassie__processor *p, uv_buf_t *queues, unsigned n)
     for (unsigned i = 0; i < n; i++) {
         const char *name = queues[i].base;
         size_t len = queues[i].len;
-        if (name == NULL || name_check(&name, &len, "") != 0) {
+        if (name == NULL || dassie__name_check(&name, &len, "") != 0) {
             return UV_EINVAL;
         }
         queues[i].len = len;
@@ -58,7 +58,7 @@ static int names_of(struct dassie__processor *p,
     if (o->queues_n == 0) {
         const char *name = o->queue;
         size_t len = o->queue_len;
-        if (name_check(&name, &len, "default") != 0) {
+        if (dassie__name_check(&name, &len, "default") != 0) {
             return UV_EINVAL;
         }
         uv_buf_t one = uv_buf_init((char *)(uintptr_t)name, (unsigned)len);
@@ -74,7 +74,7 @@ static int names_of(struct dassie__processor *p,
     return rc;
 }
 
-void processor_free(struct dassie__processor *p)
+void dassie__processor_free(struct dassie__processor *p)
 {
     uv_mutex_destroy(&p->mutex);
     uv_cond_destroy(&p->cond);
@@ -89,7 +89,7 @@ void processor_free(struct dassie__processor *p)
 static int processor_fill(struct dassie__processor *p,
                           const dassie_process_options_t *o)
 {
-    unsigned threads = pool_threads();
+    unsigned threads = dassie__pool_threads();
     p->work = o->work;
     p->start = o->start;
     p->cancel = o->cancel;
@@ -125,7 +125,7 @@ static int processor_new(const dassie_process_options_t *o,
     }
     rc = processor_fill(p, o);
     if (rc != 0) {
-        processor_free(p);
+        dassie__processor_free(p);
         return rc;
     }
     *out = p;
@@ -137,14 +137,14 @@ int dassie_process(dassie_t *q, dassie_processor_t *handle,
 {
     dassie_process_options_t o;
     struct dassie__processor *p;
-    int rc = impl_check(q);
+    int rc = dassie__impl_check(q);
     if (rc != 0) {
         return rc;
     }
     if (handle == NULL || options == NULL || options->size < sizeof(size_t)) {
         return UV_EINVAL;
     }
-    options_copy(&o, sizeof o, options, options->size);
+    dassie__options_copy(&o, sizeof o, options, options->size);
     rc = process_check(&o);
     if (rc != 0) {
         return rc;
@@ -167,12 +167,13 @@ int dassie_process(dassie_t *q, dassie_processor_t *handle,
         q->impl->work_slots += p->concurrency;
     }
     if (p->work != NULL && p->concurrency > p->slots) {
-        engine_log(q->impl, DASSIE_LOG_WARNING,
-                   "concurrency %u, but the thread pool can run %u jobs at a "
-                   "time (see UV_THREADPOOL_SIZE)",
-                   p->concurrency, p->slots);
+        dassie__engine_log(
+            q->impl, DASSIE_LOG_WARNING,
+            "concurrency %u, but the thread pool can run %u jobs at a "
+            "time (see UV_THREADPOOL_SIZE)",
+            p->concurrency, p->slots);
     }
-    engine_post(q->impl, &p->add_op);
+    dassie__engine_post(q->impl, &p->add_op);
     return 0;
 }
 
@@ -183,7 +184,7 @@ int dassie_processor_stop(dassie_processor_t *handle, dassie_processor_cb cb)
     if (handle == NULL || handle->impl == NULL) {
         return UV_EINVAL;
     }
-    int rc = impl_check(handle->q);
+    int rc = dassie__impl_check(handle->q);
     if (rc != 0) {
         return rc;
     }
@@ -193,11 +194,11 @@ int dassie_processor_stop(dassie_processor_t *handle, dassie_processor_cb cb)
     }
     p->stop_asked = true;
     p->stopped_cb = cb;
-    engine_post(p->impl, &p->stop_op);
+    dassie__engine_post(p->impl, &p->stop_op);
     return 0;
 }
 
-void processor_settle(struct dassie__processor *p)
+void dassie__processor_settle(struct dassie__processor *p)
 {
     struct dassie__impl *impl = p->impl;
     dassie_processor_t *handle = p->handle;
@@ -220,7 +221,7 @@ void processor_settle(struct dassie__processor *p)
         impl->work_slots -= p->concurrency;
     }
     handle->impl = NULL;
-    processor_free(p);
+    dassie__processor_free(p);
     if (cb != NULL) {
         cb(handle);
     }
@@ -232,22 +233,22 @@ void processor_settle(struct dassie__processor *p)
  * the engine now. */
 static void run_leave(struct dassie__impl *impl, job_t *job)
 {
-    if (runs_leave(&impl->runs, job)) {
+    if (dassie__runs_leave(&impl->runs, job)) {
         job->op.type = OP_FINISH;
-        engine_post(impl, &job->op);
+        dassie__engine_post(impl, &job->op);
     }
 }
 
 static void deliver_start(struct dassie__impl *impl, job_t *job)
 {
-    runs_enter(&impl->runs, job->id);
+    dassie__runs_enter(&impl->runs, job->id);
     job->processor->start(job);
     run_leave(impl, job);
 }
 
 static void deliver_cancel(struct dassie__impl *impl, struct cancel *cancel)
 {
-    job_t *job = runs_enter(&impl->runs, cancel->id);
+    job_t *job = dassie__runs_enter(&impl->runs, cancel->id);
     dassie__free(cancel);
     if (job != NULL) {
         job->processor->cancel(job);
@@ -255,7 +256,7 @@ static void deliver_cancel(struct dassie__impl *impl, struct cancel *cancel)
     }
 }
 
-void processor_deliver(struct dassie__impl *impl, struct op *op)
+void dassie__processor_deliver(struct dassie__impl *impl, struct op *op)
 {
     switch (op->type) {
         case OP_START:
@@ -268,8 +269,8 @@ void processor_deliver(struct dassie__impl *impl, struct op *op)
             struct dassie__processor *p =
                 container_of(op, struct dassie__processor, stopped_op);
             p->engine_done = true;
-            runner_end(p);
-            processor_settle(p);
+            dassie__runner_end(p);
+            dassie__processor_settle(p);
             break;
         }
     }
@@ -285,7 +286,7 @@ int dassie_finish(dassie_t *q, uint64_t id, uint32_t attempt, int status,
         return UV_EINVAL;
     }
     struct dassie__impl *impl = q->impl;
-    if (impl->forks != dir_forks()) {
+    if (impl->forks != dassie__dir_forks()) {
         return UV_EPERM;
     }
     if (len > (status == 0 ? impl->options.payload_bytes_max
@@ -300,15 +301,15 @@ int dassie_finish(dassie_t *q, uint64_t id, uint32_t attempt, int status,
     if (out == NULL) {
         return UV_ENOMEM;
     }
-    int rc = runs_finish(&impl->runs, id, attempt, status, out, len,
-                         status != 0, &job);
+    int rc = dassie__runs_finish(&impl->runs, id, attempt, status, out, len,
+                                 status != 0, &job);
     if (rc != 0) {
         dassie__free(out);
         return rc;
     }
     if (job != NULL) {
         job->op.type = OP_FINISH;
-        engine_post(impl, &job->op);
+        dassie__engine_post(impl, &job->op);
     }
     return 0;
 }
@@ -317,7 +318,8 @@ int dassie_finish(dassie_t *q, uint64_t id, uint32_t attempt, int status,
 
 static void job_row(const dassie_job_t *job, struct job_row *row)
 {
-    job_row_read(job->row, job->row_len, row); /* ours: it can be read */
+    dassie__job_row_read(job->row, job->row_len,
+                         row); /* ours: it can be read */
 }
 
 uint64_t dassie_job_id(const dassie_job_t *job)
@@ -380,7 +382,7 @@ static int job_leave_behind(dassie_job_t *job, const void *data, size_t len,
     if (len > most) {
         return UV_E2BIG;
     }
-    int rc = job_set_out(job, data, len);
+    int rc = dassie__job_set_out(job, data, len);
     if (rc == 0) {
         job->out_is_error = error;
     }

@@ -11,7 +11,7 @@
 /* Takes one of the look-ups that may be under way. */
 static int lookup_take(dassie_t *q)
 {
-    int rc = impl_check(q);
+    int rc = dassie__impl_check(q);
     if (rc == 0 && q->impl->lookups == DASSIE_LOOKUPS_MAX) {
         rc = UV_ENOBUFS;
     }
@@ -22,7 +22,7 @@ static void lookup_post(struct dassie__impl *impl, struct look *look)
 {
     look->op.type = OP_LOOK;
     impl->lookups++;
-    engine_post(impl, &look->op);
+    dassie__engine_post(impl, &look->op);
 }
 
 int dassie_get(dassie_t *q, dassie_get_t *req, uint64_t id, dassie_get_cb cb)
@@ -34,7 +34,7 @@ int dassie_get(dassie_t *q, dassie_get_t *req, uint64_t id, dassie_get_cb cb)
     if (rc != 0) {
         return rc;
     }
-    struct look *look = look_new(LOOK_GET, req);
+    struct look *look = dassie__look_new(LOOK_GET, req);
     if (look == NULL) {
         return UV_ENOMEM;
     }
@@ -56,7 +56,8 @@ static int list_check(dassie_list_options_t *o)
          o->state != DASSIE_COMPLETE && o->state != DASSIE_FAILED)) {
         return UV_EINVAL;
     }
-    return o->queue != NULL ? name_check(&o->queue, &o->queue_len, "") : 0;
+    return o->queue != NULL ? dassie__name_check(&o->queue, &o->queue_len, "")
+                            : 0;
 }
 
 int dassie_list(dassie_t *q, dassie_list_t *req,
@@ -73,19 +74,19 @@ int dassie_list(dassie_t *q, dassie_list_t *req,
     if (rc != 0) {
         return rc;
     }
-    options_copy(&o, sizeof o, options, options->size);
+    dassie__options_copy(&o, sizeof o, options, options->size);
     rc = list_check(&o);
     if (rc != 0) {
         return rc;
     }
-    struct look *look = look_new(LOOK_LIST, req);
+    struct look *look = dassie__look_new(LOOK_LIST, req);
     if (look != NULL && o.queue != NULL) {
         look->queue_name = dassie__memdup(o.queue, o.queue_len);
         look->queue_name_len = o.queue_len;
     }
     if (look == NULL || (o.queue != NULL && look->queue_name == NULL)) {
         if (look != NULL) {
-            look_free(look);
+            dassie__look_free(look);
         }
         return UV_ENOMEM;
     }
@@ -106,7 +107,7 @@ int dassie_counts(dassie_t *q, dassie_counts_t *req, const char *queue,
         rc = UV_EINVAL;
     }
     if (rc == 0 && queue != NULL) {
-        rc = name_check(&queue, &queue_len, "");
+        rc = dassie__name_check(&queue, &queue_len, "");
     }
     if (rc != 0) {
         return rc;
@@ -125,13 +126,13 @@ int dassie_counts(dassie_t *q, dassie_counts_t *req, const char *queue,
     look->req = req;
     look->op.type = OP_COUNTS;
     q->impl->lookups++;
-    engine_post(q->impl, &look->op);
+    dassie__engine_post(q->impl, &look->op);
     return 0;
 }
 
 int dassie_drain(dassie_t *q, dassie_drain_t *req, dassie_drain_cb cb)
 {
-    int rc = impl_check(q);
+    int rc = dassie__impl_check(q);
     if (rc != 0) {
         return rc;
     }
@@ -142,7 +143,7 @@ int dassie_drain(dassie_t *q, dassie_drain_t *req, dassie_drain_cb cb)
     req->q = q;
     req->cb = cb;
     priv->op.type = OP_DRAIN;
-    engine_post(q->impl, &priv->op);
+    dassie__engine_post(q->impl, &priv->op);
     return 0;
 }
 
@@ -152,7 +153,7 @@ int dassie_stats(dassie_t *q, dassie_stats_t *stats)
         return UV_EINVAL;
     }
     struct dassie__impl *impl = q->impl;
-    if (impl->forks != dir_forks()) {
+    if (impl->forks != dassie__dir_forks()) {
         return UV_EPERM;
     }
     uv_mutex_lock(&impl->stats_mutex);
@@ -162,7 +163,7 @@ int dassie_stats(dassie_t *q, dassie_stats_t *stats)
     stats->inbox_jobs = impl->inbox_jobs;
     stats->inbox_bytes = impl->inbox_bytes;
     uv_mutex_unlock(&impl->mutex);
-    stats->pool_threads = pool_threads();
+    stats->pool_threads = dassie__pool_threads();
     stats->runners = atomic_load(&impl->runners);
     stats->work_slots = atomic_load(&impl->work_slots);
     return 0;
@@ -188,7 +189,7 @@ static void deliver_look(struct dassie__impl *impl, struct look *look)
         memcpy(req->cursor, look->cursor, sizeof look->cursor);
         req->cb(req, look->status, infos, n);
     }
-    look_free(look);
+    dassie__look_free(look);
 }
 
 static void deliver_counts(struct dassie__impl *impl, struct counts_look *look)
@@ -201,7 +202,7 @@ static void deliver_counts(struct dassie__impl *impl, struct counts_look *look)
     dassie__free(look);
 }
 
-void query_deliver(struct dassie__impl *impl, struct op *op)
+void dassie__query_deliver(struct dassie__impl *impl, struct op *op)
 {
     if (op->type == OP_LOOK) {
         deliver_look(impl, (struct look *)op);

@@ -15,7 +15,8 @@
 #undef uthash_nonfatal_oom
 #define uthash_nonfatal_oom(element) ((element)->id = UINT32_MAX)
 
-struct queue *queues_find(struct queues *qs, const char *name, size_t len)
+struct queue *dassie__queues_find(struct queues *qs, const char *name,
+                                  size_t len)
 {
     struct queue *q = qs->last;
     if (q != NULL && q->name_len == len && memcmp(q->name, name, len) == 0) {
@@ -39,8 +40,8 @@ static int queues_make_room(struct queues *qs)
     return qs->by_id == NULL ? UV_ENOMEM : 0;
 }
 
-int queues_add(struct queues *qs, const char *name, size_t len,
-               struct queue **queue)
+int dassie__queues_add(struct queues *qs, const char *name, size_t len,
+                       struct queue **queue)
 {
     int rc = queues_make_room(qs);
     if (rc != 0) {
@@ -67,7 +68,7 @@ static void queue_free(struct queue *q)
 {
     for (unsigned i = 0; i < q->lines_n; i++) {
         for (int k = 0; k < LINE_KINDS; k++) {
-            job_list_free(&q->lines[i]->kind[k].window);
+            dassie__job_list_free(&q->lines[i]->kind[k].window);
         }
         dassie__free(q->lines[i]);
     }
@@ -75,7 +76,7 @@ static void queue_free(struct queue *q)
     dassie__free(q);
 }
 
-void queues_free(struct queues *qs)
+void dassie__queues_free(struct queues *qs)
 {
     HASH_CLEAR(hh, qs->by_name);
     for (uint32_t i = 0; i < qs->n; i++) {
@@ -100,7 +101,8 @@ static bool lines_have(const struct queue *q, unsigned at, int8_t priority)
     return at < q->lines_n && q->lines[at]->kind[0].row.priority == priority;
 }
 
-struct lines *queue_prepare(struct queues *qs, struct queue *q, int8_t priority)
+struct lines *dassie__queue_prepare(struct queues *qs, struct queue *q,
+                                    int8_t priority)
 {
     unsigned at = lines_at(q, priority);
     if (lines_have(q, at, priority)) {
@@ -128,12 +130,13 @@ struct lines *queue_prepare(struct queues *qs, struct queue *q, int8_t priority)
     return made;
 }
 
-struct line *queue_line(struct queue *q, int8_t priority, enum line_kind kind)
+struct line *dassie__queue_line(struct queue *q, int8_t priority,
+                                enum line_kind kind)
 {
     return &q->lines[lines_at(q, priority)]->kind[kind];
 }
 
-struct line *queue_first_line(struct queue *q, bool suspects)
+struct line *dassie__queue_first_line(struct queue *q, bool suspects)
 {
     int from = suspects ? LINE_SUSPECT : LINE_FRONT;
     int to = suspects ? LINE_SUSPECT : LINE_NORMAL;
@@ -150,11 +153,12 @@ struct line *queue_first_line(struct queue *q, bool suspects)
 static void window_push(struct line *line, job_t *job)
 {
     job_list_push(&line->window, job);
-    line->window_bytes += job_bytes(job);
+    line->window_bytes += dassie__job_bytes(job);
     line->window_end = job->position;
 }
 
-bool line_append(struct line *line, job_t *job, uint64_t position, bool join)
+bool dassie__line_append(struct line *line, job_t *job, uint64_t position,
+                         bool join)
 {
     bool complete = line->row.live == line->window.n;
     if (line->row.live == 0 && line->row.dead == 0) {
@@ -175,15 +179,15 @@ bool line_append(struct line *line, job_t *job, uint64_t position, bool join)
     return true;
 }
 
-void line_load(struct line *line, job_t *job)
+void dassie__line_load(struct line *line, job_t *job)
 {
     window_push(line, job);
 }
 
-job_t *line_claim(struct line *line)
+job_t *dassie__line_claim(struct line *line)
 {
     job_t *job = job_list_pop(&line->window);
-    line->window_bytes -= job_bytes(job);
+    line->window_bytes -= dassie__job_bytes(job);
     line->row.cursor = job->position + 1;
     line->row.live--;
     line->row.dead++;
@@ -191,14 +195,14 @@ job_t *line_claim(struct line *line)
     return job;
 }
 
-void line_evict(struct line *line, struct job_list *out)
+void dassie__line_evict(struct line *line, struct job_list *out)
 {
     job_list_append(out, &line->window);
     line->window_bytes = 0;
     line->window_end = line->row.cursor > 0 ? line->row.cursor - 1 : 0;
 }
 
-void queue_touch(struct queues *qs, struct queue *q)
+void dassie__queue_touch(struct queues *qs, struct queue *q)
 {
     if (!q->changed) {
         q->changed = true;
@@ -227,7 +231,8 @@ static uint64_t *tally_of(struct tally *tally, int state)
     }
 }
 
-void queue_count(struct queues *qs, struct queue *q, int state, int64_t d)
+void dassie__queue_count(struct queues *qs, struct queue *q, int state,
+                         int64_t d)
 {
     *tally_of(&q->tally, state) += (uint64_t)d;
     *tally_of(&qs->tally, state) += (uint64_t)d;

@@ -6,9 +6,10 @@
  * complete when it holds all live rows of its line; only then is a new job
  * appended to it. Otherwise the store refills it from disk.
  *
- * Everything here is memory only and never fails, but for queues_find() and
- * queue_prepare(), which make all room that later steps need.
- * Threads: the engine. A queue and its name live until queues_free(). */
+ * Everything here is memory only and never fails, but for dassie__queues_find()
+ * and dassie__queue_prepare(), which make all room that later steps need.
+ * Threads: the engine. A queue and its name live until dassie__queues_free().
+ */
 #ifndef DASSIE_QUEUE_H_
 #define DASSIE_QUEUE_H_
 
@@ -63,41 +64,45 @@ struct queues {
 };
 
 /* The queue of that name, or NULL. */
-struct queue *queues_find(struct queues *qs, const char *name, size_t len);
+struct queue *dassie__queues_find(struct queues *qs, const char *name,
+                                  size_t len);
 
 /* A new queue with the next id. Errors: UV_ENOBUFS, UV_ENOMEM. */
-int queues_add(struct queues *qs, const char *name, size_t len,
-               struct queue **queue);
-void queues_free(struct queues *qs);
+int dassie__queues_add(struct queues *qs, const char *name, size_t len,
+                       struct queue **queue);
+void dassie__queues_free(struct queues *qs);
 
 /* The lines of a priority. Makes them if need be: NULL is no memory. */
-struct lines *queue_prepare(struct queues *qs, struct queue *q,
-                            int8_t priority);
+struct lines *dassie__queue_prepare(struct queues *qs, struct queue *q,
+                                    int8_t priority);
 
-/* A line that queue_prepare() made. */
-struct line *queue_line(struct queue *q, int8_t priority, enum line_kind kind);
+/* A line that dassie__queue_prepare() made. */
+struct line *dassie__queue_line(struct queue *q, int8_t priority,
+                                enum line_kind kind);
 
 /* The first line with live rows: front before normal, priority by priority; or
  * a suspect's. NULL: none. */
-struct line *queue_first_line(struct queue *q, bool suspects);
+struct line *dassie__queue_first_line(struct queue *q, bool suspects);
 
 /* Puts a row at the end. The job joins the window if join is set and the
  * window is complete: true. Otherwise it stays on disk only. */
-bool line_append(struct line *line, job_t *job, uint64_t position, bool join);
+bool dassie__line_append(struct line *line, job_t *job, uint64_t position,
+                         bool join);
 
 /* Adds a job read from disk to the window. */
-void line_load(struct line *line, job_t *job);
+void dassie__line_load(struct line *line, job_t *job);
 
 /* Takes the next job out of the window and moves the cursor behind it. */
-job_t *line_claim(struct line *line);
+job_t *dassie__line_claim(struct line *line);
 
 /* Empties the window into *out; the rows stay. */
-void line_evict(struct line *line, struct job_list *out);
+void dassie__line_evict(struct line *line, struct job_list *out);
 
 /* Notes that counts or lines of q change in this commit. */
-void queue_touch(struct queues *qs, struct queue *q);
+void dassie__queue_touch(struct queues *qs, struct queue *q);
 
 /* Adds d to the count of a state, of q and of all. */
-void queue_count(struct queues *qs, struct queue *q, int state, int64_t d);
+void dassie__queue_count(struct queues *qs, struct queue *q, int state,
+                         int64_t d);
 
 #endif /* DASSIE_QUEUE_H_ */

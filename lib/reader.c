@@ -10,7 +10,7 @@ static void reader_answer(struct dassie__impl *impl, struct look *look)
 {
     struct ops answer = {NULL, NULL};
     ops_push(&answer, &look->op);
-    outbox_post(impl, &answer);
+    dassie__outbox_post(impl, &answer);
 }
 
 static void reader_main(void *arg)
@@ -32,7 +32,7 @@ static void reader_main(void *arg)
         }
         r->busy = true;
         uv_mutex_unlock(&r->mutex);
-        look_run(look);
+        dassie__look_run(look);
         reader_answer(impl, look);
         uv_mutex_lock(&r->mutex);
         r->busy = false;
@@ -41,7 +41,7 @@ static void reader_main(void *arg)
     uv_mutex_unlock(&r->mutex);
 }
 
-int reader_start(struct dassie__impl *impl)
+int dassie__reader_start(struct dassie__impl *impl)
 {
     struct reader *r = &impl->reader;
     if (r->started) {
@@ -55,7 +55,7 @@ int reader_start(struct dassie__impl *impl)
     return 0;
 }
 
-void reader_push(struct dassie__impl *impl, struct look *look)
+void dassie__reader_push(struct dassie__impl *impl, struct look *look)
 {
     struct reader *r = &impl->reader;
     uv_mutex_lock(&r->mutex);
@@ -66,7 +66,7 @@ void reader_push(struct dassie__impl *impl, struct look *look)
     uv_mutex_unlock(&r->mutex);
 }
 
-void reader_wait(struct dassie__impl *impl)
+void dassie__reader_wait(struct dassie__impl *impl)
 {
     struct reader *r = &impl->reader;
     uv_mutex_lock(&r->mutex);
@@ -76,7 +76,7 @@ void reader_wait(struct dassie__impl *impl)
     uv_mutex_unlock(&r->mutex);
 }
 
-void reader_stop(struct dassie__impl *impl)
+void dassie__reader_stop(struct dassie__impl *impl)
 {
     struct reader *r = &impl->reader;
     if (!r->started) {

@@ -71,12 +71,12 @@ static int version_open(struct part_reader *r, const uint8_t *row, size_t len)
     return byte_get(r, &version) == 0 && version == RECORD_VERSION ? 0 : -1;
 }
 
-size_t job_row_bytes(size_t name_len, size_t data_len)
+size_t dassie__job_row_bytes(size_t name_len, size_t data_len)
 {
     return JOB_ROW_NAME_AT + name_len + 1 + data_len;
 }
 
-void job_row_write(uint8_t *row, const struct job_row *job)
+void dassie__job_row_write(uint8_t *row, const struct job_row *job)
 {
     row[0] = RECORD_VERSION;
     row[1] = job->flags;
@@ -94,7 +94,7 @@ void job_row_write(uint8_t *row, const struct job_row *job)
     }
 }
 
-int job_row_read(const uint8_t *row, size_t len, struct job_row *job)
+int dassie__job_row_read(const uint8_t *row, size_t len, struct job_row *job)
 {
     if (len < JOB_ROW_NAME_AT + 1 || row[0] != RECORD_VERSION) {
         return -1;
@@ -104,7 +104,7 @@ int job_row_read(const uint8_t *row, size_t len, struct job_row *job)
     job->name_len = row[3];
     job->queue = get_be32(row + JOB_ROW_QUEUE_AT);
     job->enqueued_ms = get_be64(row + 8);
-    size_t head = job_row_bytes(job->name_len, 0);
+    size_t head = dassie__job_row_bytes(job->name_len, 0);
     if (len < head || row[head - 1] != 0) {
         return -1;
     }
@@ -114,7 +114,8 @@ int job_row_read(const uint8_t *row, size_t len, struct job_row *job)
     return 0;
 }
 
-size_t pending_row_write(uint8_t *row, const struct pending_row *pending)
+size_t dassie__pending_row_write(uint8_t *row,
+                                 const struct pending_row *pending)
 {
     uint8_t *p = row;
     *p++ = RECORD_VERSION;
@@ -123,8 +124,8 @@ size_t pending_row_write(uint8_t *row, const struct pending_row *pending)
     return (size_t)(p - row);
 }
 
-int pending_row_read(const uint8_t *row, size_t len, uint64_t position,
-                     struct pending_row *pending)
+int dassie__pending_row_read(const uint8_t *row, size_t len, uint64_t position,
+                             struct pending_row *pending)
 {
     struct part_reader r;
     if (len == 0) {
@@ -139,14 +140,14 @@ int pending_row_read(const uint8_t *row, size_t len, uint64_t position,
     return 0;
 }
 
-size_t claim_set_begin(uint8_t *set)
+size_t dassie__claim_set_begin(uint8_t *set)
 {
     set[0] = RECORD_VERSION;
     return 1;
 }
 
-size_t claim_set_add(uint8_t *set, size_t len, uint64_t last_id,
-                     const struct claim_entry *entry)
+size_t dassie__claim_set_add(uint8_t *set, size_t len, uint64_t last_id,
+                             const struct claim_entry *entry)
 {
     uint8_t *p = set + len;
     p = varint_put(p, zigzag((int64_t)(entry->id - last_id)));
@@ -154,7 +155,8 @@ size_t claim_set_add(uint8_t *set, size_t len, uint64_t last_id,
     return (size_t)(p - set);
 }
 
-int claim_set_open(struct claim_reader *r, const uint8_t *set, size_t len)
+int dassie__claim_set_open(struct claim_reader *r, const uint8_t *set,
+                           size_t len)
 {
     struct part_reader part;
     if (version_open(&part, set, len) != 0) {
@@ -166,7 +168,7 @@ int claim_set_open(struct claim_reader *r, const uint8_t *set, size_t len)
     return 0;
 }
 
-int claim_set_next(struct claim_reader *r, struct claim_entry *entry)
+int dassie__claim_set_next(struct claim_reader *r, struct claim_entry *entry)
 {
     struct part_reader part = {r->p, r->end};
     uint64_t distance;
@@ -183,7 +185,7 @@ int claim_set_next(struct claim_reader *r, struct claim_entry *entry)
     return 1;
 }
 
-size_t end_row_write_head(uint8_t *row, const struct end_row *end)
+size_t dassie__end_row_write_head(uint8_t *row, const struct end_row *end)
 {
     uint8_t *p = row;
     *p++ = RECORD_VERSION;
@@ -194,7 +196,7 @@ size_t end_row_write_head(uint8_t *row, const struct end_row *end)
     return (size_t)(p - row);
 }
 
-int end_row_read(const uint8_t *row, size_t len, struct end_row *end)
+int dassie__end_row_read(const uint8_t *row, size_t len, struct end_row *end)
 {
     struct part_reader r;
     uint64_t code;
@@ -214,7 +216,8 @@ int end_row_read(const uint8_t *row, size_t len, struct end_row *end)
     return 0;
 }
 
-size_t history_row_write(uint8_t *row, const struct history_row *history)
+size_t dassie__history_row_write(uint8_t *row,
+                                 const struct history_row *history)
 {
     uint8_t *p = row;
     *p++ = RECORD_VERSION;
@@ -226,8 +229,8 @@ size_t history_row_write(uint8_t *row, const struct history_row *history)
     return (size_t)(p - row);
 }
 
-int history_row_read(const uint8_t *row, size_t len,
-                     struct history_row *history)
+int dassie__history_row_read(const uint8_t *row, size_t len,
+                             struct history_row *history)
 {
     struct part_reader r;
     if (version_open(&r, row, len) != 0 ||
@@ -241,15 +244,15 @@ int history_row_read(const uint8_t *row, size_t len,
     return 0;
 }
 
-size_t name_row_write(uint8_t *row, const char *name, size_t len)
+size_t dassie__name_row_write(uint8_t *row, const char *name, size_t len)
 {
     row[0] = RECORD_VERSION;
     memcpy(row + 1, name, len);
     return 1 + len;
 }
 
-int name_row_read(const uint8_t *row, size_t len, const char **name,
-                  size_t *name_len)
+int dassie__name_row_read(const uint8_t *row, size_t len, const char **name,
+                          size_t *name_len)
 {
     struct part_reader r;
     if (version_open(&r, row, len) != 0 || len < 2 || len > NAME_ROW_MAX) {
@@ -260,8 +263,8 @@ int name_row_read(const uint8_t *row, size_t len, const char **name,
     return 0;
 }
 
-size_t queue_part_write(uint8_t *p, uint32_t queue, const struct tally *tally,
-                        uint32_t lines)
+size_t dassie__queue_part_write(uint8_t *p, uint32_t queue,
+                                const struct tally *tally, uint32_t lines)
 {
     uint8_t *begin = p;
     p = varint_put(p, queue);
@@ -273,8 +276,8 @@ size_t queue_part_write(uint8_t *p, uint32_t queue, const struct tally *tally,
     return (size_t)(p - begin);
 }
 
-int queue_part_read(struct part_reader *r, uint32_t *queue, struct tally *tally,
-                    uint32_t *lines)
+int dassie__queue_part_read(struct part_reader *r, uint32_t *queue,
+                            struct tally *tally, uint32_t *lines)
 {
     if (varint_get32(r, queue) != 0 || varint_get(r, &tally->pending) != 0 ||
         varint_get(r, &tally->running) != 0 ||
@@ -285,7 +288,7 @@ int queue_part_read(struct part_reader *r, uint32_t *queue, struct tally *tally,
     return 0;
 }
 
-size_t line_part_write(uint8_t *p, const struct line_row *line)
+size_t dassie__line_part_write(uint8_t *p, const struct line_row *line)
 {
     uint8_t *begin = p;
     *p++ = (uint8_t)((uint8_t)line->priority ^ 0x80);
@@ -298,7 +301,7 @@ size_t line_part_write(uint8_t *p, const struct line_row *line)
     return (size_t)(p - begin);
 }
 
-int line_part_read(struct part_reader *r, struct line_row *line)
+int dassie__line_part_read(struct part_reader *r, struct line_row *line)
 {
     uint8_t priority;
     if (byte_get(r, &priority) != 0 || byte_get(r, &line->kind) != 0 ||
@@ -311,7 +314,7 @@ int line_part_read(struct part_reader *r, struct line_row *line)
     return 0;
 }
 
-size_t store_row_write(uint8_t *p, const struct store_row *row)
+size_t dassie__store_row_write(uint8_t *p, const struct store_row *row)
 {
     uint8_t *begin = p;
     *p++ = RECORD_VERSION;
@@ -323,8 +326,8 @@ size_t store_row_write(uint8_t *p, const struct store_row *row)
     return (size_t)(p - begin);
 }
 
-int store_row_read(struct part_reader *r, const uint8_t *row, size_t len,
-                   struct store_row *store)
+int dassie__store_row_read(struct part_reader *r, const uint8_t *row,
+                           size_t len, struct store_row *store)
 {
     if (version_open(r, row, len) != 0 || varint_get(r, &store->next) != 0 ||
         varint_get(r, &store->oldest_set) != 0 ||

@@ -36,9 +36,9 @@ struct job_row {
     const uint8_t *data;
     size_t data_len;
 };
-size_t job_row_bytes(size_t name_len, size_t data_len);
-void job_row_write(uint8_t *row, const struct job_row *job);
-int job_row_read(const uint8_t *row, size_t len, struct job_row *job);
+size_t dassie__job_row_bytes(size_t name_len, size_t data_len);
+void dassie__job_row_write(uint8_t *row, const struct job_row *job);
+int dassie__job_row_read(const uint8_t *row, size_t len, struct job_row *job);
 
 /* pending: empty for a fresh job, whose position is its id; else version, id,
  * attempts. */
@@ -47,9 +47,10 @@ struct pending_row {
     uint64_t id;
     uint32_t attempts;
 };
-size_t pending_row_write(uint8_t *row, const struct pending_row *pending);
-int pending_row_read(const uint8_t *row, size_t len, uint64_t position,
-                     struct pending_row *pending);
+size_t dassie__pending_row_write(uint8_t *row,
+                                 const struct pending_row *pending);
+int dassie__pending_row_read(const uint8_t *row, size_t len, uint64_t position,
+                             struct pending_row *pending);
 
 /* running: version, then for each job claimed in that commit the distance of
  * its id from the last one (zigzag) and the number of the run. */
@@ -58,17 +59,18 @@ struct claim_entry {
     uint64_t id;
     uint32_t attempt;
 };
-size_t claim_set_begin(uint8_t *set);
-size_t claim_set_add(uint8_t *set, size_t len, uint64_t last_id,
-                     const struct claim_entry *entry);
+size_t dassie__claim_set_begin(uint8_t *set);
+size_t dassie__claim_set_add(uint8_t *set, size_t len, uint64_t last_id,
+                             const struct claim_entry *entry);
 struct claim_reader {
     const uint8_t *p;
     const uint8_t *end;
     uint64_t last_id;
 };
-int claim_set_open(struct claim_reader *r, const uint8_t *set, size_t len);
+int dassie__claim_set_open(struct claim_reader *r, const uint8_t *set,
+                           size_t len);
 /* 1: *entry is the next one; 0: no more; -1: damaged. */
-int claim_set_next(struct claim_reader *r, struct claim_entry *entry);
+int dassie__claim_set_next(struct claim_reader *r, struct claim_entry *entry);
 
 /* complete, failed: version, ended_ms, attempts, crashes, code (zigzag), then
  * the result or the error's text. */
@@ -82,8 +84,8 @@ struct end_row {
     size_t data_len;
 };
 /* Writes all but the data; returns where the data belongs. */
-size_t end_row_write_head(uint8_t *row, const struct end_row *end);
-int end_row_read(const uint8_t *row, size_t len, struct end_row *end);
+size_t dassie__end_row_write_head(uint8_t *row, const struct end_row *end);
+int dassie__end_row_read(const uint8_t *row, size_t len, struct end_row *end);
 
 /* history: version, attempts, crashes, last_run, kind, position. What became
  * of a job that was claimed and came back. */
@@ -95,15 +97,16 @@ struct history_row {
     uint8_t kind;      /* the line it went to, enum line_kind */
     uint64_t position; /* and where in it */
 };
-size_t history_row_write(uint8_t *row, const struct history_row *history);
-int history_row_read(const uint8_t *row, size_t len,
-                     struct history_row *history);
+size_t dassie__history_row_write(uint8_t *row,
+                                 const struct history_row *history);
+int dassie__history_row_read(const uint8_t *row, size_t len,
+                             struct history_row *history);
 
 /* meta, a queue's name: version, name. */
 #define NAME_ROW_MAX (1 + 255)
-size_t name_row_write(uint8_t *row, const char *name, size_t len);
-int name_row_read(const uint8_t *row, size_t len, const char **name,
-                  size_t *name_len);
+size_t dassie__name_row_write(uint8_t *row, const char *name, size_t len);
+int dassie__name_row_read(const uint8_t *row, size_t len, const char **name,
+                          size_t *name_len);
 
 /* How many jobs of a queue are in each state. */
 struct tally {
@@ -129,9 +132,9 @@ struct line_row {
  * queue, tally, number of lines, lines. */
 #define QUEUE_PART_MAX (6 * VARINT_MAX)
 #define LINE_PART_MAX (2 + 5 * VARINT_MAX)
-size_t queue_part_write(uint8_t *p, uint32_t queue, const struct tally *tally,
-                        uint32_t lines);
-size_t line_part_write(uint8_t *p, const struct line_row *line);
+size_t dassie__queue_part_write(uint8_t *p, uint32_t queue,
+                                const struct tally *tally, uint32_t lines);
+size_t dassie__line_part_write(uint8_t *p, const struct line_row *line);
 
 /* The store's row and the head of a commit's row: version, next number, oldest
  * claim set, commit up to which queue rows are folded, wall clock, number of
@@ -145,16 +148,16 @@ struct store_row {
     uint64_t wall_ms;
     uint32_t queues; /* parts that follow */
 };
-size_t store_row_write(uint8_t *p, const struct store_row *row);
+size_t dassie__store_row_write(uint8_t *p, const struct store_row *row);
 
 struct part_reader {
     const uint8_t *p;
     const uint8_t *end;
 };
-int store_row_read(struct part_reader *r, const uint8_t *row, size_t len,
-                   struct store_row *store);
-int queue_part_read(struct part_reader *r, uint32_t *queue, struct tally *tally,
-                    uint32_t *lines);
-int line_part_read(struct part_reader *r, struct line_row *line);
+int dassie__store_row_read(struct part_reader *r, const uint8_t *row,
+                           size_t len, struct store_row *store);
+int dassie__queue_part_read(struct part_reader *r, uint32_t *queue,
+                            struct tally *tally, uint32_t *lines);
+int dassie__line_part_read(struct part_reader *r, struct line_row *line);
 
 #endif /* DASSIE_RECORD_H_ */

@@ -17,7 +17,8 @@
 static int sys_error(struct errmsg *e, int error, const char *what)
 {
     int rc = uv_translate_sys_error(error);
-    return errmsg_set(e, rc, "%s inflight: %s", what, dassie_strerror(rc));
+    return dassie__errmsg_set(e, rc, "%s inflight: %s", what,
+                              dassie_strerror(rc));
 }
 
 static int map_file(struct recorder *r, const char *path, struct errmsg *e)
@@ -75,7 +76,8 @@ static void read_last(struct recorder *r)
     qsort(r->last, r->last_n, sizeof r->last[0], slot_cmp);
 }
 
-int recorder_open(struct recorder *r, const char *path, struct errmsg *e)
+int dassie__recorder_open(struct recorder *r, const char *path,
+                          struct errmsg *e)
 {
     memset(r, 0, sizeof *r);
     r->fd = -1;
@@ -92,18 +94,18 @@ int recorder_open(struct recorder *r, const char *path, struct errmsg *e)
     }
     if (rc == 0 &&
         (r->last == NULL || r->free_slots == NULL || r->page == NULL)) {
-        rc = errmsg_set(e, UV_ENOMEM, "out of memory");
+        rc = dassie__errmsg_set(e, UV_ENOMEM, "out of memory");
     }
     if (rc != 0) {
-        recorder_close(r, false);
+        dassie__recorder_close(r, false);
         return rc;
     }
     read_last(r);
     return 0;
 }
 
-enum found recorder_found(const struct recorder *r, uint64_t id,
-                          uint32_t attempt)
+enum found dassie__recorder_found(const struct recorder *r, uint64_t id,
+                                  uint32_t attempt)
 {
     struct recorder_slot key = {.id = id};
     if (!r->valid) {
@@ -124,7 +126,7 @@ enum found recorder_found(const struct recorder *r, uint64_t id,
     }
 }
 
-int recorder_begin(struct recorder *r, bool unsynced, struct errmsg *e)
+int dassie__recorder_begin(struct recorder *r, bool unsynced, struct errmsg *e)
 {
     memset(r->page, 0, r->bytes);
     r->page->magic = RECORDER_MAGIC;
@@ -143,7 +145,7 @@ int recorder_begin(struct recorder *r, bool unsynced, struct errmsg *e)
     return 0;
 }
 
-void recorder_close(struct recorder *r, bool clean)
+void dassie__recorder_close(struct recorder *r, bool clean)
 {
     if (r->page != NULL && r->fd >= 0) {
         r->page->clean = clean;
@@ -160,7 +162,8 @@ void recorder_close(struct recorder *r, bool clean)
     r->fd = -1;
 }
 
-uint32_t recorder_take(struct recorder *r, uint64_t id, uint32_t attempt)
+uint32_t dassie__recorder_take(struct recorder *r, uint64_t id,
+                               uint32_t attempt)
 {
     if (r->free_n == 0) {
         return UINT32_MAX;
@@ -174,7 +177,7 @@ uint32_t recorder_take(struct recorder *r, uint64_t id, uint32_t attempt)
     return at;
 }
 
-void recorder_release(struct recorder *r, uint32_t slot)
+void dassie__recorder_release(struct recorder *r, uint32_t slot)
 {
     atomic_store_explicit(&r->page->slot[slot].phase, PHASE_FREE,
                           memory_order_release);

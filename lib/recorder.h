@@ -6,13 +6,13 @@
  * were executing, and whether one was running alone. A power cut voids it:
  * then the boot id differs.
  *
- * The happy path is: recorder_open reads what the last owner left,
- * recorder_begin wipes it once recovery is committed; then take (engine),
- * executing and ended (pool thread; the engine for async jobs), release after
- * the commit that holds the outcome.
+ * The happy path is: dassie__recorder_open reads what the last owner left,
+ * dassie__recorder_begin wipes it once recovery is committed; then take
+ * (engine), executing and ended (pool thread; the engine for async jobs),
+ * release after the commit that holds the outcome.
  *
  * Possible failure modes are: no disk space at open (told); no valid recorder
- * (recorder_found() says unknown for all).
+ * (dassie__recorder_found() says unknown for all).
  *
  * On close: marked clean, when the store is.
  *
@@ -63,20 +63,22 @@ struct recorder {
 };
 
 /* path NULL: in memory only, for tests. */
-int recorder_open(struct recorder *r, const char *path, struct errmsg *e);
+int dassie__recorder_open(struct recorder *r, const char *path,
+                          struct errmsg *e);
 
 /* What the last owner's recorder says of a run. */
-enum found recorder_found(const struct recorder *r, uint64_t id,
-                          uint32_t attempt);
+enum found dassie__recorder_found(const struct recorder *r, uint64_t id,
+                                  uint32_t attempt);
 
 /* Forgets the last owner and begins its own record. unsynced: commits are not
  * fsynced. */
-int recorder_begin(struct recorder *r, bool unsynced, struct errmsg *e);
-void recorder_close(struct recorder *r, bool clean);
+int dassie__recorder_begin(struct recorder *r, bool unsynced, struct errmsg *e);
+void dassie__recorder_close(struct recorder *r, bool clean);
 
 /* A free slot, or UINT32_MAX. */
-uint32_t recorder_take(struct recorder *r, uint64_t id, uint32_t attempt);
-void recorder_release(struct recorder *r, uint32_t slot);
+uint32_t dassie__recorder_take(struct recorder *r, uint64_t id,
+                               uint32_t attempt);
+void dassie__recorder_release(struct recorder *r, uint32_t slot);
 
 static inline void recorder_executing(struct recorder *r, uint32_t slot)
 {

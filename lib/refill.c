@@ -35,7 +35,7 @@ static int jobs_advance(struct refill *r, uint64_t id)
     uint64_t at;
     for (int step = 0; step < STEPS_MAX && ops->iter_valid(r->jobs); step++) {
         struct kv_slice found = ops->iter_key(r->jobs);
-        if (key_parse_number(found.p, found.len, &at) != 0 || at > id) {
+        if (dassie__key_parse_number(found.p, found.len, &at) != 0 || at > id) {
             break;
         }
         if (at == id) {
@@ -43,13 +43,13 @@ static int jobs_advance(struct refill *r, uint64_t id)
         }
         ops->iter_next(r->jobs);
     }
-    key_number(key, id);
+    dassie__key_number(key, id);
     ops->iter_seek(r->jobs, kv_slice(key, sizeof key));
     if (!ops->iter_valid(r->jobs)) {
         return UV_ENOENT;
     }
     struct kv_slice found = ops->iter_key(r->jobs);
-    return key_parse_number(found.p, found.len, &at) == 0 && at == id
+    return dassie__key_parse_number(found.p, found.len, &at) == 0 && at == id
                ? 0
                : UV_ENOENT;
 }
@@ -60,7 +60,7 @@ static int load_history(struct store *s, job_t *job, struct errmsg *e)
     uint8_t key[KEY_NUMBER_BYTES];
     struct kv_value value;
     struct history_row history;
-    key_number(key, job->id);
+    dassie__key_number(key, job->id);
     int rc = s->kv->ops->get(s->kv, NULL, FAMILY_HISTORY,
                              kv_slice(key, sizeof key), &value, e);
     if (rc == UV_ENOENT) {
@@ -69,11 +69,11 @@ static int load_history(struct store *s, job_t *job, struct errmsg *e)
     if (rc != 0) {
         return rc;
     }
-    rc = history_row_read(value.p, value.len, &history);
+    rc = dassie__history_row_read(value.p, value.len, &history);
     s->kv->ops->value_release(&value);
     if (rc != 0) {
-        return errmsg_set(e, DASSIE_ECORRUPT, "history of job %llu",
-                          (unsigned long long)job->id);
+        return dassie__errmsg_set(e, DASSIE_ECORRUPT, "history of job %llu",
+                                  (unsigned long long)job->id);
     }
     job->crashes = history.crashes;
     job->last_run = history.last_run;
@@ -85,17 +85,18 @@ static int load_job(struct refill *r, const struct place *place,
 {
     struct job_row row;
     if (jobs_advance(r, pending->id) != 0) {
-        return errmsg_set(e, DASSIE_ECORRUPT, "job %llu is pending but gone",
-                          (unsigned long long)pending->id);
+        return dassie__errmsg_set(e, DASSIE_ECORRUPT,
+                                  "job %llu is pending but gone",
+                                  (unsigned long long)pending->id);
     }
     struct kv_slice value = r->s->kv->ops->iter_value(r->jobs);
-    if (job_row_read(value.p, value.len, &row) != 0) {
-        return errmsg_set(e, DASSIE_ECORRUPT, "row of job %llu",
-                          (unsigned long long)pending->id);
+    if (dassie__job_row_read(value.p, value.len, &row) != 0) {
+        return dassie__errmsg_set(e, DASSIE_ECORRUPT, "row of job %llu",
+                                  (unsigned long long)pending->id);
     }
-    job_t *job = job_new(value.len, 0);
+    job_t *job = dassie__job_new(value.len, 0);
     if (job == NULL) {
-        return errmsg_set(e, UV_ENOMEM, "out of memory");
+        return dassie__errmsg_set(e, UV_ENOMEM, "out of memory");
     }
     memcpy(job->row, value.p, value.len);
     job->id = pending->id;
@@ -108,11 +109,11 @@ static int load_job(struct refill *r, const struct place *place,
     job->state = DASSIE_PENDING;
     int rc = pending->id == place->position ? 0 : load_history(r->s, job, e);
     if (rc != 0) {
-        job_free(job);
+        dassie__job_free(job);
         return rc;
     }
-    line_load(r->line, job);
-    r->s->window_bytes += job_bytes(job);
+    dassie__line_load(r->line, job);
+    r->s->window_bytes += dassie__job_bytes(job);
     return 0;
 }
 
@@ -125,11 +126,12 @@ static int refill_walk(struct refill *r, struct errmsg *e)
         struct kv_slice value = ops->iter_value(r->pending);
         struct place place;
         struct pending_row pending;
-        if (key_parse_pending(key.p, key.len, &place) != 0 ||
-            pending_row_read(value.p, value.len, place.position, &pending) !=
-                0) {
-            return errmsg_set(e, DASSIE_ECORRUPT, "a pending row of queue %u",
-                              r->line->queue->id);
+        if (dassie__key_parse_pending(key.p, key.len, &place) != 0 ||
+            dassie__pending_row_read(value.p, value.len, place.position,
+                                     &pending) != 0) {
+            return dassie__errmsg_set(e, DASSIE_ECORRUPT,
+                                      "a pending row of queue %u",
+                                      r->line->queue->id);
         }
         rc = load_job(r, &place, &pending, e);
         if (rc != 0 || r->line->window.n >= REFILL_JOBS_MAX ||
@@ -154,20 +156,20 @@ static int refill_open(struct refill *r, struct errmsg *e)
                          : line->row.cursor;
     struct place place = {line->queue->id, line->row.priority, line->row.kind,
                           begin};
-    key_pending(from, &place);
+    dassie__key_pending(from, &place);
     place.position = line->row.tail + 1;
-    key_pending(r->to, &place);
+    dassie__key_pending(r->to, &place);
     r->pending =
         ops->iter(r->s->kv, NULL, FAMILY_PENDING, kv_slice(from, sizeof from),
                   kv_slice(r->to, sizeof r->to));
     r->jobs = ops->iter(r->s->kv, NULL, FAMILY_JOBS, kv_slice("", 0),
                         kv_slice(jobs_end, sizeof jobs_end));
     return r->pending == NULL || r->jobs == NULL
-               ? errmsg_set(e, UV_ENOMEM, "out of memory")
+               ? dassie__errmsg_set(e, UV_ENOMEM, "out of memory")
                : 0;
 }
 
-int refill_line(struct store *s, struct line *line, struct errmsg *e)
+int dassie__refill_line(struct store *s, struct line *line, struct errmsg *e)
 {
     struct refill r = {.s = s, .line = line, .bytes_max = refill_bytes_max(s)};
     struct errmsg ignored;

@@ -11,6 +11,6 @@
 /* Fills the empty window of line with what is committed. It may stay empty,
  * if all live rows are in the open batch. Errors: UV_ENOMEM, UV_EIO,
  * DASSIE_ECORRUPT. */
-int refill_line(struct store *s, struct line *line, struct errmsg *e);
+int dassie__refill_line(struct store *s, struct line *line, struct errmsg *e);
 
 #endif /* DASSIE_REFILL_H_ */

@@ -11,11 +11,11 @@ static void job_settle(job_t *job, int status)
 {
     job->status = status;
     if (job->out != NULL && job->out_is_error != (status != 0)) {
-        job_set_out(job, NULL, 0);
+        dassie__job_set_out(job, NULL, 0);
     }
     if (status != 0 && job->out_len == 0) {
         const char *text = dassie_strerror(status);
-        job_set_out(job, text, strlen(text));
+        dassie__job_set_out(job, text, strlen(text));
     }
 }
 
@@ -26,7 +26,7 @@ static void job_run(struct dassie__processor *p, job_t *job)
     recorder_ended(&p->impl->recorder, job->slot);
     job_settle(job, status);
     job->op.type = OP_FINISH;
-    engine_post(p->impl, &job->op);
+    dassie__engine_post(p->impl, &job->op);
 }
 
 /* A moving average, an eighth at a time; a long job counts at once. */
@@ -87,8 +87,8 @@ static void runner_after(uv_work_t *work, int status)
     (void)status;
     runner->busy = false;
     runner->p->impl->runners--;
-    pool_give();
-    runner_ended(runner->p);
+    dassie__pool_give();
+    dassie__runner_ended(runner->p);
 }
 
 static struct runner *runner_free(struct dassie__processor *p)
@@ -101,7 +101,7 @@ static struct runner *runner_free(struct dassie__processor *p)
     return NULL;
 }
 
-void runner_start(struct dassie__processor *p)
+void dassie__runner_start(struct dassie__processor *p)
 {
     struct dassie__impl *impl = p->impl;
     for (;;) {
@@ -112,7 +112,7 @@ void runner_start(struct dassie__processor *p)
         if (runner == NULL) {
             return;
         }
-        if (!pool_take(&impl->pool)) {
+        if (!dassie__pool_take(&impl->pool)) {
             atomic_store(&p->wanted, true); /* the pool rings */
             return;
         }
@@ -127,7 +127,7 @@ void runner_start(struct dassie__processor *p)
     }
 }
 
-void runner_end(struct dassie__processor *p)
+void dassie__runner_end(struct dassie__processor *p)
 {
     uv_mutex_lock(&p->mutex);
     p->ending = true;

@@ -33,12 +33,12 @@ struct runner {
 };
 
 /* Starts the runners that are needed and can be had. */
-void runner_start(struct dassie__processor *p);
+void dassie__runner_start(struct dassie__processor *p);
 
 /* Makes waiting runners leave. */
-void runner_end(struct dassie__processor *p);
+void dassie__runner_end(struct dassie__processor *p);
 
 /* dassie.c: a runner has ended. */
-void runner_ended(struct dassie__processor *p);
+void dassie__runner_ended(struct dassie__processor *p);
 
 #endif /* DASSIE_RUNNER_H_ */

@@ -18,7 +18,7 @@ static job_t **runs_find(struct runs *runs, uint64_t id)
     return at;
 }
 
-void runs_add(struct runs *runs, job_t *job)
+void dassie__runs_add(struct runs *runs, job_t *job)
 {
     uv_mutex_lock(&runs->mutex);
     job_t **first = &runs->bucket[job->id % RUNS_BUCKETS];
@@ -27,8 +27,9 @@ void runs_add(struct runs *runs, job_t *job)
     uv_mutex_unlock(&runs->mutex);
 }
 
-int runs_finish(struct runs *runs, uint64_t id, uint32_t attempt, int status,
-                void *out, size_t out_len, bool out_is_error, job_t **job)
+int dassie__runs_finish(struct runs *runs, uint64_t id, uint32_t attempt,
+                        int status, void *out, size_t out_len,
+                        bool out_is_error, job_t **job)
 {
     *job = NULL;
     uv_mutex_lock(&runs->mutex);
@@ -51,7 +52,7 @@ int runs_finish(struct runs *runs, uint64_t id, uint32_t attempt, int status,
     return 0;
 }
 
-job_t *runs_enter(struct runs *runs, uint64_t id)
+job_t *dassie__runs_enter(struct runs *runs, uint64_t id)
 {
     uv_mutex_lock(&runs->mutex);
     job_t *job = *runs_find(runs, id);
@@ -62,7 +63,7 @@ job_t *runs_enter(struct runs *runs, uint64_t id)
     return job;
 }
 
-bool runs_leave(struct runs *runs, job_t *job)
+bool dassie__runs_leave(struct runs *runs, job_t *job)
 {
     uv_mutex_lock(&runs->mutex);
     bool finished = job->finished;

@@ -72,7 +72,7 @@ static const struct transition ended[EVENTS] = {
     [EVENT_CRASH_OUT] = REFUSE(UV_EALREADY),
 };
 
-const struct transition *state_next(int state, enum event event)
+const struct transition *dassie__state_next(int state, enum event event)
 {
     switch (state) {
         case DASSIE_PENDING:
@@ -87,8 +87,8 @@ const struct transition *state_next(int state, enum event event)
     }
 }
 
-enum event state_recover(enum found found, unsigned flags, uint32_t crashes,
-                         uint32_t crashes_max)
+enum event dassie__state_recover(enum found found, unsigned flags,
+                                 uint32_t crashes, uint32_t crashes_max)
 {
     if (found == FOUND_NOT_STARTED) {
         return EVENT_UNCLAIM;

@@ -11,8 +11,8 @@
  *                    |       suspect      |     | interrupt     | failed |
  *                    +--------------------+     +-------------> +--------+
  *
- * Every transition of the store goes through state_next(), and a test walks
- * the whole table. Pure; threads: any. */
+ * Every transition of the store goes through dassie__state_next(), and a test
+ * walks the whole table. Pure; threads: any. */
 #ifndef DASSIE_STATE_H_
 #define DASSIE_STATE_H_
 
@@ -50,7 +50,7 @@ struct transition {
 /* state: STATE_NONE or a dassie_state_t. Never NULL. Refusals: UV_EEXIST for a
  * job that is there already, UV_ENOENT for one that is not, UV_EALREADY for an
  * event of a run that has ended or has not begun. */
-const struct transition *state_next(int state, enum event event);
+const struct transition *dassie__state_next(int state, enum event event);
 
 /* What the flight recorder says of a run that the last process did not end. */
 enum found {
@@ -63,7 +63,7 @@ enum found {
 
 /* What happens to that job at open. crashes counts this one already, if the job
  * was alone; crashes_max 0: no limit. */
-enum event state_recover(enum found found, unsigned flags, uint32_t crashes,
-                         uint32_t crashes_max);
+enum event dassie__state_recover(enum found found, unsigned flags,
+                                 uint32_t crashes, uint32_t crashes_max);
 
 #endif /* DASSIE_STATE_H_ */

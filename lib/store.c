@@ -10,7 +10,7 @@
 
 static struct kv_slice number_key(uint8_t key[KEY_NUMBER_BYTES], uint64_t n)
 {
-    key_number(key, n);
+    dassie__key_number(key, n);
     return kv_slice(key, KEY_NUMBER_BYTES);
 }
 
@@ -33,9 +33,9 @@ static int commit_row_make_room(struct store *s)
     return 0;
 }
 
-int store_lines(struct store *s, struct queue *q, int8_t priority)
+int dassie__store_lines(struct store *s, struct queue *q, int8_t priority)
 {
-    return queue_prepare(&s->queues, q, priority) == NULL
+    return dassie__queue_prepare(&s->queues, q, priority) == NULL
                ? UV_ENOMEM
                : commit_row_make_room(s);
 }
@@ -44,26 +44,26 @@ static void put_queue_name(struct store *s, const struct queue *q)
 {
     uint8_t key[KEY_QUEUE_BYTES];
     uint8_t row[NAME_ROW_MAX];
-    key_queue(key, KEY_NAME_TAG, q->id);
-    size_t len = name_row_write(row, q->name, q->name_len);
+    dassie__key_queue(key, KEY_NAME_TAG, q->id);
+    size_t len = dassie__name_row_write(row, q->name, q->name_len);
     s->kv->ops->put(s->kv, FAMILY_META, kv_slice(key, sizeof key),
                     kv_slice(row, len));
     s->changed = true;
 }
 
-int store_queue(struct store *s, const char *name, size_t len, int8_t priority,
-                struct queue **queue)
+int dassie__store_queue(struct store *s, const char *name, size_t len,
+                        int8_t priority, struct queue **queue)
 {
-    struct queue *q = queues_find(&s->queues, name, len);
+    struct queue *q = dassie__queues_find(&s->queues, name, len);
     if (q == NULL) {
-        int rc = queues_add(&s->queues, name, len, &q);
+        int rc = dassie__queues_add(&s->queues, name, len, &q);
         if (rc != 0) {
             return rc;
         }
         put_queue_name(s, q);
     }
     *queue = q;
-    return store_lines(s, q, priority);
+    return dassie__store_lines(s, q, priority);
 }
 
 static void evict(struct store *s, struct queue *q, struct job_list *left)
@@ -71,12 +71,13 @@ static void evict(struct store *s, struct queue *q, struct job_list *left)
     for (unsigned i = 0; i < q->lines_n; i++) {
         for (int k = 0; k < LINE_KINDS; k++) {
             s->window_bytes -= q->lines[i]->kind[k].window_bytes;
-            line_evict(&q->lines[i]->kind[k], left);
+            dassie__line_evict(&q->lines[i]->kind[k], left);
         }
     }
 }
 
-void store_serve(struct store *s, struct queue *q, int d, struct job_list *left)
+void dassie__store_serve(struct store *s, struct queue *q, int d,
+                         struct job_list *left)
 {
     bool was = q->served > 0;
     q->served += (unsigned)d;
@@ -96,8 +97,8 @@ static void put_pending(struct store *s, const job_t *job, bool fresh)
     struct place place = {job->queue->id, job->priority, job->kind,
                           job->position};
     struct pending_row pending = {job->id, job->attempts};
-    size_t len = fresh ? 0 : pending_row_write(row, &pending);
-    key_pending(key, &place);
+    size_t len = fresh ? 0 : dassie__pending_row_write(row, &pending);
+    dassie__key_pending(key, &place);
     s->kv->ops->put(s->kv, FAMILY_PENDING, kv_slice(key, sizeof key),
                     kv_slice(row, len));
 }
@@ -108,7 +109,7 @@ static void put_history(struct store *s, const job_t *job)
     uint8_t row[HISTORY_ROW_MAX];
     struct history_row history = {job->attempts, job->crashes, job->last_run,
                                   job->kind, job->position};
-    size_t len = history_row_write(row, &history);
+    size_t len = dassie__history_row_write(row, &history);
     s->kv->ops->put(s->kv, FAMILY_HISTORY, number_key(key, job->id),
                     kv_slice(row, len));
 }
@@ -119,7 +120,7 @@ static void put_end(struct store *s, const job_t *job)
     uint8_t head[END_ROW_HEAD_MAX];
     struct end_row end = {job->ended_ms, job->attempts, job->crashes,
                           job->status,   NULL,          0};
-    size_t len = end_row_write_head(head, &end);
+    size_t len = dassie__end_row_write_head(head, &end);
     s->kv->ops->put2(
         s->kv, job->state == DASSIE_COMPLETE ? FAMILY_COMPLETE : FAMILY_FAILED,
         number_key(key, job->id), kv_slice(head, len),
@@ -130,12 +131,12 @@ static void put_end(struct store *s, const job_t *job)
 static bool enter_pending(struct store *s, job_t *job, enum line_kind kind,
                           bool fresh)
 {
-    struct line *line = queue_line(job->queue, job->priority, kind);
-    size_t bytes = job_bytes(job);
+    struct line *line = dassie__queue_line(job->queue, job->priority, kind);
+    size_t bytes = dassie__job_bytes(job);
     bool join = job->row_len > 0 && job->queue->served > 0 &&
                 s->window_bytes + bytes <= s->window_max;
     uint64_t position = fresh ? job->id : s->next++;
-    join = line_append(line, job, position, join);
+    join = dassie__line_append(line, job, position, join);
     put_pending(s, job, fresh);
     if (!fresh) {
         put_history(s, job);
@@ -152,21 +153,21 @@ static bool enter_pending(struct store *s, job_t *job, enum line_kind kind,
 /* The one way from state to state: counts, rows and memory together. */
 static int job_move(struct store *s, job_t *job, enum event event, bool *kept)
 {
-    const struct transition *t = state_next(job->state, event);
+    const struct transition *t = dassie__state_next(job->state, event);
     int from = job->state;
     if (t->error != 0) {
         return t->error;
     }
     s->changed = true;
-    queue_touch(&s->queues, job->queue);
+    dassie__queue_touch(&s->queues, job->queue);
     job->attempts += t->counts;
     if (from == DASSIE_RUNNING) {
-        claims_remove(s, job);
+        dassie__claims_remove(s, job);
     }
     if (from != STATE_NONE) {
-        queue_count(&s->queues, job->queue, from, -1);
+        dassie__queue_count(&s->queues, job->queue, from, -1);
     }
-    queue_count(&s->queues, job->queue, t->to, 1);
+    dassie__queue_count(&s->queues, job->queue, t->to, 1);
     job->state = t->to;
     *kept = true;
     switch (t->to) {
@@ -174,7 +175,7 @@ static int job_move(struct store *s, job_t *job, enum event event, bool *kept)
             *kept = enter_pending(s, job, t->line, from == STATE_NONE);
             break;
         case DASSIE_RUNNING:
-            claims_add(s, job);
+            dassie__claims_add(s, job);
             break;
         default:
             put_end(s, job);
@@ -183,7 +184,7 @@ static int job_move(struct store *s, job_t *job, enum event event, bool *kept)
     return 0;
 }
 
-bool store_insert(struct store *s, job_t *job, enum event event)
+bool dassie__store_insert(struct store *s, job_t *job, enum event event)
 {
     uint8_t key[KEY_NUMBER_BYTES];
     bool kept = false;
@@ -195,14 +196,15 @@ bool store_insert(struct store *s, job_t *job, enum event event)
     return kept;
 }
 
-int store_move(struct store *s, job_t *job, enum event event, bool *kept)
+int dassie__store_move(struct store *s, job_t *job, enum event event,
+                       bool *kept)
 {
     return job_move(s, job, event, kept);
 }
 
-int store_prepare_claim(struct store *s)
+int dassie__store_prepare_claim(struct store *s)
 {
-    return claims_prepare(s);
+    return dassie__claims_prepare(s);
 }
 
 /* Lines with enough dead rows queue up for their deletion. */
@@ -217,28 +219,28 @@ static void line_died(struct store *s, struct line *line)
     }
 }
 
-job_t *store_claim(struct store *s, struct queue *q, enum claim_how how,
-                   int *rc, struct errmsg *e)
+job_t *dassie__store_claim(struct store *s, struct queue *q, enum claim_how how,
+                           int *rc, struct errmsg *e)
 {
-    struct line *line = queue_first_line(q, how == CLAIM_ALONE);
+    struct line *line = dassie__queue_first_line(q, how == CLAIM_ALONE);
     bool kept;
     *rc = 0;
     if (line == NULL) {
         return NULL;
     }
     if (line->window.n == 0) {
-        *rc = refill_line(s, line, e);
+        *rc = dassie__refill_line(s, line, e);
     }
     if (*rc == 0) {
-        *rc = claims_prepare(s);
+        *rc = dassie__claims_prepare(s);
     }
     if (*rc != 0 || line->window.n == 0 ||
         (how == CLAIM_AHEAD &&
          (line->window.head->flags & DASSIE_AT_MOST_ONCE) != 0)) {
         return NULL;
     }
-    job_t *job = line_claim(line);
-    s->window_bytes -= job_bytes(job);
+    job_t *job = dassie__line_claim(line);
+    s->window_bytes -= dassie__job_bytes(job);
     if (how == CLAIM_ALONE) {
         s->suspects--;
     }
@@ -255,16 +257,16 @@ static void line_delete_dead(struct store *s, struct line *line)
     uint8_t to[KEY_PENDING_BYTES];
     struct place place = {line->queue->id, line->row.priority, line->row.kind,
                           line->row.start};
-    key_pending(from, &place);
+    dassie__key_pending(from, &place);
     place.position = line->row.cursor;
-    key_pending(to, &place);
+    dassie__key_pending(to, &place);
     s->kv->ops->del_range(s->kv, FAMILY_PENDING, kv_slice(from, sizeof from),
                           kv_slice(to, sizeof to));
     s->dead_rows -= line->row.dead;
     line->row.dead = 0;
     line->row.start = line->row.cursor;
     line->changed = true;
-    queue_touch(&s->queues, line->queue);
+    dassie__queue_touch(&s->queues, line->queue);
     s->changed = true;
 }
 
@@ -281,7 +283,7 @@ static void delete_dead(struct store *s, uint64_t rows_max, int ranges_max)
     }
 }
 
-void store_tidy(struct store *s)
+void dassie__store_tidy(struct store *s)
 {
     delete_dead(s, 0, INT32_MAX);
 }
@@ -291,8 +293,9 @@ void store_tidy(struct store *s)
 static void put_store(struct store *s, uint64_t wall_ms)
 {
     uint8_t row[STORE_ROW_MAX];
-    struct store_row store = {s->next, claims_oldest(s), s->folded, wall_ms, 0};
-    size_t len = store_row_write(row, &store);
+    struct store_row store = {s->next, dassie__claims_oldest(s), s->folded,
+                              wall_ms, 0};
+    size_t len = dassie__store_row_write(row, &store);
     s->kv->ops->put(s->kv, FAMILY_META, kv_string(KEY_STORE),
                     kv_slice(row, len));
 }
@@ -306,11 +309,12 @@ static size_t queue_write(const struct queue *q, uint8_t *p, bool all)
             lines += all || q->lines[i]->kind[k].changed;
         }
     }
-    size_t len = queue_part_write(p, q->id, &q->tally, lines);
+    size_t len = dassie__queue_part_write(p, q->id, &q->tally, lines);
     for (unsigned i = 0; i < q->lines_n; i++) {
         for (int k = 0; k < LINE_KINDS; k++) {
             if (all || q->lines[i]->kind[k].changed) {
-                len += line_part_write(p + len, &q->lines[i]->kind[k].row);
+                len +=
+                    dassie__line_part_write(p + len, &q->lines[i]->kind[k].row);
             }
         }
     }
@@ -328,7 +332,7 @@ static void fold(struct store *s, uint64_t wall_ms)
         uint8_t key[KEY_QUEUE_BYTES];
         s->queues.unfolded = q->unfolded_next;
         q->unfolded = false;
-        key_queue(key, KEY_COUNTS_TAG, q->id);
+        dassie__key_queue(key, KEY_COUNTS_TAG, q->id);
         s->commit_row[0] = RECORD_VERSION;
         size_t len = 1 + queue_write(q, s->commit_row + 1, true);
         s->kv->ops->put(s->kv, FAMILY_META, kv_slice(key, sizeof key),
@@ -344,9 +348,9 @@ static void fold(struct store *s, uint64_t wall_ms)
 static void put_commit(struct store *s, uint64_t wall_ms)
 {
     uint8_t key[KEY_NUMBER_BYTES];
-    struct store_row store = {s->next, claims_oldest(s), s->folded, wall_ms,
-                              s->queues.changed_n};
-    size_t len = store_row_write(s->commit_row, &store);
+    struct store_row store = {s->next, dassie__claims_oldest(s), s->folded,
+                              wall_ms, s->queues.changed_n};
+    size_t len = dassie__store_row_write(s->commit_row, &store);
     while (s->queues.changed != NULL) {
         struct queue *q = s->queues.changed;
         s->queues.changed = q->changed_next;
@@ -369,12 +373,12 @@ static void commit_done(struct store *s)
     s->changed = false;
 }
 
-int store_commit(struct store *s, uint64_t wall_ms, struct errmsg *e)
+int dassie__store_commit(struct store *s, uint64_t wall_ms, struct errmsg *e)
 {
     if (!s->changed) {
         return 0;
     }
-    claims_write(s);
+    dassie__claims_write(s);
     delete_dead(s, DEAD_ROWS_MAX, DEAD_RANGES_MAX);
     if (s->commit - s->folded >= FOLD_COMMITS) {
         fold(s, wall_ms);
@@ -387,7 +391,7 @@ int store_commit(struct store *s, uint64_t wall_ms, struct errmsg *e)
     return rc;
 }
 
-int store_heal(struct store *s, struct errmsg *e)
+int dassie__store_heal(struct store *s, struct errmsg *e)
 {
     uint8_t key[KEY_NUMBER_BYTES];
     struct kv_value value;
@@ -409,18 +413,18 @@ int store_heal(struct store *s, struct errmsg *e)
     return rc;
 }
 
-void store_close(struct store *s, bool clean)
+void dassie__store_close(struct store *s, bool clean)
 {
     s->kv->ops->close(s->kv, clean);
     s->kv = NULL;
-    claims_free(s);
+    dassie__claims_free(s);
     dassie__free(s->commit_row);
     dassie__free(s->set_row);
     s->commit_row = NULL;
     s->set_row = NULL;
 }
 
-void store_free(struct store *s)
+void dassie__store_free(struct store *s)
 {
-    queues_free(&s->queues);
+    dassie__queues_free(&s->queues);
 }

@@ -2,22 +2,24 @@
  *
  * It keeps the layout of doc/design.md, "On disk": rows are appended, claims
  * move a cursor, what is dead goes by range. Every transition of a job is one
- * call of store_move(), which changes the queues in memory and puts all rows
- * it takes into the open batch; store_commit() writes the batch with one
- * fsync.
+ * call of dassie__store_move(), which changes the queues in memory and puts all
+ * rows it takes into the open batch; dassie__store_commit() writes the batch
+ * with one fsync.
  *
- * The happy path is: store_queue and store_insert for a new job, store_claim,
- * store_move when it ends, store_commit, again and again.
+ * The happy path is: dassie__store_queue and dassie__store_insert for a new
+ * job, dassie__store_claim, dassie__store_move when it ends,
+ * dassie__store_commit, again and again.
  *
- * Possible failure modes are: no memory (store_queue, store_insert and
- * store_claim fail with nothing changed; the rest allocates nothing of ours); a
- * failed commit (it is in doubt: nothing may be changed until store_heal has
- * returned 0); damaged rows (a line that cannot be read stops, and is told).
+ * Possible failure modes are: no memory (dassie__store_queue,
+ * dassie__store_insert and dassie__store_claim fail with nothing changed; the
+ * rest allocates nothing of ours); a failed commit (it is in doubt: nothing may
+ * be changed until dassie__store_heal has returned 0); damaged rows (a line
+ * that cannot be read stops, and is told).
  *
- * On close: the open batch is dropped; store_free() frees the windows.
+ * On close: the open batch is dropped; dassie__store_free() frees the windows.
  *
- * Threads: the engine, but for look_run() in look.h. Nothing here knows of
- * libuv's loop, of threads or of the clock; nothing above knows that the
+ * Threads: the engine, but for dassie__look_run() in look.h. Nothing here knows
+ * of libuv's loop, of threads or of the clock; nothing above knows that the
  * database is local. */
 #ifndef DASSIE_STORE_H_
 #define DASSIE_STORE_H_
@@ -75,63 +77,65 @@ struct store {
 
 /* Reads queues and counts; cost does not grow with jobs. Takes over kv when it
  * succeeds. */
-int store_open(struct store *s, struct kv *kv, size_t window_max, bool sync,
-               struct errmsg *e);
+int dassie__store_open(struct store *s, struct kv *kv, size_t window_max,
+                       bool sync, struct errmsg *e);
 
 /* Closes the database. The queues stay readable (answers on their way to the
- * loop name them) until store_free(). */
-void store_close(struct store *s, bool clean);
-void store_free(struct store *s);
+ * loop name them) until dassie__store_free(). */
+void dassie__store_close(struct store *s, bool clean);
+void dassie__store_free(struct store *s);
 
 /* The jobs that were claimed when the store was left, oldest claim first,
- * without their payloads. Once, after store_open(). */
-int store_claimed(struct store *s, struct job_list *out, struct errmsg *e);
+ * without their payloads. Once, after dassie__store_open(). */
+int dassie__store_claimed(struct store *s, struct job_list *out,
+                          struct errmsg *e);
 
 /* 1: the job has ended; 0: it has not; UV_ENOENT: there is none; or an error.
  * As of the last commit. */
-int store_ended(struct store *s, uint64_t id);
+int dassie__store_ended(struct store *s, uint64_t id);
 
 /* The queue of that name with lines for priority, made if need be. Errors:
  * UV_ENOBUFS, UV_ENOMEM. */
-int store_queue(struct store *s, const char *name, size_t len, int8_t priority,
-                struct queue **queue);
+int dassie__store_queue(struct store *s, const char *name, size_t len,
+                        int8_t priority, struct queue **queue);
 
 /* The lines of a priority of q, made if need be, with room for their counts in
  * a commit's row. Errors: UV_ENOMEM. */
-int store_lines(struct store *s, struct queue *q, int8_t priority);
+int dassie__store_lines(struct store *s, struct queue *q, int8_t priority);
 
 /* Makes sure that a claim or a hand-off can be noted: UV_ENOMEM if not. */
-int store_prepare_claim(struct store *s);
+int dassie__store_prepare_claim(struct store *s);
 
 /* Gives job its id and enters it (ENQUEUE, or HAND_OFF after
- * store_prepare_claim()). True: the job stays in memory, in a window or
+ * dassie__store_prepare_claim()). True: the job stays in memory, in a window or
  * claimed. False: it is on disk only, and the caller's to free. */
-bool store_insert(struct store *s, job_t *job, enum event event);
+bool dassie__store_insert(struct store *s, job_t *job, enum event event);
 
 /* The next job of q, claimed: one that may be claimed ahead of a free slot
  * (AHEAD), any one (NOW), or a suspect (ALONE). NULL: there is none that can be
  * claimed in this batch (or it cannot be read: *rc is the error). */
 enum claim_how { CLAIM_AHEAD, CLAIM_NOW, CLAIM_ALONE };
-job_t *store_claim(struct store *s, struct queue *q, enum claim_how how,
-                   int *rc, struct errmsg *e);
+job_t *dassie__store_claim(struct store *s, struct queue *q, enum claim_how how,
+                           int *rc, struct errmsg *e);
 
 /* Moves a running job by any other event of state.h. *kept as
- * store_insert(). Returns the table's refusal, or 0. */
-int store_move(struct store *s, job_t *job, enum event event, bool *kept);
+ * dassie__store_insert(). Returns the table's refusal, or 0. */
+int dassie__store_move(struct store *s, job_t *job, enum event event,
+                       bool *kept);
 
 /* Tells that one more or one less processor serves q. When none is left, the
  * jobs of its windows leave memory: into *left, the caller's to free. */
-void store_serve(struct store *s, struct queue *q, int d,
-                 struct job_list *left);
+void dassie__store_serve(struct store *s, struct queue *q, int d,
+                         struct job_list *left);
 
 /* Puts all dead rows of long lines into the batch: before a clean close. */
-void store_tidy(struct store *s);
+void dassie__store_tidy(struct store *s);
 
 /* Writes the batch. After an error it is in doubt. */
-int store_commit(struct store *s, uint64_t wall_ms, struct errmsg *e);
+int dassie__store_commit(struct store *s, uint64_t wall_ms, struct errmsg *e);
 
 /* Reopens the database and settles the batch in doubt: 0, it is written now;
  * else try again later. */
-int store_heal(struct store *s, struct errmsg *e);
+int dassie__store_heal(struct store *s, struct errmsg *e);
 
 #endif /* DASSIE_STORE_H_ */

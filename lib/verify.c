@@ -54,26 +54,27 @@ static void judge_row(struct verify *v, const struct facts *f)
 {
     const struct job_row *job = &f->job;
     if (f->id == 0 || f->id >= v->head.next) {
-        verify_tell(v, f->id,
-                    "job %" PRIu64
-                    ": the id is not below the next number, "
-                    "%" PRIu64,
-                    f->id, v->head.next);
+        dassie__verify_tell(v, f->id,
+                            "job %" PRIu64
+                            ": the id is not below the next number, "
+                            "%" PRIu64,
+                            f->id, v->head.next);
     }
     if (!f->good[JOBS]) {
         return;
     }
-    if (verify_queue(v, job->queue) == NULL) {
-        verify_tell(v, f->id,
-                    "job %" PRIu64 ": jobs row: queue %" PRIu32 " has no name",
-                    f->id, job->queue);
+    if (dassie__verify_queue(v, job->queue) == NULL) {
+        dassie__verify_tell(v, f->id,
+                            "job %" PRIu64 ": jobs row: queue %" PRIu32
+                            " has no name",
+                            f->id, job->queue);
     }
     if (job->priority < DASSIE_PRIORITY_MIN ||
         job->priority > DASSIE_PRIORITY_MAX ||
         (job->flags & ~DASSIE_AT_MOST_ONCE) != 0) {
-        verify_tell(v, f->id,
-                    "job %" PRIu64 ": jobs row: priority %d or flags %#x",
-                    f->id, job->priority, (unsigned)job->flags);
+        dassie__verify_tell(
+            v, f->id, "job %" PRIu64 ": jobs row: priority %d or flags %#x",
+            f->id, job->priority, (unsigned)job->flags);
     }
 }
 
@@ -81,17 +82,17 @@ static void judge_history(struct verify *v, const struct facts *f)
 {
     const struct history_row *h = &f->history;
     if (h->last_run > v->last_commit) {
-        verify_tell(v, f->id,
-                    "job %" PRIu64
-                    ": history row: its last run was in commit "
-                    "%" PRIu64 ", but the last is %" PRIu64,
-                    f->id, h->last_run, v->last_commit);
+        dassie__verify_tell(v, f->id,
+                            "job %" PRIu64
+                            ": history row: its last run was in commit "
+                            "%" PRIu64 ", but the last is %" PRIu64,
+                            f->id, h->last_run, v->last_commit);
     }
     if (f->good[HISTORY] && (h->position == 0 || h->position >= v->head.next)) {
-        verify_tell(v, f->id,
-                    "job %" PRIu64 ": history row: position %" PRIu64
-                    " is not below the next number",
-                    f->id, h->position);
+        dassie__verify_tell(v, f->id,
+                            "job %" PRIu64 ": history row: position %" PRIu64
+                            " is not below the next number",
+                            f->id, h->position);
     }
 }
 
@@ -104,23 +105,25 @@ static void judge_end(struct verify *v, const struct facts *f,
         return;
     }
     if ((column == COMPLETE) != (end->code == 0)) {
-        verify_tell(v, f->id, "job %" PRIu64 ": %s row: code %d", f->id,
-                    column_names[column], end->code);
+        dassie__verify_tell(v, f->id, "job %" PRIu64 ": %s row: code %d", f->id,
+                            column_names[column], end->code);
     }
     if (history_unknown(f)) {
         return;
     }
     if (end->attempts != (uint64_t)h->attempts + 1) {
-        verify_tell(v, f->id,
-                    "job %" PRIu64 ": %s row: ended in run %" PRIu32
-                    ", but its history row counts %" PRIu32,
-                    f->id, column_names[column], end->attempts, h->attempts);
+        dassie__verify_tell(v, f->id,
+                            "job %" PRIu64 ": %s row: ended in run %" PRIu32
+                            ", but its history row counts %" PRIu32,
+                            f->id, column_names[column], end->attempts,
+                            h->attempts);
     }
     if (end->crashes < h->crashes || end->crashes > (uint64_t)h->crashes + 1) {
-        verify_tell(v, f->id,
-                    "job %" PRIu64 ": %s row: %" PRIu32
-                    " crashes, but its history row counts %" PRIu32,
-                    f->id, column_names[column], end->crashes, h->crashes);
+        dassie__verify_tell(v, f->id,
+                            "job %" PRIu64 ": %s row: %" PRIu32
+                            " crashes, but its history row counts %" PRIu32,
+                            f->id, column_names[column], end->crashes,
+                            h->crashes);
     }
 }
 
@@ -137,10 +140,11 @@ static void judge_claim(struct verify *v, struct facts *f,
     }
     if (!history_unknown(f) &&
         entry->attempts != (uint64_t)f->history.attempts + 1) {
-        verify_tell(v, f->id,
-                    "job %" PRIu64 ": claim set %" PRIu64 ": run %" PRIu32
-                    ", but its history row counts %" PRIu32,
-                    f->id, entry->at, entry->attempts, f->history.attempts);
+        dassie__verify_tell(
+            v, f->id,
+            "job %" PRIu64 ": claim set %" PRIu64 ": run %" PRIu32
+            ", but its history row counts %" PRIu32,
+            f->id, entry->at, entry->attempts, f->history.attempts);
     }
     if (has_ended(f)) {
         return;
@@ -149,10 +153,11 @@ static void judge_claim(struct verify *v, struct facts *f,
     if (f->claims++ == 0) {
         f->claim = entry->at;
     } else {
-        verify_tell(v, f->id,
-                    "job %" PRIu64 ": claimed twice, in claim sets %" PRIu64
-                    " and %" PRIu64,
-                    f->id, f->claim, entry->at);
+        dassie__verify_tell(v, f->id,
+                            "job %" PRIu64
+                            ": claimed twice, in claim sets %" PRIu64
+                            " and %" PRIu64,
+                            f->id, f->claim, entry->at);
     }
 }
 
@@ -161,14 +166,14 @@ static void judge_place(struct verify *v, const struct facts *f,
 {
     const struct verify_line *line = &v->lines[entry->where];
     char text[VERIFY_TEXT];
-    verify_line_text(v, line, text);
+    dassie__verify_line_text(v, line, text);
     if (f->good[JOBS] && (f->job.queue != line->queue ||
                           f->job.priority != line->row.priority)) {
-        verify_tell(v, f->id,
-                    "job %" PRIu64
-                    ": pending row in %s, but its jobs row says "
-                    "queue %" PRIu32 ", priority %d",
-                    f->id, text, f->job.queue, f->job.priority);
+        dassie__verify_tell(v, f->id,
+                            "job %" PRIu64
+                            ": pending row in %s, but its jobs row says "
+                            "queue %" PRIu32 ", priority %d",
+                            f->id, text, f->job.queue, f->job.priority);
     }
     if (history_unknown(f)) {
         return;
@@ -176,18 +181,18 @@ static void judge_place(struct verify *v, const struct facts *f,
     uint64_t position = f->good[HISTORY] ? f->history.position : f->id;
     uint8_t kind = f->good[HISTORY] ? f->history.kind : LINE_NORMAL;
     if (entry->at != position || line->row.kind != kind) {
-        verify_tell(v, f->id,
-                    "job %" PRIu64 ": pending row at position %" PRIu64
-                    " of %s, but %s",
-                    f->id, entry->at, text,
-                    f->good[HISTORY] ? "its history row says otherwise"
-                                     : "it has no history row");
+        dassie__verify_tell(v, f->id,
+                            "job %" PRIu64 ": pending row at position %" PRIu64
+                            " of %s, but %s",
+                            f->id, entry->at, text,
+                            f->good[HISTORY] ? "its history row says otherwise"
+                                             : "it has no history row");
     }
     if (entry->attempts != f->history.attempts) {
-        verify_tell(v, f->id,
-                    "job %" PRIu64 ": pending row counts %" PRIu32
-                    " attempts, its history row %" PRIu32,
-                    f->id, entry->attempts, f->history.attempts);
+        dassie__verify_tell(v, f->id,
+                            "job %" PRIu64 ": pending row counts %" PRIu32
+                            " attempts, its history row %" PRIu32,
+                            f->id, entry->attempts, f->history.attempts);
     }
 }
 
@@ -201,7 +206,8 @@ static void judge_entries(struct verify *v, struct facts *f)
         }
         judge_place(v, f, entry);
         if (f->pending++ > 0) {
-            verify_tell(v, f->id, "job %" PRIu64 ": two pending rows", f->id);
+            dassie__verify_tell(v, f->id, "job %" PRIu64 ": two pending rows",
+                                f->id);
         }
     }
 }
@@ -210,19 +216,21 @@ static void judge_orphan(struct verify *v, const struct facts *f)
 {
     for (int i = COMPLETE; i < COLUMNS; i++) {
         if (f->there[i]) {
-            verify_tell(v, f->id, "job %" PRIu64 ": %s row, but no jobs row",
-                        f->id, column_names[i]);
+            dassie__verify_tell(v, f->id,
+                                "job %" PRIu64 ": %s row, but no jobs row",
+                                f->id, column_names[i]);
         }
     }
     bool claimed = f->entries_n > 0 &&
                    (f->entries[f->entries_n - 1].where & VERIFY_CLAIM) != 0;
     if (f->pending > 0) {
-        verify_tell(v, f->id, "job %" PRIu64 ": pending row, but no jobs row",
-                    f->id);
+        dassie__verify_tell(
+            v, f->id, "job %" PRIu64 ": pending row, but no jobs row", f->id);
     }
     if (claimed) {
-        verify_tell(v, f->id,
-                    "job %" PRIu64 ": in a claim set, but no jobs row", f->id);
+        dassie__verify_tell(v, f->id,
+                            "job %" PRIu64 ": in a claim set, but no jobs row",
+                            f->id);
     }
 }
 
@@ -234,7 +242,7 @@ static void judge_state(struct verify *v, const struct facts *f)
     const bool is[] = {f->there[COMPLETE], f->there[FAILED], f->claims > 0,
                        f->pending > 0};
     struct verify_queue *q =
-        f->good[JOBS] ? verify_queue(v, f->job.queue) : NULL;
+        f->good[JOBS] ? dassie__verify_queue(v, f->job.queue) : NULL;
     struct tally nowhere;
     struct tally *found = q != NULL ? &q->found : &nowhere;
     uint64_t *const in_queue[] = {&found->complete, &found->failed,
@@ -249,8 +257,8 @@ static void judge_state(struct verify *v, const struct facts *f)
             continue;
         }
         if (state >= 0) {
-            verify_tell(v, f->id, "job %" PRIu64 ": both %s and %s", f->id,
-                        names[state], names[i]);
+            dassie__verify_tell(v, f->id, "job %" PRIu64 ": both %s and %s",
+                                f->id, names[state], names[i]);
             continue;
         }
         state = i;
@@ -258,7 +266,7 @@ static void judge_state(struct verify *v, const struct facts *f)
         (*in_all[i])++;
     }
     if (state < 0) {
-        verify_tell(v, f->id, "job %" PRIu64 ": has no state", f->id);
+        dassie__verify_tell(v, f->id, "job %" PRIu64 ": has no state", f->id);
     }
 }
 
@@ -286,11 +294,12 @@ static void walk_settle(struct walk *w, enum column column)
     for (; ops->iter_valid(it); ops->iter_next(it)) {
         struct kv_slice key = ops->iter_key(it);
         w->v->report->rows++;
-        if (key_parse_number(key.p, key.len, &w->id[column]) == 0) {
+        if (dassie__key_parse_number(key.p, key.len, &w->id[column]) == 0) {
             w->here[column] = true;
             return;
         }
-        verify_tell_row(w->v, column_family[column], key, "not a number");
+        dassie__verify_tell_row(w->v, column_family[column], key,
+                                "not a number");
     }
     w->here[column] = false;
 }
@@ -298,9 +307,9 @@ static void walk_settle(struct walk *w, enum column column)
 static int walk_open(struct walk *w)
 {
     for (int i = 0; i < COLUMNS; i++) {
-        w->it[i] = verify_iter(w->v, column_family[i]);
+        w->it[i] = dassie__verify_iter(w->v, column_family[i]);
         if (w->it[i] == NULL) {
-            return verify_no_memory(w->v);
+            return dassie__verify_no_memory(w->v);
         }
         walk_settle(w, i);
     }
@@ -342,11 +351,11 @@ static int read_column(struct facts *f, enum column column,
 {
     switch (column) {
         case JOBS:
-            return job_row_read(value.p, value.len, &f->job);
+            return dassie__job_row_read(value.p, value.len, &f->job);
         case HISTORY:
-            return history_row_read(value.p, value.len, &f->history);
+            return dassie__history_row_read(value.p, value.len, &f->history);
         default:
-            return end_row_read(value.p, value.len, &f->end[column]);
+            return dassie__end_row_read(value.p, value.len, &f->end[column]);
     }
 }
 
@@ -360,8 +369,9 @@ static void collect(struct walk *w, struct facts *f)
         }
         f->good[i] = read_column(f, i, v->kv->ops->iter_value(w->it[i])) == 0;
         if (!f->good[i]) {
-            verify_tell_row(v, column_family[i], v->kv->ops->iter_key(w->it[i]),
-                            "unreadable");
+            dassie__verify_tell_row(v, column_family[i],
+                                    v->kv->ops->iter_key(w->it[i]),
+                                    "unreadable");
         }
     }
     if (!f->good[HISTORY]) {
@@ -409,12 +419,12 @@ static void compare_tally(struct verify *v, uint32_t id)
     char text[VERIFY_TEXT];
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
         if (counts[i].stored != counts[i].found) {
-            verify_queue_text(v, id, text);
-            verify_tell(v, 0,
-                        "%s: %" PRIu64 " jobs %s are counted, but %" PRIu64
-                        " are there",
-                        text, counts[i].stored, counts[i].name,
-                        counts[i].found);
+            dassie__verify_queue_text(v, id, text);
+            dassie__verify_tell(
+                v, 0,
+                "%s: %" PRIu64 " jobs %s are counted, but %" PRIu64
+                " are there",
+                text, counts[i].stored, counts[i].name, counts[i].found);
         }
     }
 }
@@ -422,21 +432,21 @@ static void compare_tally(struct verify *v, uint32_t id)
 static void compare_rows(struct verify *v, const struct verify_line *line)
 {
     char text[VERIFY_TEXT];
-    verify_line_text(v, line, text);
+    dassie__verify_line_text(v, line, text);
     if (line->live != line->row.live) {
-        verify_tell(v, 0,
-                    "%s: %" PRIu64 " live rows are counted, but %" PRIu64
-                    " are there",
-                    text, line->row.live, line->live);
+        dassie__verify_tell(v, 0,
+                            "%s: %" PRIu64
+                            " live rows are counted, but %" PRIu64 " are there",
+                            text, line->row.live, line->live);
     }
     if (line->dead != line->row.dead) {
-        verify_tell(v, 0,
-                    "%s: %" PRIu64 " dead rows are counted, but %" PRIu64
-                    " are there",
-                    text, line->row.dead, line->dead);
+        dassie__verify_tell(v, 0,
+                            "%s: %" PRIu64
+                            " dead rows are counted, but %" PRIu64 " are there",
+                            text, line->row.dead, line->dead);
     }
     if (!line->counted) {
-        verify_tell(v, 0, "%s: pending rows, but no counts", text);
+        dassie__verify_tell(v, 0, "%s: pending rows, but no counts", text);
     }
 }
 
@@ -449,23 +459,27 @@ static void compare_places(struct verify *v, const struct verify_line *line)
     bool unused = row->tail == 0 && row->cursor == 0;
     bool last = line->live > 0 ? line->last == row->tail
                                : unused || row->cursor == row->tail + 1;
-    verify_line_text(v, line, text);
+    dassie__verify_line_text(v, line, text);
     if (row->start > row->cursor) {
-        verify_tell(v, 0, "%s: start %" PRIu64 " is after the cursor %" PRIu64,
-                    text, row->start, row->cursor);
+        dassie__verify_tell(
+            v, 0, "%s: start %" PRIu64 " is after the cursor %" PRIu64, text,
+            row->start, row->cursor);
     }
     if (!unused && row->cursor > row->tail + 1) {
-        verify_tell(v, 0, "%s: cursor %" PRIu64 " is beyond the tail %" PRIu64,
-                    text, row->cursor, row->tail);
+        dassie__verify_tell(
+            v, 0, "%s: cursor %" PRIu64 " is beyond the tail %" PRIu64, text,
+            row->cursor, row->tail);
     } else if (line->counted && !last) {
-        verify_tell(v, 0,
-                    "%s: the last live row is at %" PRIu64
-                    ", but cursor and tail say %" PRIu64 " and %" PRIu64,
-                    text, line->last, row->cursor, row->tail);
+        dassie__verify_tell(v, 0,
+                            "%s: the last live row is at %" PRIu64
+                            ", but cursor and tail say %" PRIu64
+                            " and %" PRIu64,
+                            text, line->last, row->cursor, row->tail);
     }
     if (row->tail >= v->head.next) {
-        verify_tell(v, 0, "%s: tail %" PRIu64 " is not below the next number",
-                    text, row->tail);
+        dassie__verify_tell(v, 0,
+                            "%s: tail %" PRIu64 " is not below the next number",
+                            text, row->tail);
     }
 }
 
@@ -482,29 +496,29 @@ static void compare(struct verify *v)
     }
     for (size_t i = 0; i < v->sets_n; i++) {
         if (v->sets[i].live == 0) {
-            verify_tell(v, 0,
-                        "claim set %" PRIu64
-                        ": running row, but none of its "
-                        "jobs is running",
-                        v->sets[i].commit);
+            dassie__verify_tell(v, 0,
+                                "claim set %" PRIu64
+                                ": running row, but none of its "
+                                "jobs is running",
+                                v->sets[i].commit);
         }
     }
 }
 
-int verify_kv(struct kv *kv, dassie_verify_cb cb, void *arg,
-              dassie_verify_report_t *report, struct errmsg *e)
+int dassie__verify_kv(struct kv *kv, dassie_verify_cb cb, void *arg,
+                      dassie_verify_report_t *report, struct errmsg *e)
 {
     struct verify v = {
         .kv = kv, .cb = cb, .arg = arg, .report = report, .e = e};
     memset(report, 0, sizeof *report);
-    int rc = verify_read(&v);
+    int rc = dassie__verify_read(&v);
     if (rc == 0) {
         rc = walk(&v);
     }
     if (rc == 0) {
         compare(&v);
     }
-    verify_free(&v);
+    dassie__verify_free(&v);
     return rc;
 }
 
@@ -515,7 +529,7 @@ static bool is_empty(const char *dir)
 {
     char inflight[PATH_MAX + 16];
     snprintf(inflight, sizeof inflight, "%s/inflight", dir);
-    return !kv_rocks_used(dir) && access(inflight, F_OK) != 0;
+    return !dassie__kv_rocks_used(dir) && access(inflight, F_OK) != 0;
 }
 
 static int verify_dir(const char *dir, dassie_verify_cb cb, void *arg,
@@ -528,9 +542,9 @@ static int verify_dir(const char *dir, dassie_verify_cb cb, void *arg,
     if (is_empty(dir)) {
         return 0;
     }
-    int rc = kv_rocks_open(&options, &kv, &e);
+    int rc = dassie__kv_rocks_open(&options, &kv, &e);
     if (rc == 0) {
-        rc = verify_kv(kv, cb, arg, report, &e);
+        rc = dassie__verify_kv(kv, cb, arg, report, &e);
         kv->ops->close(kv, false);
     }
     if (rc == DASSIE_ECORRUPT) {
@@ -555,11 +569,11 @@ int dassie_verify(const char *path, dassie_verify_cb cb, void *arg,
         report = &unwanted;
     }
     memset(report, 0, sizeof *report);
-    dir_forks_watch();
-    int rc = dir_open(&dir, path, false, &e);
+    dassie__dir_forks_watch();
+    int rc = dassie__dir_open(&dir, path, false, &e);
     if (rc == 0) {
         rc = verify_dir(dir.path, cb, arg, report);
-        dir_close(&dir);
+        dassie__dir_close(&dir);
     }
     return rc;
 }

@@ -5,18 +5,18 @@
  * (key.h, record.h) and kv.h with the engine and nothing else, so that no
  * mistake made there is repeated here.
  *
- * The happy path is: verify_read() collects the queues' counts, the commits
- * since the last fold, the claim sets, and one entry for each pending row and
- * each claim, sorted by id; a walk through jobs, complete, failed, history and
- * those entries in step judges one job after the other; then the counts that
- * were made are compared with those that were stored.
+ * The happy path is: dassie__verify_read() collects the queues' counts, the
+ * commits since the last fold, the claim sets, and one entry for each pending
+ * row and each claim, sorted by id; a walk through jobs, complete, failed,
+ * history and those entries in step judges one job after the other; then the
+ * counts that were made are compared with those that were stored.
  *
  * Possible failure modes are: no memory, read errors, damage that the database
  * itself notices: they end it. Everything else that is out of place is told,
  * and it goes on.
  *
- * On close: verify_free() frees what was collected. Nothing on disk changes but
- * the pid in the lock's file.
+ * On close: dassie__verify_free() frees what was collected. Nothing on disk
+ * changes but the pid in the lock's file.
  *
  * Threads: any; one a struct verify. */
 #ifndef DASSIE_VERIFY_H_
@@ -30,7 +30,7 @@
 
 #define VERIFY_NONE UINT32_MAX
 #define VERIFY_CLAIM 0x80000000u /* in where */
-#define VERIFY_TEXT 160          /* room for verify_line_text() */
+#define VERIFY_TEXT 160          /* room for dassie__verify_line_text() */
 
 /* A live pending row, or a claim: 24 bytes, in an array that grows by a third,
  * so 32 bytes a job. */
@@ -91,51 +91,52 @@ struct verify {
 
 /* Judges a database. 0: all was read, whatever was found; else an error with
  * *e. report may not be NULL. */
-int verify_kv(struct kv *kv, dassie_verify_cb cb, void *arg,
-              dassie_verify_report_t *report, struct errmsg *e);
+int dassie__verify_kv(struct kv *kv, dassie_verify_cb cb, void *arg,
+                      dassie_verify_report_t *report, struct errmsg *e);
 
-/* Collects; verify_free() afterwards in any case. */
-int verify_read(struct verify *v);
-void verify_free(struct verify *v);
+/* Collects; dassie__verify_free() afterwards in any case. */
+int dassie__verify_read(struct verify *v);
+void dassie__verify_free(struct verify *v);
 
 /* The part of it that reads names, counts and commits. */
-int verify_counts(struct verify *v);
+int dassie__verify_counts(struct verify *v);
 
 /* Reads all rows of a family. */
 typedef int (*verify_row_cb)(struct verify *v, struct kv_slice key,
                              struct kv_slice value);
-int verify_each(struct verify *v, enum family family, verify_row_cb cb);
+int dassie__verify_each(struct verify *v, enum family family, verify_row_cb cb);
 
 /* Opens an iterator on them: NULL is no memory. */
-struct kv_iter *verify_iter(struct verify *v, enum family family);
+struct kv_iter *dassie__verify_iter(struct verify *v, enum family family);
 
 /* Tells of one thing out of place. */
-void verify_tell(struct verify *v, uint64_t id, const char *format, ...)
+void dassie__verify_tell(struct verify *v, uint64_t id, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* Tells of a key or a value that no writer makes. */
-void verify_tell_row(struct verify *v, enum family family, struct kv_slice key,
-                     const char *what);
+void dassie__verify_tell_row(struct verify *v, enum family family,
+                             struct kv_slice key, const char *what);
 
 /* The queue with that id, or NULL if nothing names it. */
-struct verify_queue *verify_queue(struct verify *v, uint32_t id);
+struct verify_queue *dassie__verify_queue(struct verify *v, uint32_t id);
 
 /* The line of a queue that has a name, made if need be: *index. */
-int verify_line(struct verify *v, uint32_t queue, int8_t priority, uint8_t kind,
-                uint32_t *index);
+int dassie__verify_line(struct verify *v, uint32_t queue, int8_t priority,
+                        uint8_t kind, uint32_t *index);
 
 /* "queue 1 (mail)", "queue 1 (mail), priority 0, front line". */
-void verify_queue_text(struct verify *v, uint32_t id, char text[VERIFY_TEXT]);
-void verify_line_text(struct verify *v, const struct verify_line *line,
-                      char text[VERIFY_TEXT]);
+void dassie__verify_queue_text(struct verify *v, uint32_t id,
+                               char text[VERIFY_TEXT]);
+void dassie__verify_line_text(struct verify *v, const struct verify_line *line,
+                              char text[VERIFY_TEXT]);
 
 /* Makes room for one more of size bytes, a third more at a time. */
-int verify_room(struct verify *v, void **array, size_t n, size_t *room,
-                size_t size);
-#define VERIFY_ROOM(v, a)                                          \
-    verify_room((v), (void **)&(v)->a, (v)->a##_n, &(v)->a##_room, \
-                sizeof(v)->a[0])
+int dassie__verify_room(struct verify *v, void **array, size_t n, size_t *room,
+                        size_t size);
+#define VERIFY_ROOM(v, a)                                                  \
+    dassie__verify_room((v), (void **)&(v)->a, (v)->a##_n, &(v)->a##_room, \
+                        sizeof(v)->a[0])
 
-int verify_no_memory(struct verify *v);
+int dassie__verify_no_memory(struct verify *v);
 
 #endif /* DASSIE_VERIFY_H_ */

@@ -15,7 +15,7 @@
 
 /* ---- Names ---- */
 
-struct verify_queue *verify_queue(struct verify *v, uint32_t id)
+struct verify_queue *dassie__verify_queue(struct verify *v, uint32_t id)
 {
     return id < v->queues_n && v->queues[id].name != NULL ? &v->queues[id]
                                                           : NULL;
@@ -27,16 +27,18 @@ static int read_name(struct verify *v, uint32_t id, struct kv_slice key,
     const char *name;
     size_t len;
     if (id >= DASSIE_QUEUES_MAX) {
-        verify_tell_row(v, FAMILY_META, key, "the id of the queue is too high");
+        dassie__verify_tell_row(v, FAMILY_META, key,
+                                "the id of the queue is too high");
         return 0;
     }
     if (id != v->queues_n) {
-        verify_tell(v, 0, "meta row: queue %" PRIu32 " has a name, but %zu not",
-                    id, v->queues_n);
+        dassie__verify_tell(
+            v, 0, "meta row: queue %" PRIu32 " has a name, but %zu not", id,
+            v->queues_n);
     }
-    if (name_row_read(value.p, value.len, &name, &len) != 0) {
-        verify_tell(v, 0, "meta row: name of queue %" PRIu32 ": unreadable",
-                    id);
+    if (dassie__name_row_read(value.p, value.len, &name, &len) != 0) {
+        dassie__verify_tell(
+            v, 0, "meta row: name of queue %" PRIu32 ": unreadable", id);
         return 0;
     }
     while (v->queues_n <= id) {
@@ -49,7 +51,7 @@ static int read_name(struct verify *v, uint32_t id, struct kv_slice key,
     }
     v->queues[id].name = dassie__memdup(name, len);
     v->queues[id].name_len = len;
-    return v->queues[id].name == NULL ? verify_no_memory(v) : 0;
+    return v->queues[id].name == NULL ? dassie__verify_no_memory(v) : 0;
 }
 
 static int name_cmp(const void *a, const void *b)
@@ -69,7 +71,7 @@ static int check_names(struct verify *v)
     const struct verify_queue **sorted =
         dassie__malloc((v->queues_n + 1) * sizeof sorted[0]);
     if (sorted == NULL) {
-        return verify_no_memory(v);
+        return dassie__verify_no_memory(v);
     }
     for (size_t i = 0; i < v->queues_n; i++) {
         if (v->queues[i].name != NULL) {
@@ -79,8 +81,9 @@ static int check_names(struct verify *v)
     qsort(sorted, n, sizeof sorted[0], name_cmp);
     for (size_t i = 1; i < n; i++) {
         if (name_cmp(&sorted[i - 1], &sorted[i]) == 0) {
-            verify_tell(v, 0, "meta rows: queues %td and %td share a name",
-                        sorted[i - 1] - v->queues, sorted[i] - v->queues);
+            dassie__verify_tell(
+                v, 0, "meta rows: queues %td and %td share a name",
+                sorted[i - 1] - v->queues, sorted[i] - v->queues);
         }
     }
     dassie__free(sorted);
@@ -96,8 +99,8 @@ static bool line_is(const struct verify_line *line, uint32_t queue,
            line->row.kind == kind;
 }
 
-int verify_line(struct verify *v, uint32_t queue, int8_t priority, uint8_t kind,
-                uint32_t *index)
+int dassie__verify_line(struct verify *v, uint32_t queue, int8_t priority,
+                        uint8_t kind, uint32_t *index)
 {
     struct verify_queue *q = &v->queues[queue];
     uint32_t at = v->line_last;
@@ -144,17 +147,18 @@ static int take_line(struct verify *v, uint32_t queue,
 {
     char text[VERIFY_TEXT];
     uint32_t index;
-    if (verify_queue(v, queue) == NULL) {
+    if (dassie__verify_queue(v, queue) == NULL) {
         return 0;
     }
-    int rc = verify_line(v, queue, row->priority, row->kind, &index);
+    int rc = dassie__verify_line(v, queue, row->priority, row->kind, &index);
     if (rc != 0) {
         return rc;
     }
     struct verify_line *line = &v->lines[index];
     if (use == PART_COMPARE && !line_row_same(&line->row, row)) {
-        verify_line_text(v, line, text);
-        verify_tell(v, 0, "%s: its meta row differs from its commit", text);
+        dassie__verify_line_text(v, line, text);
+        dassie__verify_tell(v, 0, "%s: its meta row differs from its commit",
+                            text);
     }
     line->row = *row;
     line->counted = true;
@@ -169,24 +173,27 @@ static int take_part(struct verify *v, struct part_reader *r, uint32_t *queue,
     struct line_row row;
     uint32_t lines;
     char text[VERIFY_TEXT];
-    int rc = queue_part_read(r, queue, &tally, &lines);
+    int rc = dassie__queue_part_read(r, queue, &tally, &lines);
     if (rc != 0) {
         return -1;
     }
-    struct verify_queue *q = verify_queue(v, *queue);
+    struct verify_queue *q = dassie__verify_queue(v, *queue);
     if (q == NULL) {
-        verify_tell(v, 0, "queue %" PRIu32 " has counts, but no name", *queue);
+        dassie__verify_tell(v, 0, "queue %" PRIu32 " has counts, but no name",
+                            *queue);
     } else {
         if (use == PART_COMPARE &&
             memcmp(&q->stored, &tally, sizeof tally) != 0) {
-            verify_queue_text(v, *queue, text);
-            verify_tell(v, 0, "%s: its meta row differs from its commit", text);
+            dassie__verify_queue_text(v, *queue, text);
+            dassie__verify_tell(
+                v, 0, "%s: its meta row differs from its commit", text);
         }
         q->stored = tally;
     }
     for (uint32_t i = 0; rc == 0 && i < lines; i++) {
-        rc =
-            line_part_read(r, &row) != 0 ? -1 : take_line(v, *queue, &row, use);
+        rc = dassie__line_part_read(r, &row) != 0
+                 ? -1
+                 : take_line(v, *queue, &row, use);
     }
     return rc;
 }
@@ -197,19 +204,21 @@ static int read_counts(struct verify *v, uint32_t id, struct kv_slice key,
     struct part_reader r = {value.p + 1, value.p + value.len};
     uint32_t queue;
     if (value.len < 1 || value.p[0] != RECORD_VERSION) {
-        verify_tell_row(v, FAMILY_META, key, "counts of a queue: unreadable");
+        dassie__verify_tell_row(v, FAMILY_META, key,
+                                "counts of a queue: unreadable");
         return 0;
     }
     int rc = take_part(v, &r, &queue, PART_TAKE);
     if (rc == -1 || (rc == 0 && r.p != r.end)) {
-        verify_tell_row(v, FAMILY_META, key, "counts of a queue: unreadable");
+        dassie__verify_tell_row(v, FAMILY_META, key,
+                                "counts of a queue: unreadable");
         return 0;
     }
     if (rc == 0 && queue != id) {
-        verify_tell(v, 0,
-                    "meta row: counts of queue %" PRIu32
-                    " say that they are those of %" PRIu32,
-                    id, queue);
+        dassie__verify_tell(v, 0,
+                            "meta row: counts of queue %" PRIu32
+                            " say that they are those of %" PRIu32,
+                            id, queue);
     }
     return rc;
 }
@@ -219,9 +228,10 @@ static void read_store(struct verify *v, struct kv_slice key,
 {
     struct part_reader r;
     struct store_row row;
-    if (store_row_read(&r, value.p, value.len, &row) != 0 || r.p != r.end ||
-        row.queues != 0 || row.folded == 0) {
-        verify_tell_row(v, FAMILY_META, key, "the store's row: unreadable");
+    if (dassie__store_row_read(&r, value.p, value.len, &row) != 0 ||
+        r.p != r.end || row.queues != 0 || row.folded == 0) {
+        dassie__verify_tell_row(v, FAMILY_META, key,
+                                "the store's row: unreadable");
         return;
     }
     v->store = row;
@@ -237,8 +247,8 @@ static int read_meta(struct verify *v, struct kv_slice key,
         read_store(v, key, value);
         return 0;
     }
-    if (key_parse_queue(key.p, key.len, &tag, &id) != 0) {
-        verify_tell_row(v, FAMILY_META, key, "unknown key");
+    if (dassie__key_parse_queue(key.p, key.len, &tag, &id) != 0) {
+        dassie__verify_tell_row(v, FAMILY_META, key, "unknown key");
         return 0;
     }
     return tag == KEY_NAME_TAG ? read_name(v, id, key, value)
@@ -254,30 +264,32 @@ static void check_head(struct verify *v, uint64_t number,
     if (number == v->store.folded) {
         if (head->next != was->next || head->oldest_set != was->oldest_set ||
             head->wall_ms != was->wall_ms) {
-            verify_tell(v, 0,
-                        "commit %" PRIu64
-                        " differs from the store's row, which it made",
-                        number);
+            dassie__verify_tell(v, 0,
+                                "commit %" PRIu64
+                                " differs from the store's row, which it made",
+                                number);
         }
         return;
     }
     if (head->folded != v->store.folded) {
-        verify_tell(v, 0,
-                    "commit %" PRIu64 ": folded up to %" PRIu64
-                    ", but the store's row says %" PRIu64,
-                    number, head->folded, v->store.folded);
+        dassie__verify_tell(v, 0,
+                            "commit %" PRIu64 ": folded up to %" PRIu64
+                            ", but the store's row says %" PRIu64,
+                            number, head->folded, v->store.folded);
     }
     if (head->next < was->next || head->next == 0) {
-        verify_tell(v, 0,
-                    "commit %" PRIu64
-                    ": the next number goes back from %" PRIu64 " to %" PRIu64,
-                    number, was->next, head->next);
+        dassie__verify_tell(v, 0,
+                            "commit %" PRIu64
+                            ": the next number goes back from %" PRIu64
+                            " to %" PRIu64,
+                            number, was->next, head->next);
     }
     if (head->oldest_set < was->oldest_set || head->oldest_set > number) {
-        verify_tell(v, 0,
-                    "commit %" PRIu64 ": the oldest claim set is %" PRIu64
-                    ", but was %" PRIu64,
-                    number, head->oldest_set, was->oldest_set);
+        dassie__verify_tell(v, 0,
+                            "commit %" PRIu64
+                            ": the oldest claim set is %" PRIu64
+                            ", but was %" PRIu64,
+                            number, head->oldest_set, was->oldest_set);
     }
 }
 
@@ -289,23 +301,24 @@ static int read_commit(struct verify *v, struct kv_slice key,
     uint64_t number;
     uint32_t queue;
     int rc = 0;
-    if (key_parse_number(key.p, key.len, &number) != 0) {
-        verify_tell_row(v, FAMILY_COMMITS, key, "not a number");
+    if (dassie__key_parse_number(key.p, key.len, &number) != 0) {
+        dassie__verify_tell_row(v, FAMILY_COMMITS, key, "not a number");
         return 0;
     }
     if (number < v->store.folded || number == 0) {
-        verify_tell(v, 0, "commit %" PRIu64 " is folded, but still there",
-                    number);
+        dassie__verify_tell(
+            v, 0, "commit %" PRIu64 " is folded, but still there", number);
         return 0;
     }
     if (number != v->next_commit) {
-        verify_tell(v, 0, "commits %" PRIu64 " to %" PRIu64 " are missing",
-                    v->next_commit, number - 1);
+        dassie__verify_tell(v, 0,
+                            "commits %" PRIu64 " to %" PRIu64 " are missing",
+                            v->next_commit, number - 1);
     }
     v->next_commit = number + 1;
     v->last_commit = number;
-    if (store_row_read(&r, value.p, value.len, &head) != 0) {
-        verify_tell(v, 0, "commit %" PRIu64 ": unreadable", number);
+    if (dassie__store_row_read(&r, value.p, value.len, &head) != 0) {
+        dassie__verify_tell(v, 0, "commit %" PRIu64 ": unreadable", number);
         return 0;
     }
     check_head(v, number, &head);
@@ -315,7 +328,8 @@ static int read_commit(struct verify *v, struct kv_slice key,
                        number == v->store.folded ? PART_COMPARE : PART_TAKE);
     }
     if (rc == -1 || (rc == 0 && r.p != r.end)) {
-        verify_tell(v, 0, "commit %" PRIu64 ": counts unreadable", number);
+        dassie__verify_tell(v, 0, "commit %" PRIu64 ": counts unreadable",
+                            number);
         rc = 0;
     }
     return rc;
@@ -330,16 +344,16 @@ static int read_commits(struct verify *v)
     if (folded == 0) {
         v->head.next = 1;
     }
-    int rc = verify_each(v, FAMILY_COMMITS, read_commit);
+    int rc = dassie__verify_each(v, FAMILY_COMMITS, read_commit);
     if (rc == 0 && folded > 0 && v->next_commit == folded) {
-        verify_tell(v, 0, "commit %" PRIu64 " is missing", folded);
+        dassie__verify_tell(v, 0, "commit %" PRIu64 " is missing", folded);
     }
     return rc;
 }
 
-int verify_counts(struct verify *v)
+int dassie__verify_counts(struct verify *v)
 {
-    int rc = verify_each(v, FAMILY_META, read_meta);
+    int rc = dassie__verify_each(v, FAMILY_META, read_meta);
     if (rc == 0) {
         rc = check_names(v);
     }

@@ -23,7 +23,7 @@ static const char *const kind_names[LINE_KINDS] = {"suspect", "front",
 
 /* ---- Telling ---- */
 
-void verify_tell(struct verify *v, uint64_t id, const char *format, ...)
+void dassie__verify_tell(struct verify *v, uint64_t id, const char *format, ...)
 {
     char line[ERRMSG_BYTES];
     va_list args;
@@ -37,8 +37,8 @@ void verify_tell(struct verify *v, uint64_t id, const char *format, ...)
     v->cb(v->arg, id, line);
 }
 
-void verify_tell_row(struct verify *v, enum family family, struct kv_slice key,
-                     const char *what)
+void dassie__verify_tell_row(struct verify *v, enum family family,
+                             struct kv_slice key, const char *what)
 {
     char hex[2 * 2 * KEY_BYTES_MAX + 1] = "";
     size_t shown = key.len < 2 * KEY_BYTES_MAX ? key.len : 2 * KEY_BYTES_MAX;
@@ -47,22 +47,23 @@ void verify_tell_row(struct verify *v, enum family family, struct kv_slice key,
     }
     uint64_t id = 0;
     bool by_id = family == FAMILY_JOBS || family >= FAMILY_COMPLETE;
-    if (by_id && key_parse_number(key.p, key.len, &id) != 0) {
+    if (by_id && dassie__key_parse_number(key.p, key.len, &id) != 0) {
         id = 0;
     }
     if (id != 0) {
-        verify_tell(v, id, "job %" PRIu64 ": %s row: %s", id,
-                    family_names[family], what);
+        dassie__verify_tell(v, id, "job %" PRIu64 ": %s row: %s", id,
+                            family_names[family], what);
     } else {
-        verify_tell(v, 0, "%s row, key %s%s: %s", family_names[family], hex,
-                    shown < key.len ? "..." : "", what);
+        dassie__verify_tell(v, 0, "%s row, key %s%s: %s", family_names[family],
+                            hex, shown < key.len ? "..." : "", what);
     }
 }
 
-void verify_queue_text(struct verify *v, uint32_t id, char text[VERIFY_TEXT])
+void dassie__verify_queue_text(struct verify *v, uint32_t id,
+                               char text[VERIFY_TEXT])
 {
     char name[NAME_SHOWN + 1] = "";
-    const struct verify_queue *q = verify_queue(v, id);
+    const struct verify_queue *q = dassie__verify_queue(v, id);
     size_t len = q == NULL ? 0 : q->name_len;
     for (size_t i = 0; i < len && i < NAME_SHOWN; i++) {
         name[i] = isprint((unsigned char)q->name[i]) ? q->name[i] : '?';
@@ -71,10 +72,10 @@ void verify_queue_text(struct verify *v, uint32_t id, char text[VERIFY_TEXT])
              len > NAME_SHOWN ? "..." : "");
 }
 
-void verify_line_text(struct verify *v, const struct verify_line *line,
-                      char text[VERIFY_TEXT])
+void dassie__verify_line_text(struct verify *v, const struct verify_line *line,
+                              char text[VERIFY_TEXT])
 {
-    verify_queue_text(v, line->queue, text);
+    dassie__verify_queue_text(v, line->queue, text);
     size_t len = strlen(text);
     snprintf(text + len, VERIFY_TEXT - len, ", priority %d, %s line",
              line->row.priority, kind_names[line->row.kind]);
@@ -82,13 +83,13 @@ void verify_line_text(struct verify *v, const struct verify_line *line,
 
 /* ---- Room ---- */
 
-int verify_no_memory(struct verify *v)
+int dassie__verify_no_memory(struct verify *v)
 {
-    return errmsg_set(v->e, UV_ENOMEM, "out of memory");
+    return dassie__errmsg_set(v->e, UV_ENOMEM, "out of memory");
 }
 
-int verify_room(struct verify *v, void **array, size_t n, size_t *room,
-                size_t size)
+int dassie__verify_room(struct verify *v, void **array, size_t n, size_t *room,
+                        size_t size)
 {
     if (n < *room) {
         return 0;
@@ -97,7 +98,7 @@ int verify_room(struct verify *v, void **array, size_t n, size_t *room,
     void *grown =
         more < SIZE_MAX / size ? dassie__realloc(*array, more * size) : NULL;
     if (grown == NULL) {
-        return verify_no_memory(v);
+        return dassie__verify_no_memory(v);
     }
     *array = grown;
     *room = more;
@@ -113,7 +114,7 @@ static int entry_add(struct verify *v, const struct verify_entry *entry)
     return rc;
 }
 
-void verify_free(struct verify *v)
+void dassie__verify_free(struct verify *v)
 {
     for (size_t i = 0; i < v->queues_n; i++) {
         dassie__free(v->queues[i].name);
@@ -126,7 +127,7 @@ void verify_free(struct verify *v)
 
 /* ---- Rows ---- */
 
-struct kv_iter *verify_iter(struct verify *v, enum family family)
+struct kv_iter *dassie__verify_iter(struct verify *v, enum family family)
 {
     static const uint8_t from[1] = {0};
     static const uint8_t to[] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
@@ -136,14 +137,14 @@ struct kv_iter *verify_iter(struct verify *v, enum family family)
                             kv_slice(to, sizeof to));
 }
 
-int verify_each(struct verify *v, enum family family, verify_row_cb cb)
+int dassie__verify_each(struct verify *v, enum family family, verify_row_cb cb)
 {
     const struct kv_ops *ops = v->kv->ops;
-    struct kv_iter *it = verify_iter(v, family);
+    struct kv_iter *it = dassie__verify_iter(v, family);
     struct errmsg ignored;
     int rc = 0;
     if (it == NULL) {
-        return verify_no_memory(v);
+        return dassie__verify_no_memory(v);
     }
     for (; rc == 0 && ops->iter_valid(it); ops->iter_next(it)) {
         v->report->rows++;
@@ -168,11 +169,11 @@ static void check_position(struct verify *v, const struct verify_line *line,
         what = "is after the line's tail";
     }
     if (what != NULL) {
-        verify_line_text(v, line, text);
-        verify_tell(v, id,
-                    "job %" PRIu64 ": pending row: position %" PRIu64
-                    " of %s %s",
-                    id, position, text, what);
+        dassie__verify_line_text(v, line, text);
+        dassie__verify_tell(v, id,
+                            "job %" PRIu64 ": pending row: position %" PRIu64
+                            " of %s %s",
+                            id, position, text, what);
     }
 }
 
@@ -182,22 +183,24 @@ static int read_pending(struct verify *v, struct kv_slice key,
     struct place place;
     struct pending_row row;
     uint32_t index;
-    if (key_parse_pending(key.p, key.len, &place) != 0) {
-        verify_tell_row(v, FAMILY_PENDING, key, "not a place");
+    if (dassie__key_parse_pending(key.p, key.len, &place) != 0) {
+        dassie__verify_tell_row(v, FAMILY_PENDING, key, "not a place");
         return 0;
     }
-    if (pending_row_read(value.p, value.len, place.position, &row) != 0) {
-        verify_tell_row(v, FAMILY_PENDING, key, "unreadable");
+    if (dassie__pending_row_read(value.p, value.len, place.position, &row) !=
+        0) {
+        dassie__verify_tell_row(v, FAMILY_PENDING, key, "unreadable");
         return 0;
     }
-    if (verify_queue(v, place.queue) == NULL) {
-        verify_tell(v, row.id,
-                    "job %" PRIu64 ": pending row in queue %" PRIu32
-                    ", which has no name",
-                    row.id, place.queue);
+    if (dassie__verify_queue(v, place.queue) == NULL) {
+        dassie__verify_tell(v, row.id,
+                            "job %" PRIu64 ": pending row in queue %" PRIu32
+                            ", which has no name",
+                            row.id, place.queue);
         return 0;
     }
-    int rc = verify_line(v, place.queue, place.priority, place.kind, &index);
+    int rc =
+        dassie__verify_line(v, place.queue, place.priority, place.kind, &index);
     if (rc != 0) {
         return rc;
     }
@@ -216,14 +219,14 @@ static int read_pending(struct verify *v, struct kv_slice key,
 static void check_set(struct verify *v, uint64_t commit)
 {
     if (commit == 0 || commit > v->last_commit) {
-        verify_tell(v, 0,
-                    "claim set %" PRIu64
-                    " is newer than the last commit, %" PRIu64,
-                    commit, v->last_commit);
+        dassie__verify_tell(v, 0,
+                            "claim set %" PRIu64
+                            " is newer than the last commit, %" PRIu64,
+                            commit, v->last_commit);
     } else if (commit < v->head.oldest_set) {
-        verify_tell(v, 0,
-                    "claim set %" PRIu64 " is older than the oldest, %" PRIu64,
-                    commit, v->head.oldest_set);
+        dassie__verify_tell(
+            v, 0, "claim set %" PRIu64 " is older than the oldest, %" PRIu64,
+            commit, v->head.oldest_set);
     }
 }
 
@@ -234,8 +237,8 @@ static int read_set(struct verify *v, struct kv_slice key,
     struct claim_entry claim;
     uint64_t commit;
     int more = -1;
-    if (key_parse_number(key.p, key.len, &commit) != 0) {
-        verify_tell_row(v, FAMILY_RUNNING, key, "not a number");
+    if (dassie__key_parse_number(key.p, key.len, &commit) != 0) {
+        dassie__verify_tell_row(v, FAMILY_RUNNING, key, "not a number");
         return 0;
     }
     check_set(v, commit);
@@ -245,8 +248,8 @@ static int read_set(struct verify *v, struct kv_slice key,
     }
     uint32_t index = (uint32_t)v->sets_n++;
     v->sets[index] = (struct verify_set){commit, 0};
-    if (claim_set_open(&r, value.p, value.len) == 0) {
-        while ((more = claim_set_next(&r, &claim)) == 1) {
+    if (dassie__claim_set_open(&r, value.p, value.len) == 0) {
+        while ((more = dassie__claim_set_next(&r, &claim)) == 1) {
             struct verify_entry entry = {claim.id, commit, index | VERIFY_CLAIM,
                                          claim.attempt};
             rc = entry_add(v, &entry);
@@ -256,8 +259,8 @@ static int read_set(struct verify *v, struct kv_slice key,
         }
     }
     if (more != 0) {
-        verify_tell(v, 0, "claim set %" PRIu64 ": running row: unreadable",
-                    commit);
+        dassie__verify_tell(
+            v, 0, "claim set %" PRIu64 ": running row: unreadable", commit);
     }
     return 0;
 }
@@ -310,14 +313,14 @@ static void entries_sort(struct verify_entry *entries, size_t n)
     }
 }
 
-int verify_read(struct verify *v)
+int dassie__verify_read(struct verify *v)
 {
-    int rc = verify_counts(v);
+    int rc = dassie__verify_counts(v);
     if (rc == 0) {
-        rc = verify_each(v, FAMILY_PENDING, read_pending);
+        rc = dassie__verify_each(v, FAMILY_PENDING, read_pending);
     }
     if (rc == 0) {
-        rc = verify_each(v, FAMILY_RUNNING, read_set);
+        rc = dassie__verify_each(v, FAMILY_RUNNING, read_set);
     }
     if (rc == 0) {
         entries_sort(v->entries, v->entries_n);

@@ -13,7 +13,7 @@
 #undef uthash_nonfatal_oom
 #define uthash_nonfatal_oom(element) (failed = true)
 
-int waiters_add(struct waiters *ws, struct waiter *w, uint64_t id)
+int dassie__waiters_add(struct waiters *ws, struct waiter *w, uint64_t id)
 {
     struct waiter *first;
     bool failed = false;
@@ -29,7 +29,7 @@ int waiters_add(struct waiters *ws, struct waiter *w, uint64_t id)
     return failed ? UV_ENOMEM : 0;
 }
 
-struct waiter *waiters_take(struct waiters *ws, uint64_t id)
+struct waiter *dassie__waiters_take(struct waiters *ws, uint64_t id)
 {
     struct waiter *first;
     if (ws->table == NULL) {
@@ -42,7 +42,7 @@ struct waiter *waiters_take(struct waiters *ws, uint64_t id)
     return first;
 }
 
-struct waiter *waiters_take_any(struct waiters *ws)
+struct waiter *dassie__waiters_take_any(struct waiters *ws)
 {
     struct waiter *first = ws->table;
     if (first != NULL) {

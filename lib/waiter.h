@@ -34,12 +34,12 @@ struct waiters {
 };
 
 /* 0 or UV_ENOMEM. */
-int waiters_add(struct waiters *ws, struct waiter *w, uint64_t id);
+int dassie__waiters_add(struct waiters *ws, struct waiter *w, uint64_t id);
 
 /* Takes all that wait for id, as a list through next. */
-struct waiter *waiters_take(struct waiters *ws, uint64_t id);
+struct waiter *dassie__waiters_take(struct waiters *ws, uint64_t id);
 
 /* Takes any that is left: a list for one job, or NULL. */
-struct waiter *waiters_take_any(struct waiters *ws);
+struct waiter *dassie__waiters_take_any(struct waiters *ws);
 
 #endif /* DASSIE_WAITER_H_ */

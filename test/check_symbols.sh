@@ -15,6 +15,16 @@ tr '\n' ' ' <"$srcdir/include/dassie.h" | grep -o 'DASSIE_EXTERN [^;(]*(' |
 echo "test/symbols.txt against include/dassie.h:"
 diff "$srcdir/test/symbols.txt" "$dir/declared"
 
+# A program that links the static library keeps all other names for itself.
+if [ -e .libs/libdassie.a ]; then
+    echo "names of .libs/libdassie.a without dassie_ in front:"
+    $NM --defined-only -g .libs/libdassie.a |
+        awk 'NF == 3 && $3 !~ /^dassie_/ { print $3 }' |
+        grep -Ev '^_*(odr_)?[almtu]+san[_.]|^__sanitizer_|^__gcov_|^__llvm_' |
+        sort -u >"$dir/foreign"
+    diff /dev/null "$dir/foreign"
+fi
+
 if [ ! -e "$lib" ]; then
     echo "$lib is not built (--disable-shared)"
     exit 77

@@ -38,12 +38,12 @@ static inline void rig_open(struct rig *r)
     struct kv_rocks_options options = {
         .dir = r->dir, .memory_bytes = 16 << 20, .create = r->now == 0};
     if (r->kind == RIG_ROCKS) {
-        RIG_OK(r, kv_rocks_open(&options, &r->kv, &r->e));
+        RIG_OK(r, dassie__kv_rocks_open(&options, &r->kv, &r->e));
     }
     r->now++;
     memset(&r->claimed, 0, sizeof r->claimed);
-    RIG_OK(r, store_open(&r->s, r->kv, r->window_max, false, &r->e));
-    RIG_OK(r, store_claimed(&r->s, &r->claimed, &r->e));
+    RIG_OK(r, dassie__store_open(&r->s, r->kv, r->window_max, false, &r->e));
+    RIG_OK(r, dassie__store_claimed(&r->s, &r->claimed, &r->e));
 }
 
 static inline void rig_setup(struct rig *r, enum rig_kind kind)
@@ -54,7 +54,7 @@ static inline void rig_setup(struct rig *r, enum rig_kind kind)
     if (kind == RIG_ROCKS) {
         temp_dir_make(r->dir);
     } else {
-        r->kv = kv_mem_new();
+        r->kv = dassie__kv_mem_new();
         ck_assert_ptr_nonnull(r->kv);
     }
     rig_open(r);
@@ -63,8 +63,8 @@ static inline void rig_setup(struct rig *r, enum rig_kind kind)
 /* What is not committed is lost. */
 static inline void rig_close(struct rig *r, bool clean)
 {
-    store_close(&r->s, clean);
-    store_free(&r->s);
+    dassie__store_close(&r->s, clean);
+    dassie__store_free(&r->s);
 }
 
 static inline void rig_reopen(struct rig *r)
@@ -79,7 +79,7 @@ static inline void rig_free(struct rig *r)
     if (r->kind == RIG_ROCKS) {
         temp_dir_remove(r->dir);
     } else {
-        kv_mem_free(r->kv);
+        dassie__kv_mem_free(r->kv);
     }
 }
 
@@ -91,7 +91,7 @@ static inline void rig_teardown(struct rig *r)
 
 static inline void rig_commit(struct rig *r)
 {
-    RIG_OK(r, store_commit(&r->s, ++r->now, &r->e));
+    RIG_OK(r, dassie__store_commit(&r->s, ++r->now, &r->e));
 }
 
 /* ---- Jobs ---- */
@@ -100,7 +100,7 @@ static inline struct queue *rig_queue(struct rig *r, const char *name,
                                       int8_t priority)
 {
     struct queue *q = NULL;
-    RIG_OK(r, store_queue(&r->s, name, strlen(name), priority, &q));
+    RIG_OK(r, dassie__store_queue(&r->s, name, strlen(name), priority, &q));
     return q;
 }
 
@@ -108,8 +108,8 @@ static inline struct queue *rig_queue(struct rig *r, const char *name,
 static inline void rig_serve(struct rig *r, const char *name, int d)
 {
     struct job_list left = {0};
-    store_serve(&r->s, rig_queue(r, name, 0), d, &left);
-    job_list_free(&left);
+    dassie__store_serve(&r->s, rig_queue(r, name, 0), d, &left);
+    dassie__job_list_free(&left);
 }
 
 static inline job_t *rig_job(struct rig *r, const char *queue, int8_t priority,
@@ -122,9 +122,10 @@ static inline job_t *rig_job(struct rig *r, const char *queue, int8_t priority,
                           .name_len = 4,
                           .data = (const uint8_t *)"payload",
                           .data_len = 7};
-    job_t *job = job_new(job_row_bytes(row.name_len, row.data_len), 0);
+    job_t *job =
+        dassie__job_new(dassie__job_row_bytes(row.name_len, row.data_len), 0);
     ck_assert_ptr_nonnull(job);
-    job_row_write(job->row, &row);
+    dassie__job_row_write(job->row, &row);
     job->priority = priority;
     job->flags = flags;
     job->queue = rig_queue(r, queue, priority);
@@ -137,8 +138,8 @@ static inline uint64_t rig_put(struct rig *r, const char *queue,
 {
     job_t *job = rig_job(r, queue, priority, 0);
     uint64_t id = r->s.next;
-    if (!store_insert(&r->s, job, EVENT_ENQUEUE)) {
-        job_free(job);
+    if (!dassie__store_insert(&r->s, job, EVENT_ENQUEUE)) {
+        dassie__job_free(job);
     }
     return id;
 }
@@ -148,8 +149,8 @@ static inline job_t *rig_hand_off(struct rig *r, const char *queue,
                                   int8_t priority)
 {
     job_t *job = rig_job(r, queue, priority, 0);
-    RIG_OK(r, store_prepare_claim(&r->s));
-    ck_assert(store_insert(&r->s, job, EVENT_HAND_OFF));
+    RIG_OK(r, dassie__store_prepare_claim(&r->s));
+    ck_assert(dassie__store_insert(&r->s, job, EVENT_HAND_OFF));
     return job;
 }
 
@@ -157,7 +158,8 @@ static inline job_t *rig_claim_how(struct rig *r, const char *queue,
                                    enum claim_how how)
 {
     int rc;
-    job_t *job = store_claim(&r->s, rig_queue(r, queue, 0), how, &rc, &r->e);
+    job_t *job =
+        dassie__store_claim(&r->s, rig_queue(r, queue, 0), how, &rc, &r->e);
     ck_assert_msg(rc == 0, "claim: %d %s", rc, r->e.text);
     return job;
 }
@@ -178,11 +180,11 @@ static inline void rig_move(struct rig *r, job_t *job, enum event event)
     job->ended_ms = r->now;
     job->status = event == EVENT_COMPLETE ? 0 : -1;
     if (ends) {
-        RIG_OK(r, job_set_out(job, "out", 3));
+        RIG_OK(r, dassie__job_set_out(job, "out", 3));
     }
-    RIG_OK(r, store_move(&r->s, job, event, &kept));
+    RIG_OK(r, dassie__store_move(&r->s, job, event, &kept));
     if (ends || !kept) {
-        job_free(job);
+        dassie__job_free(job);
     }
 }
 
@@ -199,7 +201,7 @@ static inline uint64_t rig_problems(struct rig *r,
                                     dassie_verify_report_t *report)
 {
     r->problem[0] = '\0';
-    RIG_OK(r, verify_kv(r->kv, rig_told, r, report, &r->e));
+    RIG_OK(r, dassie__verify_kv(r->kv, rig_told, r, report, &r->e));
     return report->problems;
 }
 
@@ -218,7 +220,7 @@ static inline size_t rig_rows(struct rig *r, enum family family)
 {
     struct verify v = {.kv = r->kv};
     size_t n = 0;
-    struct kv_iter *it = verify_iter(&v, family);
+    struct kv_iter *it = dassie__verify_iter(&v, family);
     ck_assert_ptr_nonnull(it);
     for (; r->kv->ops->iter_valid(it); r->kv->ops->iter_next(it)) {
         n++;

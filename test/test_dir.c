@@ -30,9 +30,9 @@ static void teardown(void)
 
 static int try(bool create)
 {
-    int rc = dir_open(&dir, path, create, &error);
+    int rc = dassie__dir_open(&dir, path, create, &error);
     if (rc == 0) {
-        dir_close(&dir);
+        dassie__dir_close(&dir);
     }
     return rc;
 }
@@ -65,10 +65,10 @@ static void refused(int rc, const char *text)
 
 START_TEST(made)
 {
-    ck_assert_int_eq(dir_open(&dir, path, true, &error), 0);
+    ck_assert_int_eq(dassie__dir_open(&dir, path, true, &error), 0);
     ck_assert(dir.fresh);
     ck_assert_str_eq(dir.path, path);
-    dir_close(&dir);
+    dassie__dir_close(&dir);
     ck_assert(has("FORMAT"));
     ck_assert(!has("FORMAT.new"));
     char file[PATH_MAX];
@@ -79,9 +79,9 @@ START_TEST(made)
     close(fd);
     ck_assert_str_eq(text, "dassie 1\n");
     for (int create = 0; create < 2; create++) {
-        ck_assert_int_eq(dir_open(&dir, path, create, &error), 0);
+        ck_assert_int_eq(dassie__dir_open(&dir, path, create, &error), 0);
         ck_assert(!dir.fresh);
-        dir_close(&dir);
+        dassie__dir_close(&dir);
     }
 }
 END_TEST
@@ -172,9 +172,11 @@ START_TEST(too_long)
 {
     static char name[2 * PATH_MAX];
     memset(name, 'x', sizeof name - 1);
-    ck_assert_int_eq(dir_open(&dir, name, true, &error), UV_ENAMETOOLONG);
+    ck_assert_int_eq(dassie__dir_open(&dir, name, true, &error),
+                     UV_ENAMETOOLONG);
     name[PATH_MAX - 2] = '\0';
-    ck_assert_int_eq(dir_open(&dir, name, true, &error), UV_ENAMETOOLONG);
+    ck_assert_int_eq(dassie__dir_open(&dir, name, true, &error),
+                     UV_ENAMETOOLONG);
 }
 END_TEST
 
@@ -205,15 +207,15 @@ static void busy(const struct errmsg *e, pid_t owner)
 
 START_TEST(second_open)
 {
-    ck_assert_int_eq(dir_open(&dir, path, true, &error), 0);
+    ck_assert_int_eq(dassie__dir_open(&dir, path, true, &error), 0);
     uint64_t digest = temp_dir_digest(path, NULL);
-    ck_assert_int_eq(dir_open(&other, path, true, &error), UV_EBUSY);
+    ck_assert_int_eq(dassie__dir_open(&other, path, true, &error), UV_EBUSY);
     busy(&error, getpid());
-    ck_assert_int_eq(dir_open(&other, path, false, &error), UV_EBUSY);
+    ck_assert_int_eq(dassie__dir_open(&other, path, false, &error), UV_EBUSY);
     ck_assert_uint_eq(temp_dir_digest(path, NULL), digest);
-    dir_close(&dir);
-    ck_assert_int_eq(dir_open(&other, path, false, &error), 0);
-    dir_close(&other);
+    dassie__dir_close(&dir);
+    ck_assert_int_eq(dassie__dir_open(&other, path, false, &error), 0);
+    dassie__dir_close(&other);
 }
 END_TEST
 
@@ -222,10 +224,10 @@ static int child_sees(pid_t owner)
 {
     char pid[32];
     snprintf(pid, sizeof pid, "pid %ld", (long)owner);
-    if (dir_forks() != 1 || dir.lock_fd != -1) {
+    if (dassie__dir_forks() != 1 || dir.lock_fd != -1) {
         return 2;
     }
-    if (dir_open(&other, path, true, &error) != UV_EBUSY) {
+    if (dassie__dir_open(&other, path, true, &error) != UV_EBUSY) {
         return 3;
     }
     return strstr(error.text, pid) != NULL ? 0 : 4;
@@ -235,20 +237,20 @@ START_TEST(forked_child)
 {
     pid_t owner = getpid();
     int status;
-    unsigned before = dir_forks();
-    dir_forks_watch();
-    dir_forks_watch();
-    ck_assert_int_eq(dir_open(&dir, path, true, &error), 0);
+    unsigned before = dassie__dir_forks();
+    dassie__dir_forks_watch();
+    dassie__dir_forks_watch();
+    ck_assert_int_eq(dassie__dir_open(&dir, path, true, &error), 0);
     pid_t child = fork();
     if (child == 0) {
         _exit(child_sees(owner));
     }
     ck_assert_int_eq(waitpid(child, &status, 0), child);
     ck_assert_int_eq(status, 0);
-    ck_assert_uint_eq(dir_forks(), before);
+    ck_assert_uint_eq(dassie__dir_forks(), before);
     /* It has not let go of its parent's lock. */
-    ck_assert_int_eq(dir_open(&other, path, true, &error), UV_EBUSY);
-    dir_close(&dir);
+    ck_assert_int_eq(dassie__dir_open(&other, path, true, &error), UV_EBUSY);
+    dassie__dir_close(&dir);
 }
 END_TEST
 
@@ -259,8 +261,8 @@ START_TEST(child_keeps_no_lock)
     int down[2];
     char byte = 0;
     int status;
-    dir_forks_watch();
-    ck_assert_int_eq(dir_open(&dir, path, true, &error), 0);
+    dassie__dir_forks_watch();
+    ck_assert_int_eq(dassie__dir_open(&dir, path, true, &error), 0);
     ck_assert_int_eq(pipe(up), 0);
     ck_assert_int_eq(pipe(down), 0);
     pid_t child = fork();
@@ -269,7 +271,7 @@ START_TEST(child_keeps_no_lock)
         _exit(well && read(down[0], &byte, 1) == 1 ? 0 : 1);
     }
     ck_assert_int_eq(read(up[0], &byte, 1), 1);
-    dir_close(&dir);
+    dassie__dir_close(&dir);
     ck_assert_int_eq(try(false), 0);
     ck_assert_int_eq(write(down[1], &byte, 1), 1);
     ck_assert_int_eq(waitpid(child, &status, 0), child);
@@ -283,7 +285,7 @@ START_TEST(killed_owner)
     int status;
     pid_t child = fork();
     if (child == 0) {
-        _exit(dir_open(&dir, path, true, &error) == 0 ? 0 : 1);
+        _exit(dassie__dir_open(&dir, path, true, &error) == 0 ? 0 : 1);
     }
     ck_assert_int_eq(waitpid(child, &status, 0), child);
     ck_assert_int_eq(status, 0);

@@ -28,11 +28,12 @@ START_TEST(number_round_trip)
     uint8_t key[KEY_NUMBER_BYTES + 1];
     uint64_t back;
     for (size_t i = 0; i < COUNT(numbers); i++) {
-        key_number(key, numbers[i]);
-        ck_assert_int_eq(key_parse_number(key, KEY_NUMBER_BYTES, &back), 0);
+        dassie__key_number(key, numbers[i]);
+        ck_assert_int_eq(dassie__key_parse_number(key, KEY_NUMBER_BYTES, &back),
+                         0);
         ck_assert_uint_eq(back, numbers[i]);
     }
-    key_number(key, UINT64_C(0x0102030405060708));
+    dassie__key_number(key, UINT64_C(0x0102030405060708));
     ck_assert_mem_eq(key, "\1\2\3\4\5\6\7\10", KEY_NUMBER_BYTES);
 }
 END_TEST
@@ -42,8 +43,8 @@ START_TEST(number_order)
     uint8_t low[KEY_NUMBER_BYTES];
     uint8_t high[KEY_NUMBER_BYTES];
     for (size_t i = 1; i < COUNT(numbers); i++) {
-        key_number(low, numbers[i - 1]);
-        key_number(high, numbers[i]);
+        dassie__key_number(low, numbers[i - 1]);
+        dassie__key_number(high, numbers[i]);
         ck_assert_mem_lt(low, high, KEY_NUMBER_BYTES);
     }
 }
@@ -54,7 +55,7 @@ START_TEST(number_refused)
     static const uint8_t key[KEY_NUMBER_BYTES + 1] = {0};
     uint64_t number;
     for (size_t len = 0; len <= sizeof key; len++) {
-        ck_assert_int_eq(key_parse_number(key, len, &number),
+        ck_assert_int_eq(dassie__key_parse_number(key, len, &number),
                          len == KEY_NUMBER_BYTES ? 0 : -1);
     }
 }
@@ -100,8 +101,8 @@ START_TEST(pending_round_trip)
     uint8_t key[KEY_PENDING_BYTES];
     struct place back;
     for (size_t i = 0; i < COUNT(places); i++) {
-        key_pending(key, &places[i]);
-        ck_assert_int_eq(key_parse_pending(key, sizeof key, &back), 0);
+        dassie__key_pending(key, &places[i]);
+        ck_assert_int_eq(dassie__key_parse_pending(key, sizeof key, &back), 0);
         ck_assert_uint_eq(back.queue, places[i].queue);
         ck_assert_int_eq(back.priority, places[i].priority);
         ck_assert_uint_eq(back.kind, places[i].kind);
@@ -115,8 +116,8 @@ START_TEST(pending_order)
     uint8_t low[KEY_PENDING_BYTES];
     uint8_t high[KEY_PENDING_BYTES];
     for (size_t i = 1; i < COUNT(places); i++) {
-        key_pending(low, &places[i - 1]);
-        key_pending(high, &places[i]);
+        dassie__key_pending(low, &places[i - 1]);
+        dassie__key_pending(high, &places[i]);
         ck_assert_msg(memcmp(low, high, sizeof low) < 0, "place %zu", i);
     }
 }
@@ -127,15 +128,16 @@ START_TEST(pending_refused)
     uint8_t key[KEY_PENDING_BYTES + 1];
     struct place place = {1, -3, LINE_FRONT, 9};
     memset(key, 0, sizeof key);
-    key_pending(key, &place);
+    dassie__key_pending(key, &place);
     for (size_t len = 0; len <= sizeof key; len++) {
-        ck_assert_int_eq(key_parse_pending(key, len, &place),
+        ck_assert_int_eq(dassie__key_parse_pending(key, len, &place),
                          len == KEY_PENDING_BYTES ? 0 : -1);
     }
     for (unsigned kind = 0; kind < 256; kind++) {
         key[5] = (uint8_t)kind;
-        ck_assert_int_eq(key_parse_pending(key, KEY_PENDING_BYTES, &place),
-                         kind < LINE_KINDS ? 0 : -1);
+        ck_assert_int_eq(
+            dassie__key_parse_pending(key, KEY_PENDING_BYTES, &place),
+            kind < LINE_KINDS ? 0 : -1);
     }
 }
 END_TEST
@@ -150,8 +152,9 @@ START_TEST(queue_round_trip)
         for (size_t i = 0; i < COUNT(ids); i++) {
             uint32_t id;
             char tag;
-            key_queue(key, tags[t], ids[i]);
-            ck_assert_int_eq(key_parse_queue(key, sizeof key, &tag, &id), 0);
+            dassie__key_queue(key, tags[t], ids[i]);
+            ck_assert_int_eq(
+                dassie__key_parse_queue(key, sizeof key, &tag, &id), 0);
             ck_assert_int_eq(tag, tags[t]);
             ck_assert_uint_eq(id, ids[i]);
             ck_assert_mem_lt(last, key, sizeof key);
@@ -170,7 +173,7 @@ START_TEST(queue_refused)
         bool known = byte == KEY_NAME_TAG || byte == KEY_COUNTS_TAG;
         key[0] = (uint8_t)byte;
         for (size_t len = 0; len <= sizeof key; len++) {
-            ck_assert_int_eq(key_parse_queue(key, len, &tag, &id),
+            ck_assert_int_eq(dassie__key_parse_queue(key, len, &tag, &id),
                              known && len == KEY_QUEUE_BYTES ? 0 : -1);
         }
     }
@@ -182,8 +185,8 @@ START_TEST(meta_keys_differ)
 {
     uint32_t id;
     char tag;
-    ck_assert_int_eq(key_parse_queue((const uint8_t *)KEY_STORE,
-                                     strlen(KEY_STORE), &tag, &id),
+    ck_assert_int_eq(dassie__key_parse_queue((const uint8_t *)KEY_STORE,
+                                             strlen(KEY_STORE), &tag, &id),
                      -1);
     ck_assert_int_ne(KEY_NAME_TAG, KEY_COUNTS_TAG);
 }

@@ -19,7 +19,7 @@ static void setup(void)
 
 static void teardown(void)
 {
-    queues_free(&qs);
+    dassie__queues_free(&qs);
     ck_assert_ptr_null(qs.by_name);
     ck_assert_uint_eq(qs.n, 0);
 }
@@ -27,13 +27,13 @@ static void teardown(void)
 static struct queue *add(const char *name)
 {
     struct queue *q = NULL;
-    ck_assert_int_eq(queues_add(&qs, name, strlen(name), &q), 0);
+    ck_assert_int_eq(dassie__queues_add(&qs, name, strlen(name), &q), 0);
     return q;
 }
 
 static job_t *job_make(uint64_t id)
 {
-    job_t *job = job_new(10, 0);
+    job_t *job = dassie__job_new(10, 0);
     ck_assert_ptr_nonnull(job);
     job->id = id;
     return job;
@@ -47,18 +47,18 @@ START_TEST(names)
     struct queue *q;
     struct queue *mail = add("mail");
     struct queue *ma = add("ma");
-    ck_assert_int_eq(queues_add(&qs, bytes, sizeof bytes, &q), 0);
+    ck_assert_int_eq(dassie__queues_add(&qs, bytes, sizeof bytes, &q), 0);
     ck_assert_uint_eq(mail->id, 0);
     ck_assert_uint_eq(ma->id, 1);
     ck_assert_uint_eq(q->id, 2);
     ck_assert_uint_eq(qs.n, 3);
     for (int again = 0; again < 2; again++) {
-        ck_assert_ptr_eq(queues_find(&qs, "mail", 4), mail);
-        ck_assert_ptr_eq(queues_find(&qs, "mail", 2), ma);
-        ck_assert_ptr_eq(queues_find(&qs, bytes, sizeof bytes), q);
-        ck_assert_ptr_null(queues_find(&qs, bytes, sizeof bytes - 1));
-        ck_assert_ptr_null(queues_find(&qs, "mailx", 5));
-        ck_assert_ptr_null(queues_find(&qs, "mai", 3));
+        ck_assert_ptr_eq(dassie__queues_find(&qs, "mail", 4), mail);
+        ck_assert_ptr_eq(dassie__queues_find(&qs, "mail", 2), ma);
+        ck_assert_ptr_eq(dassie__queues_find(&qs, bytes, sizeof bytes), q);
+        ck_assert_ptr_null(dassie__queues_find(&qs, bytes, sizeof bytes - 1));
+        ck_assert_ptr_null(dassie__queues_find(&qs, "mailx", 5));
+        ck_assert_ptr_null(dassie__queues_find(&qs, "mai", 3));
     }
     ck_assert_ptr_eq(qs.by_id[2], q);
     ck_assert_str_eq(mail->name, "mail");
@@ -71,15 +71,15 @@ START_TEST(queues_max)
     struct queue *q;
     for (unsigned i = 0; i < DASSIE_QUEUES_MAX; i++) {
         int len = snprintf(name, sizeof name, "%u", i);
-        if (queues_add(&qs, name, (size_t)len, &q) != 0 || q->id != i) {
+        if (dassie__queues_add(&qs, name, (size_t)len, &q) != 0 || q->id != i) {
             ck_abort_msg("queue %u", i);
         }
     }
     struct queue **by_id = qs.by_id;
-    ck_assert_int_eq(queues_add(&qs, "x", 1, &q), UV_ENOBUFS);
+    ck_assert_int_eq(dassie__queues_add(&qs, "x", 1, &q), UV_ENOBUFS);
     ck_assert_uint_eq(qs.n, DASSIE_QUEUES_MAX);
     ck_assert_ptr_eq(qs.by_id, by_id);
-    q = queues_find(&qs, "65535", 5);
+    q = dassie__queues_find(&qs, "65535", 5);
     ck_assert_ptr_nonnull(q);
     ck_assert_uint_eq(q->id, 65535);
 }
@@ -118,17 +118,17 @@ START_TEST(no_memory)
                              free);
     for (n = 0; q == NULL; n++) {
         fail_after = n;
-        int rc = queues_add(&qs, "mail", 4, &q);
+        int rc = dassie__queues_add(&qs, "mail", 4, &q);
         fail_after = -1;
         ck_assert_int_eq(rc, q == NULL ? UV_ENOMEM : 0);
         ck_assert_uint_eq(qs.n, q != NULL);
-        ck_assert_ptr_eq(queues_find(&qs, "mail", 4), q);
+        ck_assert_ptr_eq(dassie__queues_find(&qs, "mail", 4), q);
     }
     ck_assert_int_gt(n, 2);
     struct lines *lines = NULL;
     for (n = 0; lines == NULL; n++) {
         fail_after = n;
-        lines = queue_prepare(&qs, q, 3);
+        lines = dassie__queue_prepare(&qs, q, 3);
         fail_after = -1;
         ck_assert_uint_eq(q->lines_n, lines != NULL);
         ck_assert_uint_eq(qs.lines_n, lines != NULL);
@@ -145,7 +145,7 @@ START_TEST(lines_in_order)
     static const int8_t sorted[] = {-20, -1, 0, 5, 19};
     struct queue *q = add("mail");
     for (size_t i = 0; i < sizeof priorities; i++) {
-        struct lines *lines = queue_prepare(&qs, q, priorities[i]);
+        struct lines *lines = dassie__queue_prepare(&qs, q, priorities[i]);
         ck_assert_ptr_nonnull(lines);
         ck_assert_int_eq(lines->kind[0].row.priority, priorities[i]);
     }
@@ -153,7 +153,7 @@ START_TEST(lines_in_order)
     ck_assert_uint_eq(qs.lines_n, sizeof sorted);
     for (unsigned i = 0; i < sizeof sorted; i++) {
         for (int kind = 0; kind < LINE_KINDS; kind++) {
-            struct line *line = queue_line(q, sorted[i], kind);
+            struct line *line = dassie__queue_line(q, sorted[i], kind);
             ck_assert_ptr_eq(line, &q->lines[i]->kind[kind]);
             ck_assert_int_eq(line->row.priority, sorted[i]);
             ck_assert_int_eq(line->row.kind, kind);
@@ -167,34 +167,36 @@ END_TEST
 START_TEST(first_line)
 {
     struct queue *q = add("mail");
-    queue_prepare(&qs, q, 0);
-    queue_prepare(&qs, q, -5);
-    ck_assert_ptr_null(queue_first_line(q, false));
-    ck_assert_ptr_null(queue_first_line(q, true));
+    dassie__queue_prepare(&qs, q, 0);
+    dassie__queue_prepare(&qs, q, -5);
+    ck_assert_ptr_null(dassie__queue_first_line(q, false));
+    ck_assert_ptr_null(dassie__queue_first_line(q, true));
     static const struct {
         int8_t priority;
         enum line_kind kind;
     } order[] = {
         {0, LINE_NORMAL}, {0, LINE_FRONT}, {-5, LINE_NORMAL}, {-5, LINE_FRONT}};
     for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {
-        struct line *line = queue_line(q, order[i].priority, order[i].kind);
+        struct line *line =
+            dassie__queue_line(q, order[i].priority, order[i].kind);
         line->row.live = 1;
-        ck_assert_ptr_eq(queue_first_line(q, false), line);
-        ck_assert_ptr_null(queue_first_line(q, true));
+        ck_assert_ptr_eq(dassie__queue_first_line(q, false), line);
+        ck_assert_ptr_null(dassie__queue_first_line(q, true));
     }
-    queue_line(q, 0, LINE_SUSPECT)->row.live = 1;
-    ck_assert_ptr_eq(queue_first_line(q, true), queue_line(q, 0, LINE_SUSPECT));
-    queue_line(q, -5, LINE_SUSPECT)->row.live = 1;
-    ck_assert_ptr_eq(queue_first_line(q, true),
-                     queue_line(q, -5, LINE_SUSPECT));
+    dassie__queue_line(q, 0, LINE_SUSPECT)->row.live = 1;
+    ck_assert_ptr_eq(dassie__queue_first_line(q, true),
+                     dassie__queue_line(q, 0, LINE_SUSPECT));
+    dassie__queue_line(q, -5, LINE_SUSPECT)->row.live = 1;
+    ck_assert_ptr_eq(dassie__queue_first_line(q, true),
+                     dassie__queue_line(q, -5, LINE_SUSPECT));
 }
 END_TEST
 
 static struct line *line_make(void)
 {
     struct queue *q = add("mail");
-    ck_assert_ptr_nonnull(queue_prepare(&qs, q, 0));
-    return queue_line(q, 0, LINE_NORMAL);
+    ck_assert_ptr_nonnull(dassie__queue_prepare(&qs, q, 0));
+    return dassie__queue_line(q, 0, LINE_NORMAL);
 }
 
 static void line_is(const struct line *line, uint64_t start, uint64_t cursor,
@@ -210,33 +212,34 @@ START_TEST(line_life)
     struct line *line = line_make();
     job_t *a = job_make(5);
     job_t *b = job_make(9);
-    ck_assert(line_append(line, a, 5, true));
+    ck_assert(dassie__line_append(line, a, 5, true));
     ck_assert(line->changed);
     line_is(line, 5, 5, 5);
-    ck_assert(line_append(line, b, 9, true));
+    ck_assert(dassie__line_append(line, b, 9, true));
     line_is(line, 5, 5, 9);
     ck_assert_uint_eq(line->row.live, 2);
     ck_assert_uint_eq(line->window.n, 2);
-    ck_assert_uint_eq(line->window_bytes, job_bytes(a) + job_bytes(b));
+    ck_assert_uint_eq(line->window_bytes,
+                      dassie__job_bytes(a) + dassie__job_bytes(b));
     ck_assert_uint_eq(b->position, 9);
     ck_assert_uint_eq(b->kind, LINE_NORMAL);
 
-    ck_assert_ptr_eq(line_claim(line), a);
+    ck_assert_ptr_eq(dassie__line_claim(line), a);
     line_is(line, 5, 6, 9);
-    ck_assert_ptr_eq(line_claim(line), b);
+    ck_assert_ptr_eq(dassie__line_claim(line), b);
     line_is(line, 5, 10, 9);
     ck_assert_uint_eq(line->row.live, 0);
     ck_assert_uint_eq(line->row.dead, 2);
     ck_assert_uint_eq(line->window_bytes, 0);
 
     /* Dead rows stay behind until they are deleted: start is theirs. */
-    ck_assert(line_append(line, a, 20, true));
+    ck_assert(dassie__line_append(line, a, 20, true));
     line_is(line, 5, 20, 20);
-    ck_assert_ptr_eq(line_claim(line), a);
+    ck_assert_ptr_eq(dassie__line_claim(line), a);
     line->row.dead = 0;
-    ck_assert(line_append(line, a, 30, true));
+    ck_assert(dassie__line_append(line, a, 30, true));
     line_is(line, 30, 30, 30);
-    job_free(b);
+    dassie__job_free(b);
 }
 END_TEST
 
@@ -249,25 +252,25 @@ START_TEST(window_is_a_prefix)
     for (uint64_t i = 0; i < 4; i++) {
         jobs[i] = job_make(i + 1);
     }
-    ck_assert(line_append(line, jobs[0], 1, true));
-    ck_assert(!line_append(line, jobs[1], 2, false));
-    ck_assert(!line_append(line, jobs[2], 3, true));
+    ck_assert(dassie__line_append(line, jobs[0], 1, true));
+    ck_assert(!dassie__line_append(line, jobs[1], 2, false));
+    ck_assert(!dassie__line_append(line, jobs[2], 3, true));
     ck_assert_uint_eq(line->row.live, 3);
     ck_assert_uint_eq(line->window.n, 1);
     ck_assert_uint_eq(line->window_end, 1);
 
-    ck_assert_ptr_eq(line_claim(line), jobs[0]);
-    ck_assert(!line_append(line, jobs[3], 4, true));
+    ck_assert_ptr_eq(dassie__line_claim(line), jobs[0]);
+    ck_assert(!dassie__line_append(line, jobs[3], 4, true));
 
-    line_load(line, jobs[1]);
-    line_load(line, jobs[2]);
-    line_load(line, jobs[3]);
+    dassie__line_load(line, jobs[1]);
+    dassie__line_load(line, jobs[2]);
+    dassie__line_load(line, jobs[3]);
     ck_assert_uint_eq(line->window_end, 4);
     ck_assert_uint_eq(line->row.live, 3);
-    ck_assert(line_append(line, jobs[0], 5, true));
+    ck_assert(dassie__line_append(line, jobs[0], 5, true));
     for (int i = 1; i <= 4; i++) {
-        ck_assert_ptr_eq(line_claim(line), jobs[i % 4]);
-        job_free(jobs[i % 4]);
+        ck_assert_ptr_eq(dassie__line_claim(line), jobs[i % 4]);
+        dassie__job_free(jobs[i % 4]);
     }
 }
 END_TEST
@@ -277,16 +280,16 @@ START_TEST(window_evicted)
     struct line *line = line_make();
     struct job_list out = {0};
     for (uint64_t i = 1; i <= 3; i++) {
-        ck_assert(line_append(line, job_make(i), i, true));
+        ck_assert(dassie__line_append(line, job_make(i), i, true));
     }
-    job_free(line_claim(line));
-    line_evict(line, &out);
+    dassie__job_free(dassie__line_claim(line));
+    dassie__line_evict(line, &out);
     ck_assert_uint_eq(out.n, 2);
     ck_assert_uint_eq(line->window.n, 0);
     ck_assert_uint_eq(line->window_bytes, 0);
     ck_assert_uint_eq(line->window_end, 1);
     ck_assert_uint_eq(line->row.live, 2);
-    job_list_free(&out);
+    dassie__job_list_free(&out);
 }
 END_TEST
 
@@ -307,8 +310,8 @@ START_TEST(touched_once)
     struct queue *b = add("b");
     add("c");
     for (int i = 0; i < 3; i++) {
-        queue_touch(&qs, a);
-        queue_touch(&qs, b);
+        dassie__queue_touch(&qs, a);
+        dassie__queue_touch(&qs, b);
     }
     ck_assert_uint_eq(qs.changed_n, 2);
     ck_assert_uint_eq(list_len(qs.changed, true), 2);
@@ -325,9 +328,9 @@ START_TEST(counted)
     struct queue *a = add("a");
     struct queue *b = add("b");
     for (int i = 0; i < 4; i++) {
-        queue_count(&qs, a, states[i], i + 2);
-        queue_count(&qs, a, states[i], -1);
-        queue_count(&qs, b, states[i], 10);
+        dassie__queue_count(&qs, a, states[i], i + 2);
+        dassie__queue_count(&qs, a, states[i], -1);
+        dassie__queue_count(&qs, b, states[i], 10);
     }
     const struct tally expected_a = {1, 2, 3, 4};
     const struct tally expected = {11, 12, 13, 14};

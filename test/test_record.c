@@ -69,11 +69,11 @@ static void job_check(size_t name_len, size_t data_len)
     struct job_row job = {
         0xa5, -20,      UINT32_MAX, UINT64_C(0x1122334455667788),
         name, name_len, data,       data_len};
-    size_t len = job_row_bytes(name_len, data_len);
+    size_t len = dassie__job_row_bytes(name_len, data_len);
     ck_assert_uint_le(len, sizeof row);
-    job_row_write(row, &job);
+    dassie__job_row_write(row, &job);
     const uint8_t *p = guarded(row, len);
-    ck_assert_int_eq(job_row_read(p, len, &back), 0);
+    ck_assert_int_eq(dassie__job_row_read(p, len, &back), 0);
     ck_assert_uint_eq(back.flags, job.flags);
     ck_assert_int_eq(back.priority, job.priority);
     ck_assert_uint_eq(back.queue, job.queue);
@@ -103,10 +103,11 @@ START_TEST(job_priorities)
     uint8_t row[32];
     for (int priority = -128; priority < 128; priority++) {
         struct job_row job = {.priority = (int8_t)priority};
-        job_row_write(row, &job);
-        ck_assert_int_eq(job_row_read(guarded(row, job_row_bytes(0, 0)),
-                                      job_row_bytes(0, 0), &job),
-                         0);
+        dassie__job_row_write(row, &job);
+        ck_assert_int_eq(
+            dassie__job_row_read(guarded(row, dassie__job_row_bytes(0, 0)),
+                                 dassie__job_row_bytes(0, 0), &job),
+            0);
         ck_assert_int_eq(job.priority, priority);
     }
 }
@@ -120,17 +121,18 @@ START_TEST(job_prefixes)
                           .name_len = 4,
                           .data = (const uint8_t *)"payload",
                           .data_len = 7};
-    size_t head = job_row_bytes(4, 0);
-    job_row_write(row, &job);
+    size_t head = dassie__job_row_bytes(4, 0);
+    dassie__job_row_write(row, &job);
     for (size_t len = 0; len <= head + 7; len++) {
-        int rc = job_row_read(guarded(row, len), len, &back);
+        int rc = dassie__job_row_read(guarded(row, len), len, &back);
         ck_assert_int_eq(rc, len < head ? -1 : 0);
         if (rc == 0) {
             ck_assert_uint_eq(back.data_len, len - head);
         }
     }
     row[head - 1] = 'x'; /* no zero byte behind the name */
-    ck_assert_int_eq(job_row_read(guarded(row, head + 7), head + 7, &back), -1);
+    ck_assert_int_eq(
+        dassie__job_row_read(guarded(row, head + 7), head + 7, &back), -1);
 }
 END_TEST
 
@@ -143,15 +145,15 @@ START_TEST(pending_round_trip)
     for (size_t i = 0; i < COUNT(numbers); i++) {
         for (size_t j = 0; j < COUNT(small_numbers); j++) {
             struct pending_row pending = {numbers[i], small_numbers[j]};
-            size_t len = pending_row_write(row, &pending);
+            size_t len = dassie__pending_row_write(row, &pending);
             ck_assert_uint_le(len, sizeof row);
-            ck_assert_int_eq(pending_row_read(guarded(row, len), len, 9, &back),
-                             0);
+            ck_assert_int_eq(
+                dassie__pending_row_read(guarded(row, len), len, 9, &back), 0);
             ck_assert_uint_eq(back.id, pending.id);
             ck_assert_uint_eq(back.attempts, pending.attempts);
         }
     }
-    ck_assert_int_eq(pending_row_read(guard, 0, 9, &back), 0);
+    ck_assert_int_eq(dassie__pending_row_read(guard, 0, 9, &back), 0);
     ck_assert_uint_eq(back.id, 9);
     ck_assert_uint_eq(back.attempts, 0);
 }
@@ -162,11 +164,12 @@ START_TEST(pending_prefixes)
     uint8_t row[PENDING_ROW_MAX + 1];
     struct pending_row pending = {UINT64_MAX, UINT32_MAX};
     struct pending_row back;
-    size_t whole = pending_row_write(row, &pending);
+    size_t whole = dassie__pending_row_write(row, &pending);
     row[whole] = 0;
     for (size_t len = 1; len <= whole + 1; len++) {
-        ck_assert_int_eq(pending_row_read(guarded(row, len), len, 9, &back),
-                         len == whole ? 0 : -1);
+        ck_assert_int_eq(
+            dassie__pending_row_read(guarded(row, len), len, 9, &back),
+            len == whole ? 0 : -1);
     }
 }
 END_TEST
@@ -182,18 +185,19 @@ START_TEST(varint_too_wide)
     static const uint8_t over_32[] = {1, 7, 0x80, 0x80, 0x80, 0x80, 0x10};
     static const uint8_t whole_32[] = {1, 7, 0xff, 0xff, 0xff, 0xff, 0x0f};
     struct pending_row back;
-    ck_assert_int_eq(pending_row_read(guarded(over_64, sizeof over_64),
-                                      sizeof over_64, 9, &back),
+    ck_assert_int_eq(dassie__pending_row_read(guarded(over_64, sizeof over_64),
+                                              sizeof over_64, 9, &back),
                      -1);
-    ck_assert_int_eq(pending_row_read(guarded(eleven, sizeof eleven),
-                                      sizeof eleven, 9, &back),
+    ck_assert_int_eq(dassie__pending_row_read(guarded(eleven, sizeof eleven),
+                                              sizeof eleven, 9, &back),
                      -1);
-    ck_assert_int_eq(pending_row_read(guarded(over_32, sizeof over_32),
-                                      sizeof over_32, 9, &back),
+    ck_assert_int_eq(dassie__pending_row_read(guarded(over_32, sizeof over_32),
+                                              sizeof over_32, 9, &back),
                      -1);
-    ck_assert_int_eq(pending_row_read(guarded(whole_32, sizeof whole_32),
-                                      sizeof whole_32, 9, &back),
-                     0);
+    ck_assert_int_eq(
+        dassie__pending_row_read(guarded(whole_32, sizeof whole_32),
+                                 sizeof whole_32, 9, &back),
+        0);
     ck_assert_uint_eq(back.attempts, UINT32_MAX);
 }
 END_TEST
@@ -208,10 +212,10 @@ static const struct claim_entry claims[] = {
 static size_t set_write(uint8_t *row)
 {
     uint64_t last = 0;
-    size_t len = claim_set_begin(row);
+    size_t len = dassie__claim_set_begin(row);
     for (size_t i = 0; i < COUNT(claims); i++) {
         size_t was = len;
-        len = claim_set_add(row, len, last, &claims[i]);
+        len = dassie__claim_set_add(row, len, last, &claims[i]);
         ck_assert_uint_le(len - was, CLAIM_ENTRY_MAX);
         last = claims[i].id;
     }
@@ -225,10 +229,10 @@ static int set_read(const uint8_t *row, size_t len)
     struct claim_entry entry;
     int n = 0;
     int more;
-    if (claim_set_open(&r, row, len) != 0) {
+    if (dassie__claim_set_open(&r, row, len) != 0) {
         return -1;
     }
-    while ((more = claim_set_next(&r, &entry)) == 1) {
+    while ((more = dassie__claim_set_next(&r, &entry)) == 1) {
         if ((size_t)n < COUNT(claims)) {
             ck_assert_uint_eq(entry.id, claims[n].id);
             ck_assert_uint_eq(entry.attempt, claims[n].attempt);
@@ -243,7 +247,7 @@ START_TEST(set_round_trip)
     uint8_t row[1 + COUNT(claims) * CLAIM_ENTRY_MAX];
     size_t len = set_write(row);
     ck_assert_int_eq(set_read(guarded(row, len), len), (int)COUNT(claims));
-    len = claim_set_begin(row);
+    len = dassie__claim_set_begin(row);
     ck_assert_int_eq(set_read(guarded(row, len), len), 0);
 }
 END_TEST
@@ -281,11 +285,11 @@ START_TEST(end_round_trip)
                                   codes[j],
                                   NULL,
                                   0};
-            size_t len = end_row_write_head(row, &end);
+            size_t len = dassie__end_row_write_head(row, &end);
             ck_assert_uint_le(len, END_ROW_HEAD_MAX);
             memcpy(row + len, "out", 3);
             ck_assert_int_eq(
-                end_row_read(guarded(row, len + 3), len + 3, &back), 0);
+                dassie__end_row_read(guarded(row, len + 3), len + 3, &back), 0);
             ck_assert_uint_eq(back.ended_ms, end.ended_ms);
             ck_assert_uint_eq(back.attempts, end.attempts);
             ck_assert_uint_eq(back.crashes, end.crashes);
@@ -302,10 +306,10 @@ START_TEST(end_prefixes)
     uint8_t row[END_ROW_HEAD_MAX + 3];
     struct end_row end = {UINT64_MAX, 300, 300, -5004, NULL, 0};
     struct end_row back;
-    size_t head = end_row_write_head(row, &end);
+    size_t head = dassie__end_row_write_head(row, &end);
     memcpy(row + head, "out", 3);
     for (size_t len = 0; len <= head + 3; len++) {
-        int rc = end_row_read(guarded(row, len), len, &back);
+        int rc = dassie__end_row_read(guarded(row, len), len, &back);
         ck_assert_int_eq(rc, len < head ? -1 : 0);
         if (rc == 0) {
             ck_assert_int_eq(back.code, -5004);
@@ -320,8 +324,8 @@ START_TEST(end_code_too_wide)
     /* zigzag of 2^31 */
     static const uint8_t row[] = {1, 0, 0, 0, 0x80, 0x80, 0x80, 0x80, 0x10};
     struct end_row back;
-    ck_assert_int_eq(end_row_read(guarded(row, sizeof row), sizeof row, &back),
-                     -1);
+    ck_assert_int_eq(
+        dassie__end_row_read(guarded(row, sizeof row), sizeof row, &back), -1);
 }
 END_TEST
 
@@ -337,10 +341,10 @@ START_TEST(history_round_trip)
                 small_numbers[i % COUNT(small_numbers)],
                 small_numbers[(i + 1) % COUNT(small_numbers)], numbers[i],
                 (uint8_t)kind, numbers[COUNT(numbers) - 1 - i]};
-            size_t len = history_row_write(row, &history);
+            size_t len = dassie__history_row_write(row, &history);
             ck_assert_uint_le(len, sizeof row);
-            ck_assert_int_eq(history_row_read(guarded(row, len), len, &back),
-                             0);
+            ck_assert_int_eq(
+                dassie__history_row_read(guarded(row, len), len, &back), 0);
             ck_assert_uint_eq(back.attempts, history.attempts);
             ck_assert_uint_eq(back.crashes, history.crashes);
             ck_assert_uint_eq(back.last_run, history.last_run);
@@ -356,15 +360,17 @@ START_TEST(history_prefixes)
     uint8_t row[HISTORY_ROW_MAX + 1];
     struct history_row history = {300, 300, UINT64_MAX, LINE_NORMAL, 300};
     struct history_row back;
-    size_t whole = history_row_write(row, &history);
+    size_t whole = dassie__history_row_write(row, &history);
     row[whole] = 0;
     for (size_t len = 0; len <= whole + 1; len++) {
-        ck_assert_int_eq(history_row_read(guarded(row, len), len, &back),
-                         len == whole ? 0 : -1);
+        ck_assert_int_eq(
+            dassie__history_row_read(guarded(row, len), len, &back),
+            len == whole ? 0 : -1);
     }
     history.kind = LINE_KINDS;
-    whole = history_row_write(row, &history);
-    ck_assert_int_eq(history_row_read(guarded(row, whole), whole, &back), -1);
+    whole = dassie__history_row_write(row, &history);
+    ck_assert_int_eq(
+        dassie__history_row_read(guarded(row, whole), whole, &back), -1);
 }
 END_TEST
 
@@ -379,17 +385,19 @@ START_TEST(name_round_trip)
     memset(name, 'q', sizeof name);
     memset(row, 'q', sizeof row);
     for (size_t len = 1; len <= 255; len++) {
-        size_t row_len = name_row_write(row, name, len);
+        size_t row_len = dassie__name_row_write(row, name, len);
         ck_assert_uint_eq(row_len, len + 1);
-        ck_assert_int_eq(
-            name_row_read(guarded(row, row_len), row_len, &back, &back_len), 0);
+        ck_assert_int_eq(dassie__name_row_read(guarded(row, row_len), row_len,
+                                               &back, &back_len),
+                         0);
         ck_assert_uint_eq(back_len, len);
         ck_assert_mem_eq(back, name, len);
     }
-    ck_assert_int_eq(name_row_read(guarded(row, 1), 1, &back, &back_len), -1);
-    ck_assert_int_eq(name_row_read(guard, 0, &back, &back_len), -1);
-    ck_assert_int_eq(name_row_read(guarded(row, NAME_ROW_MAX + 1),
-                                   NAME_ROW_MAX + 1, &back, &back_len),
+    ck_assert_int_eq(
+        dassie__name_row_read(guarded(row, 1), 1, &back, &back_len), -1);
+    ck_assert_int_eq(dassie__name_row_read(guard, 0, &back, &back_len), -1);
+    ck_assert_int_eq(dassie__name_row_read(guarded(row, NAME_ROW_MAX + 1),
+                                           NAME_ROW_MAX + 1, &back, &back_len),
                      -1);
 }
 END_TEST
@@ -407,13 +415,14 @@ static const struct line_row lines[] = {
 static size_t commit_write(uint8_t *row)
 {
     struct store_row store = {UINT64_MAX, 300, 256, UINT64_C(1) << 41, 1};
-    size_t len = store_row_write(row, &store);
+    size_t len = dassie__store_row_write(row, &store);
     ck_assert_uint_le(len, STORE_ROW_MAX);
-    size_t part = queue_part_write(row + len, UINT32_MAX, &tally, COUNT(lines));
+    size_t part =
+        dassie__queue_part_write(row + len, UINT32_MAX, &tally, COUNT(lines));
     ck_assert_uint_le(part, QUEUE_PART_MAX);
     len += part;
     for (size_t i = 0; i < COUNT(lines); i++) {
-        part = line_part_write(row + len, &lines[i]);
+        part = dassie__line_part_write(row + len, &lines[i]);
         ck_assert_uint_le(part, LINE_PART_MAX);
         len += part;
     }
@@ -439,7 +448,7 @@ static bool commit_read(const uint8_t *row, size_t len)
     struct tally back;
     uint32_t queue;
     uint32_t n;
-    if (store_row_read(&r, row, len, &store) != 0) {
+    if (dassie__store_row_read(&r, row, len, &store) != 0) {
         return false;
     }
     ck_assert_uint_eq(store.next, UINT64_MAX);
@@ -447,7 +456,7 @@ static bool commit_read(const uint8_t *row, size_t len)
     ck_assert_uint_eq(store.folded, 256);
     ck_assert_uint_eq(store.wall_ms, UINT64_C(1) << 41);
     ck_assert_uint_eq(store.queues, 1);
-    if (queue_part_read(&r, &queue, &back, &n) != 0) {
+    if (dassie__queue_part_read(&r, &queue, &back, &n) != 0) {
         return false;
     }
     ck_assert_uint_eq(queue, UINT32_MAX);
@@ -455,7 +464,7 @@ static bool commit_read(const uint8_t *row, size_t len)
     ck_assert_uint_eq(n, COUNT(lines));
     for (size_t i = 0; i < COUNT(lines); i++) {
         struct line_row line;
-        if (line_part_read(&r, &line) != 0) {
+        if (dassie__line_part_read(&r, &line) != 0) {
             return false;
         }
         line_check(&line, &lines[i]);
@@ -478,10 +487,10 @@ START_TEST(line_kind_refused)
 {
     uint8_t row[LINE_PART_MAX];
     struct line_row line = {0, LINE_KINDS, 1, 1, 1, 1, 0};
-    size_t len = line_part_write(row, &line);
+    size_t len = dassie__line_part_write(row, &line);
     const uint8_t *p = guarded(row, len);
     struct part_reader r = {p, p + len};
-    ck_assert_int_eq(line_part_read(&r, &line), -1);
+    ck_assert_int_eq(dassie__line_part_read(&r, &line), -1);
 }
 END_TEST
 
@@ -503,13 +512,13 @@ START_TEST(versions)
     for (unsigned version = 0; version < 256; version++) {
         int rc = version == RECORD_VERSION ? 0 : -1;
         row[0] = (uint8_t)version;
-        ck_assert_int_eq(job_row_read(row, 20, &job), rc);
-        ck_assert_int_eq(pending_row_read(row, 3, 1, &pending), rc);
-        ck_assert_int_eq(claim_set_open(&set, row, 3), rc);
-        ck_assert_int_eq(end_row_read(row, 8, &end), rc);
-        ck_assert_int_eq(history_row_read(row, 6, &history), rc);
-        ck_assert_int_eq(name_row_read(row, 3, &name, &len), rc);
-        ck_assert_int_eq(store_row_read(&part, row, 8, &store), rc);
+        ck_assert_int_eq(dassie__job_row_read(row, 20, &job), rc);
+        ck_assert_int_eq(dassie__pending_row_read(row, 3, 1, &pending), rc);
+        ck_assert_int_eq(dassie__claim_set_open(&set, row, 3), rc);
+        ck_assert_int_eq(dassie__end_row_read(row, 8, &end), rc);
+        ck_assert_int_eq(dassie__history_row_read(row, 6, &history), rc);
+        ck_assert_int_eq(dassie__name_row_read(row, 3, &name, &len), rc);
+        ck_assert_int_eq(dassie__store_row_read(&part, row, 8, &store), rc);
     }
 }
 END_TEST
@@ -532,20 +541,21 @@ static void garbage_rows(const uint8_t *p, size_t len)
     struct history_row history;
     const char *name;
     size_t name_len;
-    if (job_row_read(p, len, &job) == 0) {
-        ck_assert_uint_eq(job_row_bytes(job.name_len, job.data_len), len);
+    if (dassie__job_row_read(p, len, &job) == 0) {
+        ck_assert_uint_eq(dassie__job_row_bytes(job.name_len, job.data_len),
+                          len);
         ck_assert_ptr_eq(job.data + job.data_len, p + len);
     }
-    if (pending_row_read(p, len, 1, &pending) == 0 && len > 0) {
+    if (dassie__pending_row_read(p, len, 1, &pending) == 0 && len > 0) {
         ck_assert_uint_eq(p[0], RECORD_VERSION);
     }
-    if (end_row_read(p, len, &end) == 0) {
+    if (dassie__end_row_read(p, len, &end) == 0) {
         ck_assert_ptr_eq(end.data + end.data_len, p + len);
     }
-    if (history_row_read(p, len, &history) == 0) {
+    if (dassie__history_row_read(p, len, &history) == 0) {
         ck_assert_uint_lt(history.kind, LINE_KINDS);
     }
-    if (name_row_read(p, len, &name, &name_len) == 0) {
+    if (dassie__name_row_read(p, len, &name, &name_len) == 0) {
         ck_assert_uint_eq(name_len + 1, len);
     }
 }
@@ -561,15 +571,15 @@ static void garbage_parts(const uint8_t *p, size_t len)
     uint32_t queue;
     uint32_t n;
     size_t claimed = 0;
-    if (claim_set_open(&set, p, len) == 0) {
-        while (claim_set_next(&set, &entry) == 1) {
+    if (dassie__claim_set_open(&set, p, len) == 0) {
+        while (dassie__claim_set_next(&set, &entry) == 1) {
             claimed++;
         }
         ck_assert_uint_le(2 * claimed + 1, len);
     }
-    if (store_row_read(&r, p, len, &store) == 0 &&
-        queue_part_read(&r, &queue, &counts, &n) == 0) {
-        while (line_part_read(&r, &line) == 0) {
+    if (dassie__store_row_read(&r, p, len, &store) == 0 &&
+        dassie__queue_part_read(&r, &queue, &counts, &n) == 0) {
+        while (dassie__line_part_read(&r, &line) == 0) {
             ck_assert_uint_lt(line.kind, LINE_KINDS);
         }
         ck_assert(r.p <= r.end);

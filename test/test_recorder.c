@@ -37,13 +37,14 @@ static struct recorder opened(void)
 {
     struct recorder r;
     error.text[0] = '\0';
-    ck_assert_msg(recorder_open(&r, path, &error) == 0, "%s", error.text);
+    ck_assert_msg(dassie__recorder_open(&r, path, &error) == 0, "%s",
+                  error.text);
     return r;
 }
 
 static void begin(struct recorder *r, bool unsynced)
 {
-    ck_assert_int_eq(recorder_begin(r, unsynced, &error), 0);
+    ck_assert_int_eq(dassie__recorder_begin(r, unsynced, &error), 0);
 }
 
 /* The owner dies: its memory goes, the file stays. */
@@ -53,7 +54,7 @@ static void die(struct recorder *r)
     close(r->fd);
     r->fd = -1;
     r->page = NULL;
-    recorder_close(r, false);
+    dassie__recorder_close(r, false);
 }
 
 /* A recorder whose owner died with four jobs in each way of being claimed. */
@@ -61,22 +62,22 @@ static void leave(void)
 {
     struct recorder r = opened();
     begin(&r, false);
-    recorder_take(&r, 10, 1);
-    recorder_executing(&r, recorder_take(&r, 20, 2));
-    uint32_t slot = recorder_take(&r, 30, 3);
+    dassie__recorder_take(&r, 10, 1);
+    recorder_executing(&r, dassie__recorder_take(&r, 20, 2));
+    uint32_t slot = dassie__recorder_take(&r, 30, 3);
     recorder_alone(&r, slot, true);
     recorder_executing(&r, slot);
-    slot = recorder_take(&r, 40, 4);
+    slot = dassie__recorder_take(&r, 40, 4);
     recorder_executing(&r, slot);
     recorder_ended(&r, slot);
-    recorder_release(&r, recorder_take(&r, 50, 5));
+    dassie__recorder_release(&r, dassie__recorder_take(&r, 50, 5));
     die(&r);
 }
 
 static void all_unknown(const struct recorder *r)
 {
     for (uint64_t id = 10; id <= 50; id += 10) {
-        ck_assert_int_eq(recorder_found(r, id, (uint32_t)id / 10),
+        ck_assert_int_eq(dassie__recorder_found(r, id, (uint32_t)id / 10),
                          FOUND_UNKNOWN);
     }
 }
@@ -95,27 +96,27 @@ START_TEST(memory_slots)
 {
     struct recorder r;
     static bool taken[DASSIE_CLAIMED_MAX];
-    ck_assert_int_eq(recorder_open(&r, NULL, &error), 0);
+    ck_assert_int_eq(dassie__recorder_open(&r, NULL, &error), 0);
     ck_assert(!r.valid);
     ck_assert(!r.power_cut);
-    ck_assert_int_eq(recorder_found(&r, 1, 1), FOUND_UNKNOWN);
+    ck_assert_int_eq(dassie__recorder_found(&r, 1, 1), FOUND_UNKNOWN);
     begin(&r, false);
     ck_assert_uint_eq(r.free_n, DASSIE_CLAIMED_MAX);
     for (uint32_t i = 0; i < DASSIE_CLAIMED_MAX; i++) {
-        uint32_t slot = recorder_take(&r, i + 1, 1);
+        uint32_t slot = dassie__recorder_take(&r, i + 1, 1);
         if (slot >= DASSIE_CLAIMED_MAX || taken[slot]) {
             ck_abort_msg("slot %u, taken for %u", slot, i);
         }
         taken[slot] = true;
     }
-    ck_assert_uint_eq(recorder_take(&r, 99, 1), UINT32_MAX);
-    recorder_release(&r, 77);
-    recorder_release(&r, 78);
+    ck_assert_uint_eq(dassie__recorder_take(&r, 99, 1), UINT32_MAX);
+    dassie__recorder_release(&r, 77);
+    dassie__recorder_release(&r, 78);
     ck_assert_uint_eq(r.free_n, 2);
-    ck_assert_uint_eq(recorder_take(&r, 99, 1), 78);
-    ck_assert_uint_eq(recorder_take(&r, 99, 1), 77);
-    ck_assert_uint_eq(recorder_take(&r, 99, 1), UINT32_MAX);
-    recorder_close(&r, true);
+    ck_assert_uint_eq(dassie__recorder_take(&r, 99, 1), 78);
+    ck_assert_uint_eq(dassie__recorder_take(&r, 99, 1), 77);
+    ck_assert_uint_eq(dassie__recorder_take(&r, 99, 1), UINT32_MAX);
+    dassie__recorder_close(&r, true);
     ck_assert_ptr_null(r.page);
 }
 END_TEST
@@ -124,13 +125,13 @@ END_TEST
 START_TEST(low_slots_first)
 {
     struct recorder r;
-    ck_assert_int_eq(recorder_open(&r, NULL, &error), 0);
+    ck_assert_int_eq(dassie__recorder_open(&r, NULL, &error), 0);
     begin(&r, false);
-    ck_assert_uint_eq(recorder_take(&r, 5, 1), 0);
-    ck_assert_uint_eq(recorder_take(&r, 6, 1), 1);
-    recorder_release(&r, 0);
-    ck_assert_uint_eq(recorder_take(&r, 7, 1), 0);
-    recorder_close(&r, true);
+    ck_assert_uint_eq(dassie__recorder_take(&r, 5, 1), 0);
+    ck_assert_uint_eq(dassie__recorder_take(&r, 6, 1), 1);
+    dassie__recorder_release(&r, 0);
+    ck_assert_uint_eq(dassie__recorder_take(&r, 7, 1), 0);
+    dassie__recorder_close(&r, true);
 }
 END_TEST
 
@@ -139,16 +140,16 @@ START_TEST(slot_starts_afresh)
 {
     struct recorder r = opened();
     begin(&r, false);
-    uint32_t slot = recorder_take(&r, 5, 1);
+    uint32_t slot = dassie__recorder_take(&r, 5, 1);
     recorder_alone(&r, slot, true);
     recorder_executing(&r, slot);
-    recorder_release(&r, slot);
-    ck_assert_uint_eq(recorder_take(&r, 6, 1), slot);
+    dassie__recorder_release(&r, slot);
+    ck_assert_uint_eq(dassie__recorder_take(&r, 6, 1), slot);
     die(&r);
     r = opened();
-    ck_assert_int_eq(recorder_found(&r, 6, 1), FOUND_NOT_STARTED);
-    ck_assert_int_eq(recorder_found(&r, 5, 1), FOUND_UNKNOWN);
-    recorder_close(&r, false);
+    ck_assert_int_eq(dassie__recorder_found(&r, 6, 1), FOUND_NOT_STARTED);
+    ck_assert_int_eq(dassie__recorder_found(&r, 5, 1), FOUND_UNKNOWN);
+    dassie__recorder_close(&r, false);
 }
 END_TEST
 
@@ -165,7 +166,7 @@ START_TEST(fresh_file)
     ck_assert_int_eq(stat(path, &st), 0);
     ck_assert_uint_eq((size_t)st.st_size, r.bytes);
     ck_assert_uint_ge((size_t)st.st_blocks * 512, r.bytes);
-    recorder_close(&r, false);
+    dassie__recorder_close(&r, false);
 }
 END_TEST
 
@@ -176,16 +177,16 @@ START_TEST(death)
     ck_assert(r.valid);
     ck_assert(!r.clean);
     ck_assert(!r.power_cut);
-    ck_assert_int_eq(recorder_found(&r, 10, 1), FOUND_NOT_STARTED);
-    ck_assert_int_eq(recorder_found(&r, 20, 2), FOUND_EXECUTING);
-    ck_assert_int_eq(recorder_found(&r, 30, 3), FOUND_ALONE);
-    ck_assert_int_eq(recorder_found(&r, 40, 4), FOUND_ENDED);
-    ck_assert_int_eq(recorder_found(&r, 50, 5), FOUND_UNKNOWN);
+    ck_assert_int_eq(dassie__recorder_found(&r, 10, 1), FOUND_NOT_STARTED);
+    ck_assert_int_eq(dassie__recorder_found(&r, 20, 2), FOUND_EXECUTING);
+    ck_assert_int_eq(dassie__recorder_found(&r, 30, 3), FOUND_ALONE);
+    ck_assert_int_eq(dassie__recorder_found(&r, 40, 4), FOUND_ENDED);
+    ck_assert_int_eq(dassie__recorder_found(&r, 50, 5), FOUND_UNKNOWN);
     /* Another attempt, or another job. */
-    ck_assert_int_eq(recorder_found(&r, 20, 1), FOUND_UNKNOWN);
-    ck_assert_int_eq(recorder_found(&r, 20, 3), FOUND_UNKNOWN);
-    ck_assert_int_eq(recorder_found(&r, 11, 1), FOUND_UNKNOWN);
-    recorder_close(&r, false);
+    ck_assert_int_eq(dassie__recorder_found(&r, 20, 1), FOUND_UNKNOWN);
+    ck_assert_int_eq(dassie__recorder_found(&r, 20, 3), FOUND_UNKNOWN);
+    ck_assert_int_eq(dassie__recorder_found(&r, 11, 1), FOUND_UNKNOWN);
+    dassie__recorder_close(&r, false);
 }
 END_TEST
 
@@ -196,15 +197,15 @@ START_TEST(death_in_recovery)
     struct recorder r = opened();
     die(&r);
     r = opened();
-    ck_assert_int_eq(recorder_found(&r, 20, 2), FOUND_EXECUTING);
+    ck_assert_int_eq(dassie__recorder_found(&r, 20, 2), FOUND_EXECUTING);
     begin(&r, false);
     /* What was found stays readable, but is not on file any more. */
-    ck_assert_int_eq(recorder_found(&r, 20, 2), FOUND_EXECUTING);
+    ck_assert_int_eq(dassie__recorder_found(&r, 20, 2), FOUND_EXECUTING);
     die(&r);
     r = opened();
     ck_assert(r.valid);
     all_unknown(&r);
-    recorder_close(&r, false);
+    dassie__recorder_close(&r, false);
 }
 END_TEST
 
@@ -212,7 +213,7 @@ START_TEST(clean_close)
 {
     struct recorder r = opened();
     begin(&r, true);
-    recorder_close(&r, true);
+    dassie__recorder_close(&r, true);
     r = opened();
     ck_assert(r.clean);
     ck_assert(r.was_unsynced);
@@ -221,7 +222,7 @@ START_TEST(clean_close)
     r = opened();
     ck_assert(!r.clean);
     ck_assert(!r.was_unsynced);
-    recorder_close(&r, false);
+    dassie__recorder_close(&r, false);
 }
 END_TEST
 
@@ -229,7 +230,7 @@ START_TEST(power_cut)
 {
     struct recorder r = opened();
     begin(&r, true);
-    recorder_executing(&r, recorder_take(&r, 20, 2));
+    recorder_executing(&r, dassie__recorder_take(&r, 20, 2));
     die(&r);
     boot = 2;
     r = opened();
@@ -238,12 +239,12 @@ START_TEST(power_cut)
     ck_assert(r.was_unsynced);
     all_unknown(&r);
     begin(&r, false);
-    recorder_executing(&r, recorder_take(&r, 20, 2));
+    recorder_executing(&r, dassie__recorder_take(&r, 20, 2));
     die(&r);
     r = opened();
     ck_assert(!r.power_cut);
-    ck_assert_int_eq(recorder_found(&r, 20, 2), FOUND_EXECUTING);
-    recorder_close(&r, false);
+    ck_assert_int_eq(dassie__recorder_found(&r, 20, 2), FOUND_EXECUTING);
+    dassie__recorder_close(&r, false);
 }
 END_TEST
 
@@ -256,7 +257,7 @@ START_TEST(unknown_boot_id)
     ck_assert(!r.valid);
     ck_assert(r.power_cut);
     all_unknown(&r);
-    recorder_close(&r, false);
+    dassie__recorder_close(&r, false);
 }
 END_TEST
 
@@ -270,7 +271,7 @@ START_TEST(zeroed)
     struct recorder r = opened();
     ck_assert(!r.valid);
     all_unknown(&r);
-    recorder_close(&r, false);
+    dassie__recorder_close(&r, false);
 }
 END_TEST
 
@@ -291,7 +292,7 @@ START_TEST(other_head)
     die(&r);
     r = opened();
     ck_assert(r.valid);
-    recorder_close(&r, false);
+    dassie__recorder_close(&r, false);
 }
 END_TEST
 
@@ -309,10 +310,11 @@ START_TEST(garbage_slots)
     ck_assert(r.valid);
     ck_assert_uint_le(r.last_n, DASSIE_CLAIMED_MAX);
     for (uint32_t i = 0; i < r.last_n; i++) {
-        enum found found = recorder_found(&r, r.last[i].id, r.last[i].attempt);
+        enum found found =
+            dassie__recorder_found(&r, r.last[i].id, r.last[i].attempt);
         ck_assert_int_le(found, FOUND_UNKNOWN);
     }
-    recorder_close(&r, false);
+    dassie__recorder_close(&r, false);
 }
 END_TEST
 
@@ -324,14 +326,14 @@ START_TEST(cut)
                          2 * sizeof(struct recorder_slot));
     ck_assert_int_eq(truncate(path, kept), 0);
     struct recorder r = opened();
-    ck_assert_int_eq(recorder_found(&r, 10, 1), FOUND_NOT_STARTED);
-    ck_assert_int_eq(recorder_found(&r, 20, 2), FOUND_EXECUTING);
-    ck_assert_int_eq(recorder_found(&r, 30, 3), FOUND_UNKNOWN);
+    ck_assert_int_eq(dassie__recorder_found(&r, 10, 1), FOUND_NOT_STARTED);
+    ck_assert_int_eq(dassie__recorder_found(&r, 20, 2), FOUND_EXECUTING);
+    ck_assert_int_eq(dassie__recorder_found(&r, 30, 3), FOUND_UNKNOWN);
     begin(&r, false);
     for (uint32_t i = 0; i < DASSIE_CLAIMED_MAX; i++) {
-        ck_assert_uint_ne(recorder_take(&r, 1, 1), UINT32_MAX);
+        ck_assert_uint_ne(dassie__recorder_take(&r, 1, 1), UINT32_MAX);
     }
-    recorder_close(&r, true);
+    dassie__recorder_close(&r, true);
 }
 END_TEST
 
@@ -341,10 +343,10 @@ START_TEST(too_long)
     leave();
     ck_assert_int_eq(truncate(path, 1 << 21), 0);
     struct recorder r = opened();
-    ck_assert_int_eq(recorder_found(&r, 30, 3), FOUND_ALONE);
+    ck_assert_int_eq(dassie__recorder_found(&r, 30, 3), FOUND_ALONE);
     ck_assert_int_eq(stat(path, &st), 0);
     ck_assert_uint_eq((size_t)st.st_size, r.bytes);
-    recorder_close(&r, false);
+    dassie__recorder_close(&r, false);
 }
 END_TEST
 
@@ -353,9 +355,9 @@ START_TEST(refused)
     struct recorder r;
     char missing[PATH_MAX];
     temp_path(missing, dir, "nowhere/inflight");
-    ck_assert_int_eq(recorder_open(&r, missing, &error), UV_ENOENT);
+    ck_assert_int_eq(dassie__recorder_open(&r, missing, &error), UV_ENOENT);
     ck_assert_ptr_nonnull(strstr(error.text, "inflight"));
-    ck_assert_int_eq(recorder_open(&r, dir, &error), UV_EISDIR);
+    ck_assert_int_eq(dassie__recorder_open(&r, dir, &error), UV_EISDIR);
 }
 END_TEST
 

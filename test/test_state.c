@@ -87,7 +87,7 @@ START_TEST(transitions)
 {
     for (size_t i = 0; i < COUNT(table); i++) {
         const struct row *row = &table[i];
-        const struct transition *t = state_next(row->state, row->event);
+        const struct transition *t = dassie__state_next(row->state, row->event);
         ck_assert_ptr_nonnull(t);
         ck_assert_msg(t->error == row->error, "row %zu: error %d", i, t->error);
         if (row->error != 0) {
@@ -163,10 +163,11 @@ START_TEST(recovery)
             uint32_t crashes = n / 6;
             uint32_t max = n % 6;
             enum event event = row->any[found_column(crashes, max)];
-            ck_assert_int_eq(state_recover(row->found, 0, crashes, max), event);
-            ck_assert_int_eq(
-                state_recover(row->found, DASSIE_AT_MOST_ONCE, crashes, max),
-                row->once);
+            ck_assert_int_eq(dassie__state_recover(row->found, 0, crashes, max),
+                             event);
+            ck_assert_int_eq(dassie__state_recover(
+                                 row->found, DASSIE_AT_MOST_ONCE, crashes, max),
+                             row->once);
         }
     }
 }
@@ -177,8 +178,8 @@ START_TEST(recovery_is_legal)
 {
     for (int found = 0; found <= FOUND_UNKNOWN; found++) {
         for (unsigned flags = 0; flags <= DASSIE_AT_MOST_ONCE; flags++) {
-            enum event event = state_recover(found, flags, 3, 3);
-            ck_assert_int_eq(state_next(RUNNING, event)->error, 0);
+            enum event event = dassie__state_recover(found, flags, 3, 3);
+            ck_assert_int_eq(dassie__state_next(RUNNING, event)->error, 0);
         }
     }
 }

@@ -56,7 +56,7 @@ static job_t *claimed(uint64_t id)
 static void row_is_whole(const job_t *job)
 {
     struct job_row row;
-    ck_assert_int_eq(job_row_read(job->row, job->row_len, &row), 0);
+    ck_assert_int_eq(dassie__job_row_read(job->row, job->row_len, &row), 0);
     ck_assert_uint_eq(row.queue, job->queue->id);
     ck_assert_uint_eq(row.data_len, 7);
     ck_assert_mem_eq(row.data, "payload", 7);
@@ -71,8 +71,8 @@ START_TEST(empty)
     ck_assert_uint_eq(r->s.commit, 1);
     ck_assert_uint_eq(rig_rows(r, FAMILY_COMMITS), 0);
     settle(0, 0, 0, 0);
-    ck_assert_int_eq(store_ended(&r->s, 0), UV_ENOENT);
-    ck_assert_int_eq(store_ended(&r->s, 1), UV_ENOENT);
+    ck_assert_int_eq(dassie__store_ended(&r->s, 0), UV_ENOENT);
+    ck_assert_int_eq(dassie__store_ended(&r->s, 1), UV_ENOENT);
 }
 END_TEST
 
@@ -82,7 +82,7 @@ START_TEST(one_life)
     uint64_t id = rig_put(r, "mail", 0);
     ck_assert_uint_eq(id, 1);
     settle(1, 0, 0, 0);
-    ck_assert_int_eq(store_ended(&r->s, id), 0);
+    ck_assert_int_eq(dassie__store_ended(&r->s, id), 0);
     job_t *job = rig_claim(r, "mail");
     ck_assert_uint_eq(job->id, id);
     ck_assert_uint_eq(job->attempts, 0);
@@ -92,7 +92,7 @@ START_TEST(one_life)
     ck_assert_uint_eq(job->attempts, 0);
     rig_move(r, job, EVENT_COMPLETE);
     settle(0, 0, 1, 0);
-    ck_assert_int_eq(store_ended(&r->s, id), 1);
+    ck_assert_int_eq(dassie__store_ended(&r->s, id), 1);
     ck_assert_uint_eq(rig_rows(r, FAMILY_RUNNING), 0);
     ck_assert_uint_eq(rig_rows(r, FAMILY_JOBS), 1);
 }
@@ -107,7 +107,7 @@ START_TEST(hand_off)
     ck_assert_uint_eq(rig_rows(r, FAMILY_PENDING), 0);
     rig_move(r, claimed(id), EVENT_FAIL);
     settle(0, 0, 0, 1);
-    ck_assert_int_eq(store_ended(&r->s, id), 1);
+    ck_assert_int_eq(dassie__store_ended(&r->s, id), 1);
 }
 END_TEST
 
@@ -194,18 +194,19 @@ START_TEST(refusals)
     job_t *job = rig_hand_off(r, "mail", 0);
     rig_commit(r);
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
-        ck_assert_int_eq(store_move(&r->s, job, refused[i].event, &kept),
-                         refused[i].error);
+        ck_assert_int_eq(
+            dassie__store_move(&r->s, job, refused[i].event, &kept),
+            refused[i].error);
         ck_assert(!r->s.changed);
         tally_is(0, 1, 0, 0);
     }
-    ck_assert_int_eq(store_move(&r->s, job, EVENT_COMPLETE, &kept), 0);
+    ck_assert_int_eq(dassie__store_move(&r->s, job, EVENT_COMPLETE, &kept), 0);
     rig_commit(r);
-    ck_assert_int_eq(store_move(&r->s, job, EVENT_COMPLETE, &kept),
+    ck_assert_int_eq(dassie__store_move(&r->s, job, EVENT_COMPLETE, &kept),
                      UV_EALREADY);
     ck_assert(!r->s.changed);
     tally_is(0, 0, 1, 0);
-    job_free(job);
+    dassie__job_free(job);
     settle(0, 0, 1, 0);
 }
 END_TEST
@@ -252,8 +253,8 @@ START_TEST(not_ahead)
     rig_setup(r, _i);
     job_t *job = rig_job(r, "mail", 0, DASSIE_AT_MOST_ONCE);
     uint64_t id = r->s.next;
-    ck_assert(!store_insert(&r->s, job, EVENT_ENQUEUE));
-    job_free(job);
+    ck_assert(!dassie__store_insert(&r->s, job, EVENT_ENQUEUE));
+    dassie__job_free(job);
     uint64_t behind = rig_put(r, "mail", 0);
     rig_commit(r);
     claim_is("mail", CLAIM_AHEAD, 0);
@@ -298,9 +299,9 @@ START_TEST(tiny_window)
     static const size_t jobs_in_window[] = {0, 1, 3, 100, JOBS};
     rig_setup(r, _i % RIG_KINDS);
     job_t *sample = rig_job(r, "mail", 0, 0);
-    size_t bytes = job_bytes(sample);
+    size_t bytes = dassie__job_bytes(sample);
     size_t fits = jobs_in_window[_i / RIG_KINDS];
-    job_free(sample);
+    dassie__job_free(sample);
     r->s.window_max = fits * bytes;
     rig_serve(r, "mail", 1);
     uint64_t id = 1;
@@ -410,12 +411,12 @@ START_TEST(heals)
     uint64_t commit = r->s.commit;
     job_t *job = rig_claim(r, "mail");
     uint64_t b = rig_put(r, "web", 3);
-    kv_mem_fail(r->kv, 1, applied, 2);
-    ck_assert_int_eq(store_commit(&r->s, 9, &r->e), UV_EIO);
+    dassie__kv_mem_fail(r->kv, 1, applied, 2);
+    ck_assert_int_eq(dassie__store_commit(&r->s, 9, &r->e), UV_EIO);
     ck_assert_uint_eq(r->s.commit, commit);
-    ck_assert_int_eq(store_heal(&r->s, &r->e), UV_EIO);
-    ck_assert_int_eq(store_heal(&r->s, &r->e), UV_EIO);
-    RIG_OK(r, store_heal(&r->s, &r->e));
+    ck_assert_int_eq(dassie__store_heal(&r->s, &r->e), UV_EIO);
+    ck_assert_int_eq(dassie__store_heal(&r->s, &r->e), UV_EIO);
+    RIG_OK(r, dassie__store_heal(&r->s, &r->e));
     ck_assert_uint_eq(r->s.commit, commit + 1);
     ck_assert(!r->s.changed);
     tally_is(1, 1, 0, 0);
@@ -433,12 +434,12 @@ START_TEST(heals_late)
 {
     rig_setup(r, RIG_MEM);
     rig_put(r, "mail", 0);
-    kv_mem_fail(r->kv, 1, false, 0);
-    ck_assert_int_eq(store_commit(&r->s, 9, &r->e), UV_EIO);
-    kv_mem_fail(r->kv, 1, true, 0);
-    ck_assert_int_eq(store_heal(&r->s, &r->e), UV_EIO);
+    dassie__kv_mem_fail(r->kv, 1, false, 0);
+    ck_assert_int_eq(dassie__store_commit(&r->s, 9, &r->e), UV_EIO);
+    dassie__kv_mem_fail(r->kv, 1, true, 0);
+    ck_assert_int_eq(dassie__store_heal(&r->s, &r->e), UV_EIO);
     ck_assert_uint_eq(r->s.commit, 1);
-    RIG_OK(r, store_heal(&r->s, &r->e));
+    RIG_OK(r, dassie__store_heal(&r->s, &r->e));
     settle(1, 0, 0, 0);
 }
 END_TEST
@@ -452,9 +453,9 @@ START_TEST(fold_heals)
         rig_commit(r);
     }
     rig_put(r, "mail", 0);
-    kv_mem_fail(r->kv, 1, _i % 2 == 1, 0);
-    ck_assert_int_eq(store_commit(&r->s, 9, &r->e), UV_EIO);
-    RIG_OK(r, store_heal(&r->s, &r->e));
+    dassie__kv_mem_fail(r->kv, 1, _i % 2 == 1, 0);
+    ck_assert_int_eq(dassie__store_commit(&r->s, 9, &r->e), UV_EIO);
+    RIG_OK(r, dassie__store_heal(&r->s, &r->e));
     rig_sound(r);
     ck_assert_uint_eq(rig_rows(r, FAMILY_COMMITS), 1);
     rig_put(r, "mail", 0);
@@ -471,8 +472,8 @@ START_TEST(dies_in_doubt)
     rig_commit(r);
     rig_put(r, "mail", 0);
     rig_put(r, "web", 0);
-    kv_mem_fail(r->kv, 1, applied, 0);
-    ck_assert_int_eq(store_commit(&r->s, 9, &r->e), UV_EIO);
+    dassie__kv_mem_fail(r->kv, 1, applied, 0);
+    ck_assert_int_eq(dassie__store_commit(&r->s, 9, &r->e), UV_EIO);
     rig_reopen(r);
     tally_is(applied ? 3 : 1, 0, 0, 0);
     rig_sound(r);
@@ -500,10 +501,11 @@ START_TEST(dead_rows_go)
     }
     rig_commit(r);
     rig_sound(r);
-    struct line *line = queue_line(rig_queue(r, "mail", 0), 0, LINE_NORMAL);
+    struct line *line =
+        dassie__queue_line(rig_queue(r, "mail", 0), 0, LINE_NORMAL);
     ck_assert_uint_lt(line->row.dead, DEAD_ROWS_MAX);
     ck_assert_uint_eq(rig_rows(r, FAMILY_PENDING), line->row.dead + 10);
-    store_tidy(&r->s);
+    dassie__store_tidy(&r->s);
     rig_commit(r);
     ck_assert_uint_eq(r->s.dead_rows, 0);
     ck_assert_uint_eq(rig_rows(r, FAMILY_PENDING), 10);
@@ -525,14 +527,14 @@ START_TEST(few_dead_rows_stay)
     for (int i = 0; i < DEAD_LINE_ROWS - 1; i++) {
         rig_move(r, rig_claim(r, "mail"), EVENT_COMPLETE);
     }
-    store_tidy(&r->s);
+    dassie__store_tidy(&r->s);
     settle(0, 0, DEAD_LINE_ROWS - 1, 0);
     ck_assert_uint_eq(rig_rows(r, FAMILY_PENDING), DEAD_LINE_ROWS - 1);
     ck_assert_uint_eq(r->s.dead_rows, DEAD_LINE_ROWS - 1);
     rig_put(r, "mail", 0);
     settle(1, 0, DEAD_LINE_ROWS - 1, 0);
     rig_move(r, rig_claim(r, "mail"), EVENT_COMPLETE);
-    store_tidy(&r->s);
+    dassie__store_tidy(&r->s);
     settle(0, 0, DEAD_LINE_ROWS, 0);
     ck_assert_uint_eq(rig_rows(r, FAMILY_PENDING), 0);
 }
@@ -575,12 +577,13 @@ START_TEST(numbers_never_come_again)
         job_t *job = rig_claim(r, "mail");
         rig_commit(r);
         rig_move(r, job, EVENT_UNCLAIM);
-        struct line *line = queue_line(rig_queue(r, "mail", 0), 0, LINE_FRONT);
+        struct line *line =
+            dassie__queue_line(rig_queue(r, "mail", 0), 0, LINE_FRONT);
         ck_assert_uint_gt(line->row.tail, last);
         last = line->row.tail;
         rig_commit(r);
         rig_move(r, rig_claim(r, "mail"), EVENT_COMPLETE);
-        store_tidy(&r->s);
+        dassie__store_tidy(&r->s);
         rig_commit(r);
         rig_reopen(r);
         ck_assert_uint_gt(r->s.next, last);
@@ -600,12 +603,12 @@ START_TEST(damaged_line_stops)
     uint64_t bad = rig_put(r, "mail", 0);
     rig_put(r, "mail", 0);
     uint64_t good = rig_put(r, "web", 0);
-    key_number(key, bad);
+    dassie__key_number(key, bad);
     rig_commit(r);
     r->kv->ops->del(r->kv, FAMILY_JOBS, kv_slice(key, sizeof key));
     RIG_OK(r, r->kv->ops->commit(r->kv, false, &r->e));
     struct queue *q = rig_queue(r, "mail", 0);
-    ck_assert_ptr_null(store_claim(&r->s, q, CLAIM_NOW, &rc, &r->e));
+    ck_assert_ptr_null(dassie__store_claim(&r->s, q, CLAIM_NOW, &rc, &r->e));
     ck_assert_int_eq(rc, DASSIE_ECORRUPT);
     ck_assert_ptr_nonnull(strstr(r->e.text, "job 1"));
     claim_is("web", CLAIM_NOW, good);
@@ -634,14 +637,14 @@ START_TEST(damage_at_open)
         rig_put(r, i % 2 == 0 ? "mail" : "web", 0);
         rig_commit(r);
     }
-    store_close(&r->s, false);
-    store_free(&r->s);
+    dassie__store_close(&r->s, false);
+    dassie__store_free(&r->s);
     struct kv_slice slice = kv_slice(key, sizeof key);
-    key_number(key, rows[_i].number);
+    dassie__key_number(key, rows[_i].number);
     if (rows[_i].tag == 's') {
         slice = kv_string(KEY_STORE);
     } else if (rows[_i].tag != 0) {
-        key_queue(key, rows[_i].tag, 0);
+        dassie__key_queue(key, rows[_i].tag, 0);
         slice.len = KEY_QUEUE_BYTES;
     }
     if (rows[_i].spoil) {
@@ -650,10 +653,10 @@ START_TEST(damage_at_open)
         r->kv->ops->del(r->kv, rows[_i].family, slice);
     }
     RIG_OK(r, r->kv->ops->commit(r->kv, false, &r->e));
-    ck_assert_int_eq(store_open(&r->s, r->kv, 0, false, &r->e),
+    ck_assert_int_eq(dassie__store_open(&r->s, r->kv, 0, false, &r->e),
                      DASSIE_ECORRUPT);
     ck_assert_str_ne(r->e.text, "");
-    kv_mem_free(r->kv);
+    dassie__kv_mem_free(r->kv);
     rig_setup(r, RIG_MEM);
 }
 END_TEST
@@ -729,12 +732,12 @@ static void walk_commit(void)
         committed();
         return;
     }
-    kv_mem_fail(r->kv, 1, dice(2) == 0, reopens);
-    ck_assert_int_eq(store_commit(&r->s, ++r->now, &r->e), UV_EIO);
+    dassie__kv_mem_fail(r->kv, 1, dice(2) == 0, reopens);
+    ck_assert_int_eq(dassie__store_commit(&r->s, ++r->now, &r->e), UV_EIO);
     for (unsigned i = 0; i < reopens; i++) {
-        ck_assert_int_eq(store_heal(&r->s, &r->e), UV_EIO);
+        ck_assert_int_eq(dassie__store_heal(&r->s, &r->e), UV_EIO);
     }
-    RIG_OK(r, store_heal(&r->s, &r->e));
+    RIG_OK(r, dassie__store_heal(&r->s, &r->e));
     committed();
 }
 
@@ -885,7 +888,7 @@ static void walk_step(void)
     } else if (what < 98) {
         walk_serve();
     } else if (what < 99) {
-        store_tidy(&r->s);
+        dassie__store_tidy(&r->s);
     } else {
         walk_die();
     }

@@ -237,13 +237,13 @@ static uint8_t key_bytes[32];
 
 static struct kv_slice number_key(uint64_t number)
 {
-    key_number(key_bytes, number);
+    dassie__key_number(key_bytes, number);
     return kv_slice(key_bytes, KEY_NUMBER_BYTES);
 }
 
 static struct kv_slice queue_key(char tag, uint32_t queue)
 {
-    key_queue(key_bytes, tag, queue);
+    dassie__key_queue(key_bytes, tag, queue);
     return kv_slice(key_bytes, KEY_QUEUE_BYTES);
 }
 
@@ -251,7 +251,7 @@ static struct kv_slice place_key(uint32_t queue, int8_t priority, uint8_t kind,
                                  uint64_t position)
 {
     struct place place = {queue, priority, kind, position};
-    key_pending(key_bytes, &place);
+    dassie__key_pending(key_bytes, &place);
     return kv_slice(key_bytes, KEY_PENDING_BYTES);
 }
 
@@ -358,19 +358,20 @@ static void counts_read(struct counts *c, const uint8_t *value, size_t len)
     struct part_reader p = {value + 1, value + len};
     c->parts_n = 1;
     if (c->is_commit) {
-        ck_assert_int_eq(store_row_read(&p, value, len, &c->head), 0);
+        ck_assert_int_eq(dassie__store_row_read(&p, value, len, &c->head), 0);
         c->parts_n = c->head.queues;
     }
     ck_assert_uint_le(c->parts_n, PARTS_MAX);
     for (uint32_t i = 0; i < c->parts_n; i++) {
         struct part *part = &c->parts[i];
-        ck_assert_int_eq(
-            queue_part_read(&p, &part->queue, &part->tally, &part->lines_n), 0);
+        ck_assert_int_eq(dassie__queue_part_read(&p, &part->queue, &part->tally,
+                                                 &part->lines_n),
+                         0);
         ck_assert_uint_le(part->lines_n, 3 * LINES_MAX);
         uint32_t used = 0;
         for (uint32_t l = 0; l < part->lines_n; l++) {
             struct line_row line;
-            ck_assert_int_eq(line_part_read(&p, &line), 0);
+            ck_assert_int_eq(dassie__line_part_read(&p, &line), 0);
             if (line.tail > 0) {
                 ck_assert_uint_lt(used, LINES_MAX);
                 part->lines[used++] = line;
@@ -386,14 +387,14 @@ static size_t counts_write(const struct counts *c, uint8_t *value)
     size_t len = 1;
     value[0] = RECORD_VERSION;
     if (c->is_commit) {
-        len = store_row_write(value, &c->head);
+        len = dassie__store_row_write(value, &c->head);
     }
     for (uint32_t i = 0; i < c->parts_n; i++) {
         const struct part *part = &c->parts[i];
-        len += queue_part_write(value + len, part->queue, &part->tally,
-                                part->lines_n);
+        len += dassie__queue_part_write(value + len, part->queue, &part->tally,
+                                        part->lines_n);
         for (uint32_t l = 0; l < part->lines_n; l++) {
-            len += line_part_write(value + len, &part->lines[l]);
+            len += dassie__line_part_write(value + len, &part->lines[l]);
         }
     }
     return len;
@@ -498,10 +499,10 @@ static void store_row(const struct damage *d)
     struct part_reader p;
     struct store_row row;
     ck_assert(row_get(FAMILY_META, kv_string(KEY_STORE), value, &len));
-    ck_assert_int_eq(store_row_read(&p, value, len, &row), 0);
+    ck_assert_int_eq(dassie__store_row_read(&p, value, len, &row), 0);
     field_add(d, &row);
     row_put(FAMILY_META, kv_string(KEY_STORE), value,
-            store_row_write(value, &row));
+            dassie__store_row_write(value, &row));
 }
 
 /* ---- Of jobs ---- */
@@ -522,10 +523,10 @@ static void end_row(const struct damage *d)
     size_t len;
     struct end_row end;
     ck_assert(row_get(d->family, number_key(*d->number), value, &len));
-    ck_assert_int_eq(end_row_read(value, len, &end), 0);
+    ck_assert_int_eq(dassie__end_row_read(value, len, &end), 0);
     field_add(d, &end);
     row_put(d->family, number_key(*d->number), changed,
-            end_row_write_head(changed, &end));
+            dassie__end_row_write_head(changed, &end));
 }
 
 /* An end of the other kind. */
@@ -535,7 +536,7 @@ static void both_ends(const struct damage *d)
     struct end_row end = {1,    1, 0, d->family == FAMILY_COMPLETE ? 0 : -1,
                           NULL, 0};
     row_put(d->family, number_key(*d->number), value,
-            end_row_write_head(value, &end));
+            dassie__end_row_write_head(value, &end));
 }
 
 static void history(const struct damage *d)
@@ -544,10 +545,10 @@ static void history(const struct damage *d)
     size_t len;
     struct history_row row;
     ck_assert(row_get(FAMILY_HISTORY, number_key(*d->number), value, &len));
-    ck_assert_int_eq(history_row_read(value, len, &row), 0);
+    ck_assert_int_eq(dassie__history_row_read(value, len, &row), 0);
     field_add(d, &row);
     row_put(FAMILY_HISTORY, number_key(*d->number), value,
-            history_row_write(value, &row));
+            dassie__history_row_write(value, &row));
 }
 
 /* ---- Of pending rows ---- */
@@ -560,7 +561,7 @@ static void pending_row(const struct damage *d)
     struct pending_row row = {*id, (uint32_t)d->delta};
     row_put(FAMILY_PENDING,
             place_key(d->queue, d->priority, d->kind, *d->number), value,
-            pending_row_write(value, &row));
+            dassie__pending_row_write(value, &row));
 }
 
 /* The row moves to another place. */
@@ -581,22 +582,23 @@ static void set_edit(const struct damage *d, claim_cb edit, uint64_t id)
     uint8_t value[VALUE_MAX];
     uint8_t changed[VALUE_MAX];
     size_t len;
-    size_t changed_len = claim_set_begin(changed);
+    size_t changed_len = dassie__claim_set_begin(changed);
     uint64_t last = 0;
     struct claim_reader reader;
     struct claim_entry entry;
     ck_assert(row_get(FAMILY_RUNNING, number_key(*d->number), value, &len));
-    ck_assert_int_eq(claim_set_open(&reader, value, len), 0);
-    while (claim_set_next(&reader, &entry) == 1) {
+    ck_assert_int_eq(dassie__claim_set_open(&reader, value, len), 0);
+    while (dassie__claim_set_next(&reader, &entry) == 1) {
         if (edit(d, &entry)) {
-            changed_len = claim_set_add(changed, changed_len, last, &entry);
+            changed_len =
+                dassie__claim_set_add(changed, changed_len, last, &entry);
             last = entry.id;
         }
     }
     if (id != 0) {
         entry.id = id;
         entry.attempt = 1;
-        changed_len = claim_set_add(changed, changed_len, last, &entry);
+        changed_len = dassie__claim_set_add(changed, changed_len, last, &entry);
     }
     row_put(FAMILY_RUNNING, number_key(*d->number), changed, changed_len);
 }
@@ -975,7 +977,7 @@ static uint64_t judge(const struct damage *d)
     heard.damage = d;
     heard.told = false;
     heard.all[0] = '\0';
-    RIG_OK(r, verify_kv(r->kv, hear, &heard, &report, &r->e));
+    RIG_OK(r, dassie__verify_kv(r->kv, hear, &heard, &report, &r->e));
     return report.problems;
 }
 
@@ -1022,7 +1024,7 @@ START_TEST(sound)
     dassie_verify_report_t report;
     make_all(_i);
     rig_sound(r);
-    RIG_OK(r, verify_kv(r->kv, NULL, NULL, &report, &r->e));
+    RIG_OK(r, dassie__verify_kv(r->kv, NULL, NULL, &report, &r->e));
     size_t rows = 0;
     for (int family = 0; family < FAMILIES; family++) {
         rows += rig_rows(r, family);

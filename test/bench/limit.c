@@ -27,7 +27,7 @@ struct limit {
 
 static struct kv_slice id_key(uint8_t key[KEY_NUMBER_BYTES], uint64_t id)
 {
-    key_number(key, id);
+    dassie__key_number(key, id);
     return kv_slice(key, KEY_NUMBER_BYTES);
 }
 
@@ -51,7 +51,7 @@ static void put_pending(struct limit *l, unsigned long to)
     uint8_t key[KEY_PENDING_BYTES];
     while (l->pended < to) {
         struct place place = {0, 0, LINE_NORMAL, ++l->pended};
-        key_pending(key, &place);
+        dassie__key_pending(key, &place);
         l->kv->ops->put(l->kv, FAMILY_PENDING, kv_slice(key, sizeof key),
                         kv_slice("", 0));
     }
@@ -65,10 +65,10 @@ static void put_claims(struct limit *l, unsigned long to, uint64_t commit)
     if (l->claimed == to) {
         return;
     }
-    size_t len = claim_set_begin(set);
+    size_t len = dassie__claim_set_begin(set);
     while (l->claimed < to) {
         struct claim_entry entry = {++l->claimed, 1};
-        len = claim_set_add(set, len, last, &entry);
+        len = dassie__claim_set_add(set, len, last, &entry);
         last = entry.id;
     }
     l->kv->ops->put(l->kv, FAMILY_RUNNING, id_key(key, commit),
@@ -81,7 +81,7 @@ static void put_ends(struct limit *l, unsigned long to)
     uint8_t key[KEY_NUMBER_BYTES];
     uint8_t head[END_ROW_HEAD_MAX];
     struct end_row end = {.ended_ms = UINT64_C(1700000000000), .attempts = 1};
-    size_t len = end_row_write_head(head, &end);
+    size_t len = dassie__end_row_write_head(head, &end);
     while (l->ended < to) {
         l->kv->ops->put(l->kv, FAMILY_COMPLETE, id_key(key, ++l->ended),
                         kv_slice(head, len));
@@ -98,9 +98,9 @@ static void put_commit(struct limit *l, uint64_t commit)
                           l->ended, 0};
     struct line_row line = {0,           LINE_NORMAL,   1, l->claimed + 1,
                             l->enqueued, tally.pending, 0};
-    size_t len = store_row_write(row, &store);
-    len += queue_part_write(row + len, 0, &tally, 1);
-    len += line_part_write(row + len, &line);
+    size_t len = dassie__store_row_write(row, &store);
+    len += dassie__queue_part_write(row + len, 0, &tally, 1);
+    len += dassie__line_part_write(row + len, &line);
     l->kv->ops->put(l->kv, FAMILY_COMMITS, id_key(key, commit),
                     kv_slice(row, len));
 }
@@ -112,16 +112,17 @@ static void limit_open(struct limit *l)
                                  .memory_bytes = DASSIE_MEMORY_BYTES / 4 * 3,
                                  .create = true};
     store_remove(l->load->dir);
-    if (mkdir(l->load->dir, 0755) != 0 || kv_rocks_open(&o, &l->kv, &e) != 0) {
+    if (mkdir(l->load->dir, 0755) != 0 ||
+        dassie__kv_rocks_open(&o, &l->kv, &e) != 0) {
         die("the limit's store", UV_EIO);
     }
     struct job_row row = {.data_len = l->load->payload};
-    l->row_len = job_row_bytes(0, row.data_len);
+    l->row_len = dassie__job_row_bytes(0, row.data_len);
     l->row = malloc(l->row_len);
     uint8_t *data = malloc(row.data_len + 1);
     memset(data, 'x', row.data_len + 1);
     row.data = data;
-    job_row_write(l->row, &row);
+    dassie__job_row_write(l->row, &row);
     free(data);
 }
 
