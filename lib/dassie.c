@@ -130,14 +130,24 @@ static void deliver(struct dassie__impl *impl, struct op *op)
     }
 }
 
+static void tell_pressure(struct dassie__impl *impl, bool full)
+{
+    if (impl->pressure != full) {
+        impl->pressure = full;
+        if (impl->options.pressure_cb != NULL && !impl->closed) {
+            impl->options.pressure_cb(impl->q, full);
+        }
+    }
+}
+
+/* Whoever was refused is told to go on, even if all is over by now. */
 static void deliver_pressure(struct dassie__impl *impl)
 {
-    bool pressed = atomic_load(&impl->pressed);
-    if (pressed != impl->pressure) {
-        impl->pressure = pressed;
-        if (impl->options.pressure_cb != NULL && !impl->closed) {
-            impl->options.pressure_cb(impl->q, pressed);
-        }
+    if (atomic_exchange(&impl->refused, false)) {
+        tell_pressure(impl, true);
+    }
+    if (!atomic_load(&impl->pressed)) {
+        tell_pressure(impl, false);
     }
 }
 

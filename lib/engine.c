@@ -51,6 +51,7 @@ int dassie__engine_post_jobs(struct dassie__impl *impl, struct op *op, size_t n,
         if (!impl->full) {
             impl->full = true;
             atomic_store(&impl->pressed, true);
+            atomic_store(&impl->refused, true);
             uv_async_send(&impl->async);
         }
     } else {

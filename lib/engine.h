@@ -139,7 +139,8 @@ struct dassie__impl {
     size_t inbox_jobs; /* until they are committed */
     size_t inbox_bytes;
     bool full;
-    atomic_bool pressed; /* what pressure_cb is to be told */
+    atomic_bool pressed; /* it is full */
+    atomic_bool refused; /* it has been, since pressure_cb was told */
 
     /* The outbox, under its mutex. */
     uv_mutex_t out_mutex;
