@@ -196,7 +196,7 @@ static int one(char **argv)
 
 int main(int argc, char **argv)
 {
-    bool named = argc > 1 &&
+    bool named = argc > 2 &&
                  (strcmp(argv[1], "enq") == 0 || strcmp(argv[1], "e2e") == 0);
     if (named && argc != 6) {
         fprintf(stderr,
