@@ -1,7 +1,7 @@
 /* key.h: how keys are laid out on disk.
  *
  * All integers are big-endian, so that bytes sort as numbers; a priority is
- * stored as its value xor 0x80. doc/dassie-format.7 is the same in words.
+ * stored as its value xor 0x80. doc/dassie_format.7 is the same in words.
  * If you change this, raise the format version, keep the old reader and add a
  * golden store. Pure; threads: any. */
 #ifndef DASSIE_KEY_H_

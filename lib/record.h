@@ -4,7 +4,7 @@
  * row is the one exception. Numbers are variable-length (seven bits a byte,
  * lowest first) unless a fixed width is stated. Integrity of the bytes is
  * RocksDB's: it checksums every block and log record.
- * doc/dassie-format.7 is the same in words. If you change this, raise the
+ * doc/dassie_format.7 is the same in words. If you change this, raise the
  * format version, keep the old reader and add a golden store.
  *
  * Readers check every length and return -1 for what no writer makes; they
