@@ -23,7 +23,10 @@
  * name has a length of 0, it is taken as a C string.
  *
  * Options structs start as their _INIT value; every field left at 0 means its
- * default. Every limit stands, with its default and error, in dassie_limits(7).
+ * default. A struct of a newer version is fine as long as what this one does
+ * not know is 0; else it is UV_EINVAL.
+ *
+ * Every limit stands, with its default and error, in dassie_limits(7).
  *
  * All of it is available since version 0.1.0.
  */
@@ -119,7 +122,9 @@ typedef enum {
  * to a job. */
 typedef enum {
     DASSIE_FULL = 0, /* after its commit is fsynced: survives a power cut */
-    DASSIE_OFF = 1   /* after its commit is written: survives a kill only */
+    DASSIE_OFF = 1   /* after its commit is written: survives a kill only; after
+                        a power cut the next open rebuilds what is left, and
+                        tells the log what it did */
 } dassie_durability_t;
 
 typedef enum {
@@ -131,7 +136,8 @@ typedef enum {
 /* Flags of a job. */
 enum {
     /* A run of this job that was interrupted (process killed, power cut) is
-     * not repeated: the job goes to failed with DASSIE_EINTERRUPTED. */
+     * not repeated: the job goes to failed with DASSIE_EINTERRUPTED. So does
+     * one that ended just before, if its end was not yet on disk. */
     DASSIE_AT_MOST_ONCE = 1
 };
 
@@ -146,9 +152,10 @@ enum {
 /* The store is open (0), or could not be opened (<0; dassie_errmsg() says
  * more): UV_EBUSY in use (the message names the owner's pid), UV_ENOTSUP a
  * newer format, DASSIE_ENOSTORE something else is there, DASSIE_ECORRUPT
- * damaged, UV_ENOENT, UV_ENOTDIR, UV_EACCES, UV_EROFS, UV_ENOSPC, UV_EIO,
- * UV_EMFILE, UV_EFBIG, UV_ENOMEM. After an error only dassie_close() may
- * follow. Loop thread. */
+ * damaged, UV_ENOENT, UV_ENOTDIR, UV_ENAMETOOLONG, UV_ELOOP, UV_EACCES,
+ * UV_EROFS, UV_ENOSPC, UV_EIO, UV_EMFILE, UV_EFBIG, UV_ENOMEM. After an error
+ * enqueues are refused as cancelled, nothing runs, and dassie_close() is what
+ * is left to do. Loop thread. */
 typedef void (*dassie_open_cb)(dassie_t *q, int status);
 
 /* The very last touch of the handle. Loop thread. */
@@ -174,7 +181,8 @@ typedef void (*dassie_enqueue_cb)(dassie_enqueue_t *req, int status);
  * or error), or with job NULL: UV_ECANCELED the queue was closed before it
  * ended, UV_ENOMEM no memory to wait for it, DASSIE_EUNKNOWN it ended but the
  * store failed and did not heal. Comes after the enqueue callback, and only if
- * that had status 0. job->data is not set. Loop thread. */
+ * that had status 0; without one it also tells what that would have told: <0,
+ * job is NULL. job->data is not set. Loop thread. */
 typedef void (*dassie_done_cb)(dassie_enqueue_t *req, int status,
                                const dassie_info_t *job);
 
@@ -407,9 +415,10 @@ DASSIE_EXTERN int dassie_open(dassie_t *q, const char *path,
  * (never UV_ECANCELED). */
 DASSIE_EXTERN int dassie_close(dassie_t *q, dassie_close_cb cb);
 
-/* Whether q keeps its loop alive. On by default once opened; both are
- * idempotent. A q that is unreferenced still completes what is under way as
- * long as the loop runs. */
+/* Whether q keeps its loop alive from dassie_open() on: yes by default. Both
+ * are idempotent and may come before dassie_open(); dassie_close() references
+ * q again. A q that is unreferenced still completes what is under way as long
+ * as the loop runs, but an enqueue under way does not keep it running. */
 DASSIE_EXTERN void dassie_ref(dassie_t *q);
 DASSIE_EXTERN void dassie_unref(dassie_t *q);
 
@@ -489,7 +498,7 @@ DASSIE_EXTERN int dassie_process(dassie_t *q, dassie_processor_t *p,
 
 /* Unregisters p: nothing new starts, jobs claimed but not started go back
  * uncounted, running ones finish, then cb (may be NULL). Errors: UV_EALREADY
- * stopped before. */
+ * it is being stopped; UV_EINVAL it is not registered. */
 DASSIE_EXTERN int dassie_processor_stop(dassie_processor_t *p,
                                         dassie_processor_cb cb);
 
@@ -502,9 +511,10 @@ DASSIE_EXTERN int dassie_processor_stop(dassie_processor_t *p,
 DASSIE_EXTERN int dassie_finish(dassie_t *q, uint64_t id, uint32_t attempt,
                                 int status, const void *data, size_t len);
 
-/* Accessors of a job under way: from the work callback on its thread, or from
- * start to dassie_finish(). Pointers are valid as long as the job is; the
- * length is stored where len is not NULL; names are followed by a zero byte. */
+/* Accessors of a job under way (never NULL): from the work callback on its
+ * thread, or from start to dassie_finish(). Pointers are valid as long as the
+ * job is; the length is stored where len is not NULL; names are followed by a
+ * zero byte. */
 DASSIE_EXTERN uint64_t dassie_job_id(const dassie_job_t *job);
 DASSIE_EXTERN uint32_t dassie_job_attempt(const dassie_job_t *job);
 DASSIE_EXTERN const char *dassie_job_queue(const dassie_job_t *job,
@@ -604,8 +614,9 @@ DASSIE_EXTERN int dassie_verify(const char *path, dassie_verify_cb cb,
 DASSIE_EXTERN const char *dassie_strerror(int code);
 DASSIE_EXTERN const char *dassie_err_name(int code);
 
-/* The last failure of q in detail, outermost first ("open /var/q: lock: held
- * by pid 7"), or "". Up to 255 bytes, valid until the next callback of q. */
+/* The last failure of q's store in detail, outermost first ("open /var/q: lock:
+ * held by pid 7"), or "". Refused calls leave none. Up to 255 bytes, valid
+ * until the next callback of q. */
 DASSIE_EXTERN const char *dassie_errmsg(const dassie_t *q);
 
 /* Makes the library allocate by these, before anything else is called.

@@ -20,6 +20,23 @@ static void answer(struct dassie__impl *impl, struct op *op, int type,
     ops_push(&impl->answers, op);
 }
 
+/* Their nodes may still be on their way to the loop as answers, so that these
+ * go by lists of their own. */
+static void tell_gone(struct dassie__impl *impl, enum gone why,
+                      struct waiter *list)
+{
+    struct waiter **gone = &impl->gone[why];
+    uv_mutex_lock(&impl->out_mutex);
+    while (list != NULL) {
+        struct waiter *next = list->next;
+        list->next = *gone;
+        *gone = list;
+        list = next;
+    }
+    uv_mutex_unlock(&impl->out_mutex);
+    uv_async_send(&impl->async);
+}
+
 static void apply_enqueue(struct dassie__impl *impl, job_t *job)
 {
     dassie_enqueue_t *req = job->req;
@@ -63,8 +80,10 @@ static void apply_finish(struct dassie__impl *impl, job_t *job)
 {
     if (impl->lost) {
         dassie__core_lose(&impl->core, job);
+        tell_gone(impl, GONE_UNKNOWN, dassie__core_waiters(&impl->core, job));
         return;
     }
+    recorder_ended(&impl->recorder, job->slot); /* if async: not yet */
     impl->batch_work += job->out_len;
     dassie__core_finish(&impl->core, job);
 }
@@ -97,8 +116,9 @@ static void stop_check(struct dassie__impl *impl, struct dassie__processor *p)
 static void apply_stop(struct dassie__impl *impl, struct dassie__processor *p)
 {
     if (impl->open && !impl->lost) {
-        dassie__core_processor_stop(&impl->core, p);
+        /* In the order of their claims: those of this batch last. */
         dassie__apply_hand_back(impl, p, 0);
+        dassie__core_processor_stop(&impl->core, p);
     }
     p->stopping = true;
     stop_check(impl, p);
@@ -113,11 +133,11 @@ static void apply_close(struct dassie__impl *impl)
     if (!impl->open || impl->lost) {
         return;
     }
-    dassie__core_stop(&impl->core);
     for (struct dassie__processor *p = impl->core.processors; p != NULL;
          p = p->next) {
         dassie__apply_hand_back(impl, p, 0);
     }
+    dassie__core_stop(&impl->core);
 }
 
 void dassie__apply_op(struct dassie__impl *impl, struct op *op)
@@ -169,8 +189,53 @@ void dassie__apply_hand_back(struct dassie__impl *impl,
     }
 }
 
+/* All jobs in windows, then all that are claimed. */
+static void each_job(struct dassie__impl *impl,
+                     void (*cb)(struct dassie__impl *impl, job_t *job))
+{
+    struct store *s = &impl->core.store;
+    for (uint32_t i = 0; i < s->queues.n; i++) {
+        struct queue *q = s->queues.by_id[i];
+        for (unsigned l = 0; l < q->lines_n * LINE_KINDS; l++) {
+            job_t *job =
+                q->lines[l / LINE_KINDS]->kind[l % LINE_KINDS].window.head;
+            for (; job != NULL; job = job->next) {
+                cb(impl, job);
+            }
+        }
+    }
+    for (struct claim_set *set = s->oldest; set != NULL; set = set->next) {
+        for (job_t *job = set->head; job != NULL; job = job->set_next) {
+            cb(impl, job);
+        }
+    }
+}
+
+static void forget_req(struct dassie__impl *impl, job_t *job)
+{
+    if (job->id >= impl->batch_from) {
+        job->req = NULL;
+    }
+}
+
+/* Whose enqueue is in doubt is told so, and hears of no end. */
+static void forget_doubtful(struct dassie__impl *impl)
+{
+    struct waiter **at = &impl->core.lost;
+    each_job(impl, forget_req);
+    dassie__waiters_drop(&impl->core.waiters, impl->batch_from);
+    while (*at != NULL) {
+        if ((*at)->id >= impl->batch_from) {
+            *at = (*at)->next;
+        } else {
+            at = &(*at)->next;
+        }
+    }
+}
+
 void dassie__apply_lose(struct dassie__impl *impl)
 {
+    forget_doubtful(impl);
     for (struct dassie__processor *p = impl->core.processors; p != NULL;
          p = p->next) {
         job_t *job;
@@ -210,22 +275,6 @@ void dassie__apply_cancel_all(struct dassie__impl *impl)
 
 /* ---- After the commit ---- */
 
-/* Their nodes may still be on their way to the loop as answers, so that these
- * go by lists of their own. */
-static void tell_gone(struct dassie__impl *impl, struct waiter **gone,
-                      struct waiter *list)
-{
-    uv_mutex_lock(&impl->out_mutex);
-    while (list != NULL) {
-        struct waiter *next = list->next;
-        list->next = *gone;
-        *gone = list;
-        list = next;
-    }
-    uv_mutex_unlock(&impl->out_mutex);
-    uv_async_send(&impl->async);
-}
-
 static void tell_ends(struct dassie__impl *impl, int status)
 {
     job_t *job;
@@ -235,10 +284,6 @@ static void tell_ends(struct dassie__impl *impl, int status)
         } else {
             answer(impl, &job->op, OP_DONE, status);
         }
-    }
-    if (impl->core.lost != NULL) {
-        tell_gone(impl, &impl->gone_no_memory, impl->core.lost);
-        impl->core.lost = NULL;
     }
 }
 
@@ -266,7 +311,6 @@ static void start_async(struct dassie__impl *impl, struct dassie__processor *p)
     job_t *job;
     while ((job = job_list_pop(&p->starting)) != NULL) {
         recorder_executing(&impl->recorder, job->slot);
-        dassie__runs_add(&impl->runs, job);
         answer(impl, &job->op, OP_START, 0);
     }
 }
@@ -406,36 +450,29 @@ void dassie__apply_committed(struct dassie__impl *impl, int status)
     if (ring || impl->answers.head != NULL) {
         dassie__outbox_post(impl, &impl->answers);
     }
+    if (impl->core.lost != NULL) { /* after their acknowledgements */
+        tell_gone(impl, GONE_NO_MEMORY, impl->core.lost);
+        impl->core.lost = NULL;
+    }
 }
 
 /* ---- The end ---- */
 
-static void forsake_window(struct dassie__impl *impl, struct line *line)
+static void forsake_job(struct dassie__impl *impl, job_t *job)
 {
-    for (job_t *job = line->window.head; job != NULL; job = job->next) {
-        if (job->req != NULL) {
-            struct enqueue_priv *priv =
-                (struct enqueue_priv *)job->req->reserved;
-            priv->waiter.next = NULL;
-            tell_gone(impl, &impl->gone_closed, &priv->waiter);
-        }
+    struct waiter *list = dassie__core_waiters(&impl->core, job);
+    if (list != NULL) {
+        tell_gone(impl, GONE_CLOSED, list);
     }
 }
 
 void dassie__apply_forsake(struct dassie__impl *impl)
 {
-    struct queues *qs = &impl->core.store.queues;
     struct waiter *list;
     struct op *op;
-    for (uint32_t i = 0; i < qs->n; i++) {
-        for (unsigned l = 0; l < qs->by_id[i]->lines_n; l++) {
-            for (int k = 0; k < LINE_KINDS; k++) {
-                forsake_window(impl, &qs->by_id[i]->lines[l]->kind[k]);
-            }
-        }
-    }
+    each_job(impl, forsake_job);
     while ((list = dassie__waiters_take_any(&impl->core.waiters)) != NULL) {
-        tell_gone(impl, &impl->gone_closed, list);
+        tell_gone(impl, GONE_CLOSED, list);
     }
     while ((op = ops_pop(&impl->drains)) != NULL) {
         answer(impl, op, OP_DRAIN, UV_ECANCELED);

@@ -4,8 +4,6 @@
 
 #include "alloc.h"
 
-#include <string.h>
-
 /* ---- Waiting for an end ---- */
 
 static struct waiter *req_waiter(dassie_enqueue_t *req)
@@ -26,16 +24,22 @@ static void job_leave(struct core *c, job_t *job)
     job_list_push(&c->gone, job);
 }
 
+struct waiter *dassie__core_waiters(struct core *c, job_t *job)
+{
+    struct waiter *list = dassie__waiters_take(&c->waiters, job->id);
+    if (job->req != NULL) {
+        struct waiter *w = req_waiter(job->req);
+        w->next = list;
+        list = w;
+        job->req = NULL;
+    }
+    return list;
+}
+
 /* The job has ended: it is told after the commit. */
 static void job_tell(struct core *c, job_t *job)
 {
-    job->waiters = dassie__waiters_take(&c->waiters, job->id);
-    if (job->req != NULL) {
-        struct waiter *w = req_waiter(job->req);
-        w->next = job->waiters;
-        job->waiters = w;
-        job->req = NULL;
-    }
+    job->waiters = dassie__core_waiters(c, job);
     job_list_push(&c->told, job);
 }
 
@@ -46,12 +50,12 @@ static bool core_may_claim(const struct core *c)
     return !c->stopping && c->alone == NULL && c->hold_until == 0;
 }
 
-/* How many more jobs p may have; ahead tells whether beyond its slots. */
+/* How many more jobs p may have, those ahead of its slots included. */
 static unsigned processor_room(const struct dassie__processor *p)
 {
     unsigned most = p->slots;
     uint64_t run_ns = atomic_load_explicit(&p->run_ns, memory_order_relaxed);
-    if (p->start == NULL && run_ns > 0) {
+    if (p->start == NULL && run_ns > 0 && p->claimed_bytes < AHEAD_BYTES_MAX) {
         uint64_t ahead = (uint64_t)AHEAD_NS * p->slots / run_ns;
         most += ahead < AHEAD_JOBS_MAX ? (unsigned)ahead : AHEAD_JOBS_MAX;
     }
@@ -68,6 +72,7 @@ static void claim_begin(struct core *c, struct dassie__processor *p, job_t *job)
         c->claimed_high = job->slot + 1;
     }
     p->claimed++;
+    p->claimed_bytes += job->row_len;
     c->stats.claimed++;
     if (p->starting.n == 0) {
         p->starting_next = c->starting;
@@ -76,13 +81,19 @@ static void claim_begin(struct core *c, struct dassie__processor *p, job_t *job)
     job_list_push(&p->starting, job);
 }
 
+static void claim_forget(struct core *c, job_t *job)
+{
+    c->claimed[job->slot] = NULL;
+    c->claimed_n--;
+    job->processor->claimed--;
+    job->processor->claimed_bytes -= job->row_len;
+}
+
 /* The slot itself is free only once the outcome is committed. */
 static void claim_end(struct core *c, job_t *job)
 {
-    c->claimed[job->slot] = NULL;
+    claim_forget(c, job);
     c->released[c->released_n++] = job->slot;
-    c->claimed_n--;
-    job->processor->claimed--;
     job->processor = NULL;
     if (job == c->alone) {
         c->alone = NULL;
@@ -115,9 +126,7 @@ void dassie__core_unclaim(struct core *c, job_t *job)
 
 void dassie__core_lose(struct core *c, job_t *job)
 {
-    c->claimed[job->slot] = NULL;
-    c->claimed_n--;
-    job->processor->claimed--;
+    claim_forget(c, job);
 }
 
 void dassie__core_committed(struct core *c)
@@ -133,6 +142,18 @@ void dassie__core_committed(struct core *c)
 
 /* ---- Enqueue ---- */
 
+/* Whether a job of q would be the next one for p: nothing waits in the queues
+ * that it serves first. */
+static bool processor_turn(const struct dassie__processor *p,
+                           const struct queue *q)
+{
+    unsigned i = 0;
+    while (p->queues[i] != q && p->queues[i]->tally.pending == 0) {
+        i++;
+    }
+    return p->queues[i] == q;
+}
+
 /* A processor that can start a job of q at once, with nothing before it. */
 static struct dassie__processor *idle_processor(struct core *c,
                                                 const struct queue *q,
@@ -145,8 +166,9 @@ static struct dassie__processor *idle_processor(struct core *c,
     for (struct server *at = q->servers; at != NULL; at = at->next) {
         struct dassie__processor *p = at->processor;
         bool slot = !p->stopping && p->claimed < p->slots;
-        if (slot ||
-            ((flags & DASSIE_AT_MOST_ONCE) == 0 && processor_room(p) > 0)) {
+        bool room = slot || ((flags & DASSIE_AT_MOST_ONCE) == 0 &&
+                             processor_room(p) > 0);
+        if (room && processor_turn(p, q)) {
             return p;
         }
     }
@@ -221,24 +243,25 @@ static job_t *claim_from(struct core *c, struct dassie__processor *p,
         if (job != NULL) {
             return job;
         }
+        /* It has one, to be claimed with a free slot only, or once this batch
+         * is committed and its rows can be read: no later queue goes before. */
+        if (rc == 0 && how != CLAIM_ALONE &&
+            dassie__queue_first_line(p->queues[i], false) != NULL) {
+            c->again |= how == CLAIM_NOW && c->store.changed;
+            break;
+        }
     }
     return NULL;
 }
 
 static void processor_fill(struct core *c, struct dassie__processor *p)
 {
-    size_t bytes = 0;
-    for (unsigned room = processor_room(p); room > 0 && c->recorder->free_n > 0;
-         room--) {
+    while (c->recorder->free_n > 0 && processor_room(p) > 0) {
         bool slot = p->claimed < p->slots;
-        if (!slot && bytes >= AHEAD_BYTES_MAX) {
-            break;
-        }
         job_t *job = claim_from(c, p, slot ? CLAIM_NOW : CLAIM_AHEAD);
         if (job == NULL) {
             break;
         }
-        bytes += dassie__job_bytes(job);
         claim_begin(c, p, job);
     }
 }
@@ -246,6 +269,9 @@ static void processor_fill(struct core *c, struct dassie__processor *p)
 /* Claims a suspect where one can run. */
 static bool suspect_claim(struct core *c, bool alone)
 {
+    if (c->recorder->free_n == 0) {
+        return false;
+    }
     for (struct dassie__processor *p = c->processors; p != NULL; p = p->next) {
         if (p->stopping || p->claimed >= p->slots) {
             continue;
@@ -279,8 +305,8 @@ static bool suspect_can_run(const struct core *c)
 }
 
 /* Suspects run alone, one after the other; the others are held until then, but
- * no longer than suspect_ms, and a suspect that cannot run here holds up
- * nobody. */
+ * no longer than suspect_ms. A suspect that cannot run here holds up nobody,
+ * and one that could not start even then does not do so again. */
 static void dispatch_suspects(struct core *c)
 {
     if (c->alone != NULL && c->mono_ns >= c->alone_until) {
@@ -292,16 +318,14 @@ static void dispatch_suspects(struct core *c)
     }
     if (c->store.suspects == 0 || !suspect_can_run(c)) {
         c->hold_until = 0;
+        c->held_in_vain = false;
         return;
     }
-    if (c->claimed_n == 0) {
-        c->hold_until = 0;
-        suspect_claim(c, true);
-    } else if (c->hold_until == 0) {
+    if (c->claimed_n > 0 && c->hold_until == 0 && !c->held_in_vain) {
         c->hold_until = c->mono_ns + c->options.suspect_ns;
-    } else if (c->mono_ns >= c->hold_until) {
+    } else if (c->claimed_n == 0 || c->mono_ns >= c->hold_until) {
         c->hold_until = 0;
-        suspect_claim(c, false);
+        c->held_in_vain = !suspect_claim(c, c->claimed_n == 0);
     }
 }
 
@@ -311,17 +335,23 @@ void dassie__core_dispatch(struct core *c)
         return;
     }
     c->broken = 0;
+    c->again = false;
     dispatch_suspects(c);
     for (struct dassie__processor *p = c->processors;
          p != NULL && core_may_claim(c); p = p->next) {
         processor_fill(c, p);
     }
+    /* Slots of what has ended in this batch are free after its commit only. */
+    c->again |= c->recorder->free_n == 0 && c->released_n > 0;
 }
 
 uint64_t dassie__core_due(const struct core *c)
 {
     if (c->stopping) {
         return UINT64_MAX;
+    }
+    if (c->again) {
+        return c->mono_ns;
     }
     if (c->alone != NULL) {
         return c->alone_until;
@@ -428,21 +458,9 @@ void dassie__core_stop(struct core *c)
 
 static void recover_job(struct core *c, job_t *job, enum found found)
 {
-    bool kept;
-    uint32_t max = c->options.crashes_max;
-    job->crashes += found == FOUND_ALONE;
-    enum event event =
-        dassie__state_recover(found, job->flags, job->crashes, max);
-    if (event == EVENT_INTERRUPT || event == EVENT_CRASH_OUT) {
-        job->status =
-            event == EVENT_INTERRUPT ? DASSIE_EINTERRUPTED : DASSIE_ECRASHED;
-        job->ended_ms = c->wall_ms;
-        const char *text = dassie_strerror(job->status);
-        dassie__job_set_out(job, text, strlen(text)); /* no text if no memory */
-    }
+    enum event event = dassie__store_recover(
+        &c->store, job, found, c->options.crashes_max, c->wall_ms);
     c->stats.interrupted += event != EVENT_UNCLAIM;
-    dassie__store_move(&c->store, job, event, &kept);
-    dassie__job_free(job);
 }
 
 /* Those that were executing go first, then those that had only been claimed,
@@ -473,6 +491,16 @@ static int recover(struct core *c, struct errmsg *e)
                    : rc;
 }
 
+/* Unsynced commits may be lost, so rows may disagree. */
+static int rebuild(struct core *c, struct kv *kv, struct errmsg *e)
+{
+    const struct recorder *r = c->recorder;
+    c->rebuilt = r->was_unsynced && r->power_cut && !r->clean;
+    int rc = c->rebuilt ? dassie__rebuild(kv, c->wall_ms, &c->rebuild, e) : 0;
+    c->stats.interrupted = c->rebuild.again;
+    return rc;
+}
+
 int dassie__core_open(struct core *c, struct kv *kv, struct recorder *recorder,
                       const struct core_options *options, struct errmsg *e)
 {
@@ -483,10 +511,14 @@ int dassie__core_open(struct core *c, struct kv *kv, struct recorder *recorder,
     if (c->claimed == NULL || c->released == NULL) {
         dassie__free(c->claimed);
         dassie__free(c->released);
+        kv->ops->close(kv, false);
         return dassie__errmsg_set(e, UV_ENOMEM, "out of memory");
     }
-    int rc = dassie__store_open(&c->store, kv, options->window_max,
+    int rc = rebuild(c, kv, e);
+    if (rc == 0) {
+        rc = dassie__store_open(&c->store, kv, options->window_max,
                                 !options->unsynced, e);
+    }
     if (rc == 0) {
         rc = recover(c, e);
         if (rc != 0) {

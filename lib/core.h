@@ -20,6 +20,7 @@
 #define DASSIE_CORE_H_
 
 #include "processor.h"
+#include "rebuild.h"
 #include "recorder.h"
 #include "store.h"
 #include "waiter.h"
@@ -63,8 +64,10 @@ struct core {
     struct core_options options;
     struct waiters waiters;
     struct core_stats stats;
-    uint64_t wall_ms; /* now */
-    uint64_t mono_ns; /* now */
+    struct rebuild_report rebuild; /* at open, */
+    bool rebuilt;                  /* if there was one */
+    uint64_t wall_ms;              /* now */
+    uint64_t mono_ns;              /* now */
     struct dassie__processor *processors;
     struct dassie__processor *starting; /* with jobs claimed in the batch */
     job_t **claimed;                    /* by recorder slot */
@@ -78,13 +81,15 @@ struct core {
     job_t *alone;         /* the suspect that runs alone, */
     uint64_t alone_until; /* until then */
     uint64_t hold_until;  /* others may end until then, so that one can */
+    bool held_in_vain;    /* and it could not start even so */
+    bool again;           /* more can be claimed after the commit */
     int refuse;           /* 0, or why new jobs are refused */
     bool stopping;
     int broken;          /* the last error of a line that cannot be read */
     struct errmsg error; /* and its text */
 };
 
-/* Takes over kv when it succeeds; recorder is open. */
+/* Takes over kv, and closes it when it fails; recorder is open. */
 int dassie__core_open(struct core *c, struct kv *kv, struct recorder *recorder,
                       const struct core_options *options, struct errmsg *e);
 void dassie__core_close(struct core *c, bool clean);
@@ -109,6 +114,9 @@ void dassie__core_unclaim(struct core *c, job_t *job);
  * stays the store's. */
 void dassie__core_lose(struct core *c, job_t *job);
 
+/* Takes all that wait for the end of job, as a list. */
+struct waiter *dassie__core_waiters(struct core *c, job_t *job);
+
 /* Registers, ends and forgets a processor. */
 int dassie__core_processor_add(struct core *c, struct dassie__processor *p);
 void dassie__core_processor_stop(struct core *c, struct dassie__processor *p);
@@ -123,8 +131,8 @@ void dassie__core_dispatch(struct core *c);
 /* After the commit: slots of ended jobs are free again. */
 void dassie__core_committed(struct core *c);
 
-/* When dassie__core_dispatch() has something to do by time alone: mono_ns, or
- * UINT64_MAX. */
+/* When dassie__core_dispatch() has something to do though nothing has arrived:
+ * mono_ns, which is now if the commit makes more of it, or UINT64_MAX. */
 uint64_t dassie__core_due(const struct core *c);
 
 #endif /* DASSIE_CORE_H_ */

@@ -14,6 +14,7 @@
 #include "impl.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Answers delivered before the loop gets its turn. */
@@ -51,10 +52,13 @@ int dassie__impl_check(const dassie_t *q)
 
 int dassie__name_check(const char **name, size_t *len, const char *fallback)
 {
-    if (*name == NULL) {
+    if (*name == NULL && *len == 0) {
         *name = fallback;
         *len = strlen(fallback);
         return 0;
+    }
+    if (*name == NULL) {
+        return UV_EINVAL;
     }
     if (*len == 0) {
         *len = strnlen(*name, DASSIE_NAME_BYTES_MAX + 1);
@@ -62,11 +66,18 @@ int dassie__name_check(const char **name, size_t *len, const char *fallback)
     return *len == 0 || *len > DASSIE_NAME_BYTES_MAX ? UV_EINVAL : 0;
 }
 
-void dassie__options_copy(void *to, size_t size, const void *from,
-                          size_t from_size)
+int dassie__options_copy(void *to, size_t size, const void *from,
+                         size_t from_size)
 {
+    const char *bytes = from;
+    for (size_t i = size; i < from_size; i++) {
+        if (bytes[i] != 0) {
+            return UV_EINVAL;
+        }
+    }
     memset(to, 0, size);
     memcpy(to, from, from_size < size ? from_size : size);
+    return from_size < sizeof(size_t) ? UV_EINVAL : 0;
 }
 
 /* ---- Delivery ---- */
@@ -151,16 +162,31 @@ static void deliver_pressure(struct dassie__impl *impl)
     }
 }
 
+/* After all answers, as an acknowledgement may be among them. */
 static void deliver_gone(struct dassie__impl *impl)
 {
+    static const int status[GONES] = {[GONE_NO_MEMORY] = UV_ENOMEM,
+                                      [GONE_CLOSED] = UV_ECANCELED,
+                                      [GONE_UNKNOWN] = DASSIE_EUNKNOWN};
+    struct waiter *gone[GONES] = {NULL};
     uv_mutex_lock(&impl->out_mutex);
-    struct waiter *no_memory = impl->gone_no_memory;
-    struct waiter *closed = impl->gone_closed;
-    impl->gone_no_memory = NULL;
-    impl->gone_closed = NULL;
+    if (impl->outbox.head == NULL) {
+        memcpy(gone, impl->gone, sizeof gone);
+        memset(impl->gone, 0, sizeof impl->gone);
+    }
     uv_mutex_unlock(&impl->out_mutex);
-    dassie__enqueue_deliver_gone(impl, no_memory, UV_ENOMEM);
-    dassie__enqueue_deliver_gone(impl, closed, UV_ECANCELED);
+    for (int i = 0; i < GONES; i++) {
+        dassie__enqueue_deliver_gone(impl, gone[i], status[i]);
+    }
+}
+
+static bool has_gone(const struct dassie__impl *impl)
+{
+    bool has = false;
+    for (int i = 0; i < GONES; i++) {
+        has |= impl->gone[i] != NULL;
+    }
+    return has;
 }
 
 static void start_runners(struct dassie__impl *impl)
@@ -235,8 +261,7 @@ static void impl_settle(struct dassie__impl *impl)
 {
     if (!impl->closed || impl->closing_async || impl->delivering ||
         (impl->opened && !impl->thread_ended) || impl->runners > 0 ||
-        impl->notices.head != NULL || impl->gone_no_memory != NULL ||
-        impl->gone_closed != NULL) {
+        impl->notices.head != NULL || has_gone(impl)) {
         return;
     }
     while (impl->processors != NULL) {
@@ -244,7 +269,6 @@ static void impl_settle(struct dassie__impl *impl)
         dassie__processor_settle(p);
     }
     impl->closing_async = true;
-    dassie__pool_forget(&impl->pool);
     uv_close((uv_handle_t *)&impl->async, on_closed);
 }
 
@@ -333,7 +357,6 @@ int dassie_init(uv_loop_t *loop, dassie_t *q)
         return rc;
     }
     impl->async.data = impl;
-    impl->pool.async = &impl->async;
     uv_unref((uv_handle_t *)&impl->async);
     q->loop = loop;
     q->impl = impl;
@@ -368,6 +391,25 @@ static int options_check(const dassie_options_t *o)
     return good ? 0 : UV_EINVAL;
 }
 
+/* The host may change its directory while the store is open. */
+static int path_copy(const char *path, char **out)
+{
+    char absolute[PATH_MAX];
+    size_t len = sizeof absolute;
+    int rc = path[0] == '/' ? 0 : uv_cwd(absolute, &len);
+    len = path[0] == '/' ? 0 : len;
+    if (rc != 0) {
+        return rc == UV_ENOBUFS ? UV_ENAMETOOLONG : rc;
+    }
+    int n = snprintf(absolute + len, sizeof absolute - len, "%s%s",
+                     len > 0 ? "/" : "", path);
+    if (n >= (int)(sizeof absolute - len)) {
+        return UV_ENAMETOOLONG;
+    }
+    *out = dassie__memdup(absolute, strlen(absolute));
+    return *out == NULL ? UV_ENOMEM : 0;
+}
+
 int dassie_open(dassie_t *q, const char *path, const dassie_options_t *options,
                 dassie_open_cb cb)
 {
@@ -381,22 +423,20 @@ int dassie_open(dassie_t *q, const char *path, const dassie_options_t *options,
     if (impl->closed || impl->opened) {
         return impl->closed ? UV_ECANCELED : UV_EALREADY;
     }
-    if (path == NULL || path[0] == '\0' || options->size < sizeof(size_t)) {
+    if (path == NULL || path[0] == '\0') {
         return UV_EINVAL;
     }
-    if (strnlen(path, PATH_MAX) == PATH_MAX) {
-        return UV_ENAMETOOLONG;
+    rc = dassie__options_copy(&impl->options, sizeof impl->options, options,
+                              options->size);
+    if (rc == 0) {
+        options_default(&impl->options);
+        rc = options_check(&impl->options);
     }
-    dassie__options_copy(&impl->options, sizeof impl->options, options,
-                         options->size);
-    options_default(&impl->options);
-    rc = options_check(&impl->options);
+    if (rc == 0) {
+        rc = path_copy(path, &impl->path);
+    }
     if (rc != 0) {
         return rc;
-    }
-    impl->path = dassie__memdup(path, strlen(path));
-    if (impl->path == NULL) {
-        return UV_ENOMEM;
     }
     impl->open_cb = cb;
     rc = dassie__engine_open(impl);
@@ -406,20 +446,26 @@ int dassie_open(dassie_t *q, const char *path, const dassie_options_t *options,
         return rc;
     }
     impl->opened = true;
-    uv_ref((uv_handle_t *)&impl->async);
+    if (!impl->unreferenced) {
+        uv_ref((uv_handle_t *)&impl->async);
+    }
     return 0;
 }
 
 void dassie_ref(dassie_t *q)
 {
-    if (q != NULL && q->impl != NULL && q->impl->opened) {
-        uv_ref((uv_handle_t *)&q->impl->async);
+    if (q != NULL && q->impl != NULL) {
+        q->impl->unreferenced = false;
+        if (q->impl->opened) {
+            uv_ref((uv_handle_t *)&q->impl->async);
+        }
     }
 }
 
 void dassie_unref(dassie_t *q)
 {
     if (q != NULL && q->impl != NULL && !q->impl->closed) {
+        q->impl->unreferenced = true;
         uv_unref((uv_handle_t *)&q->impl->async);
     }
 }

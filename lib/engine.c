@@ -201,6 +201,19 @@ static int open_store(struct dassie__impl *impl, struct errmsg *e)
     return rc;
 }
 
+static void tell_rebuilt(struct dassie__impl *impl)
+{
+    const struct rebuild_report *r = &impl->core.rebuild;
+    dassie__engine_log(
+        impl, DASSIE_LOG_WARNING,
+        "rebuilt after a power cut without syncing: %llu jobs kept, %llu of "
+        "them claimed before, %llu dropped as their row is gone; %llu rows "
+        "added, %llu removed; %u queues named anew",
+        (unsigned long long)r->jobs, (unsigned long long)r->again,
+        (unsigned long long)r->dropped, (unsigned long long)r->added,
+        (unsigned long long)r->removed, (unsigned)r->named);
+}
+
 static int open_all(struct dassie__impl *impl, struct errmsg *e)
 {
     bool create = (impl->options.flags & DASSIE_NO_CREATE) == 0;
@@ -219,11 +232,12 @@ static int open_all(struct dassie__impl *impl, struct errmsg *e)
     }
     impl->open = true;
     stats_copy(impl, 0);
-    if (impl->core.stats.interrupted > 0) {
+    if (impl->core.rebuilt) {
+        tell_rebuilt(impl);
+    } else if (impl->core.stats.interrupted > 0) {
         dassie__engine_log(
             impl, DASSIE_LOG_WARNING,
-            "the last owner died: %llu jobs were under way, %llu are "
-            "suspects",
+            "the last owner died: jobs under way %llu, suspects %llu",
             (unsigned long long)impl->core.stats.interrupted,
             (unsigned long long)impl->core.store.suspects);
     }
@@ -323,8 +337,7 @@ static void commit(struct dassie__impl *impl)
         }
         impl->commits++;
     }
-    dassie__apply_committed(impl,
-                            impl->lost && status != 0 ? DASSIE_EUNKNOWN : 0);
+    dassie__apply_committed(impl, impl->lost ? DASSIE_EUNKNOWN : 0);
     inbox_release(impl);
     impl->batch_work = 0;
     if (impl->open && !impl->lost) {
@@ -351,8 +364,10 @@ static void check_space(struct dassie__impl *impl)
     bool low =
         dassie__env.free_bytes(impl->dir.path) < impl->options.free_bytes_min;
     if (low && core->refuse == 0) {
-        dassie__engine_log(impl, DASSIE_LOG_WARNING,
-                           "the disk fills up: new jobs are refused");
+        dassie__engine_log(
+            impl, DASSIE_LOG_WARNING,
+            "less than %llu bytes of disk are free: new jobs are refused",
+            (unsigned long long)impl->options.free_bytes_min);
     }
     core->refuse = low ? UV_ENOSPC : 0;
     impl->space_at = core->mono_ns + SPACE_NS;
@@ -392,10 +407,14 @@ static uint64_t check_parked(struct dassie__impl *impl)
             p->parked_at = core->mono_ns + PARKED_NS;
         } else if (core->mono_ns >= p->parked_at) {
             atomic_store(&p->run_ns, (uint64_t)AHEAD_NS * p->slots + 1);
-            dassie__apply_hand_back(impl, p,
-                                    parked > ahead ? parked - ahead : 0);
-            p->parked_at = 0;
-            continue;
+            /* Not before jobs that this batch claims for it: next time, as it
+             * gets no more of them now. */
+            if (p->starting.n == 0) {
+                dassie__apply_hand_back(impl, p,
+                                        parked > ahead ? parked - ahead : 0);
+                p->parked_at = 0;
+                continue;
+            }
         }
         due = p->parked_at < due ? p->parked_at : due;
     }
@@ -472,6 +491,9 @@ static void engine_main(void *arg)
         due = UINT64_MAX;
         if (impl->open && !impl->lost) {
             check_space(impl);
+        }
+        if (!impl->lost) {
+            impl->batch_from = impl->core.store.next;
         }
         apply_batch(impl);
         if (impl->open && !impl->lost) {

@@ -27,7 +27,6 @@
 #include "core.h"
 #include "dir.h"
 #include "look.h"
-#include "pool.h"
 
 /* A commit holds no more operations or payload bytes than this. */
 #define BATCH_OPS_MAX 8192
@@ -67,6 +66,14 @@ enum op_type {
     OP_STOPPED,  /* struct dassie__processor, stopped_op */
     OP_LOG,      /* struct log_line */
     OP_CLOSED
+};
+
+/* Why somebody will not be told of an end. */
+enum gone {
+    GONE_NO_MEMORY, /* to wait for it */
+    GONE_CLOSED,    /* before it */
+    GONE_UNKNOWN,   /* it came after the store was given up */
+    GONES
 };
 
 /* A first-in first-out list of operations. */
@@ -145,8 +152,7 @@ struct dassie__impl {
     /* The outbox, under its mutex. */
     uv_mutex_t out_mutex;
     struct ops outbox;
-    struct waiter *gone_no_memory; /* will not be told of an end, as there */
-    struct waiter *gone_closed;    /* is no memory, or no queue any more */
+    struct waiter *gone[GONES]; /* will not be told of an end */
 
     /* The engine's own. */
     uv_thread_t thread;
@@ -159,7 +165,9 @@ struct dassie__impl {
     struct ops drains;
     size_t batch_jobs; /* of the open batch, to leave the inbox's count */
     size_t batch_bytes;
-    size_t batch_work; /* payload and result bytes of the open batch */
+    uint64_t batch_from; /* the first id of the open batch, or of the one that
+                            was lost */
+    size_t batch_work;   /* payload and result bytes of the open batch */
     uint64_t space_at;
     uint64_t grace_at; /* closing: when cancel flags are raised */
     uint64_t stuck_at; /* closing: when the log is told next */
@@ -182,7 +190,6 @@ struct dassie__impl {
 
     /* The loop's own. */
     uv_async_t async;
-    struct pool_user pool;
     dassie_open_cb open_cb;
     dassie_close_cb close_cb;
     struct dassie__processor *processors;
@@ -192,8 +199,9 @@ struct dassie__impl {
     _Atomic uint32_t work_slots; /* asked for */
     struct ops notices;          /* taken from the outbox, not yet delivered */
     struct errmsg errmsg;
-    bool opened;   /* dassie_open() was called */
-    bool pressure; /* what pressure_cb was told */
+    bool opened;       /* dassie_open() was called */
+    bool unreferenced; /* dassie_unref() was */
+    bool pressure;     /* what pressure_cb was told */
     bool delivering;
     bool thread_ended;
     bool closing_async;
@@ -262,13 +270,14 @@ void dassie__reader_wait(
 void dassie__reader_stop(struct dassie__impl *impl);
 
 /* runs.c: the table of async runs. */
-void dassie__runs_add(struct runs *runs, job_t *job); /* engine */
+void dassie__runs_add(struct runs *runs,
+                      job_t *job); /* loop: before the start callback */
 int dassie__runs_finish(
     struct runs *runs, uint64_t id, uint32_t attempt, int status, void *out,
     size_t out_len, bool out_is_error,
     job_t **job); /* any thread; *job: to be posted, or NULL */
 job_t *dassie__runs_enter(struct runs *runs,
-                          uint64_t id); /* loop: before a callback */
+                          uint64_t id); /* loop: before a later callback */
 bool dassie__runs_leave(struct runs *runs,
                         job_t *job); /* true: finished meanwhile */
 

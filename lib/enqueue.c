@@ -26,11 +26,7 @@ static int spec_check(const struct dassie__impl *impl, dassie_spec_t *spec)
     if (rc != 0) {
         return rc;
     }
-    if (spec->name == NULL) {
-        spec->name_len = 0;
-    } else {
-        rc = dassie__name_check(&spec->name, &spec->name_len, "");
-    }
+    rc = dassie__name_check(&spec->name, &spec->name_len, "");
     if (rc != 0 || spec->priority < DASSIE_PRIORITY_MIN ||
         spec->priority > DASSIE_PRIORITY_MAX ||
         (spec->flags & ~(unsigned)DASSIE_AT_MOST_ONCE) != 0 ||
@@ -45,11 +41,13 @@ static int job_from_spec(const struct dassie__impl *impl,
                          const dassie_spec_t *user, job_t **out)
 {
     dassie_spec_t spec;
-    if (user == NULL || user->size < sizeof(size_t)) {
+    if (user == NULL) {
         return UV_EINVAL;
     }
-    dassie__options_copy(&spec, sizeof spec, user, user->size);
-    int rc = spec_check(impl, &spec);
+    int rc = dassie__options_copy(&spec, sizeof spec, user, user->size);
+    if (rc == 0) {
+        rc = spec_check(impl, &spec);
+    }
     if (rc != 0) {
         return rc;
     }
@@ -227,6 +225,8 @@ static void deliver_ack(struct enqueue_priv *priv)
     }
     if (req->cb != NULL) {
         req->cb(req, priv->op.status);
+    } else if (priv->op.status != 0 && req->done_cb != NULL) {
+        req->done_cb(req, priv->op.status, NULL);
     }
 }
 

@@ -16,9 +16,10 @@ int dassie__impl_check(const dassie_t *q);
  * UV_EINVAL. */
 int dassie__name_check(const char **name, size_t *len, const char *fallback);
 
-/* Options structs of another version are shorter or longer. */
-void dassie__options_copy(void *to, size_t size, const void *from,
-                          size_t from_size);
+/* Copies a struct that may be of another version, shorter or longer. UV_EINVAL:
+ * it is too short for its own size, or what is not known here is not 0. */
+int dassie__options_copy(void *to, size_t size, const void *from,
+                         size_t from_size);
 
 /* Ends what is over of a processor: tells the user and frees it. */
 void dassie__processor_settle(struct dassie__processor *p);

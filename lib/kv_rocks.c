@@ -63,6 +63,7 @@ static int rocks_error(char *text, struct errmsg *e)
         {"Too many open files", UV_EMFILE},
         {"Corruption", DASSIE_ECORRUPT},
         {"does not exist", DASSIE_ECORRUPT},
+        {"No such file", DASSIE_ECORRUPT},
         {"Not implemented", UV_ENOTSUP},
         {"Column families not", UV_ENOTSUP},
         {"IO error", UV_EIO},
@@ -290,12 +291,13 @@ static int rocks_iter_close(struct kv_iter *it, struct errmsg *e)
 /* ---- Opening and closing ---- */
 
 /* One budget: half of it memtables, a quarter block cache; the rest is the
- * ready window's. Few shards: an index block larger than one is never cached.
- */
+ * ready window's. One family's memtable alone never gets full: a log file that
+ * cannot be made then would leave references behind, which abort the close.
+ * Few shards: an index block larger than one is never cached. */
 static void options_memory(struct kv_rocks *r, size_t memory_bytes)
 {
     rocksdb_options_t *o = r->options;
-    rocksdb_options_set_write_buffer_size(o, memory_bytes / 4);
+    rocksdb_options_set_write_buffer_size(o, memory_bytes);
     rocksdb_options_set_db_write_buffer_size(o, memory_bytes / 2);
     rocksdb_options_set_max_total_wal_size(o, WAL_BYTES_MAX);
     rocksdb_options_set_max_open_files(o, OPEN_FILES_MAX);

@@ -435,6 +435,7 @@ static int run_ended(struct look *look)
             rc = DASSIE_ECORRUPT;
             break;
         }
+        size_t bytes = look->bytes;
         rc = look_add(look, id, look->state, 0);
         if (rc != 0) {
             break;
@@ -443,6 +444,7 @@ static int run_ended(struct look *look)
         if (look->queue != NULL &&
             look->infos[look->n - 1].queue != look->queue->name) {
             look->n--;
+            look->bytes = bytes;
             dassie__free(look->blocks[look->n]);
         }
     }

@@ -40,8 +40,10 @@ bool dassie__pool_take(struct pool_user *user)
 {
     uv_once(&once, pool_init);
     uv_mutex_lock(&mutex);
-    bool got = taken < threads;
-    if (got) {
+    bool got = user->granted || taken < threads;
+    if (user->granted) {
+        user->granted = false;
+    } else if (got) {
         taken++;
     } else if (!user->waiting) {
         struct pool_user **at = &waiting;
@@ -56,16 +58,24 @@ bool dassie__pool_take(struct pool_user *user)
     return got;
 }
 
+/* Keeps the thread for the first that waits. Holds the mutex. */
+static void give(void)
+{
+    struct pool_user *user = waiting;
+    if (user == NULL) {
+        taken--;
+        return;
+    }
+    waiting = user->next;
+    user->waiting = false;
+    user->granted = true;
+    uv_async_send(user->async);
+}
+
 void dassie__pool_give(void)
 {
     uv_mutex_lock(&mutex);
-    taken--;
-    struct pool_user *user = waiting;
-    if (user != NULL) {
-        waiting = user->next;
-        user->waiting = false;
-        uv_async_send(user->async);
-    }
+    give();
     uv_mutex_unlock(&mutex);
 }
 
@@ -80,5 +90,9 @@ void dassie__pool_forget(struct pool_user *user)
         }
     }
     user->waiting = false;
+    if (user->granted) {
+        user->granted = false;
+        give();
+    }
     uv_mutex_unlock(&mutex);
 }

@@ -83,6 +83,7 @@ void dassie__processor_free(struct dassie__processor *p)
     dassie__free(p->queues);
     dassie__free(p->servers);
     dassie__free(p->runners);
+    dassie__free(p->pool);
     dassie__free(p);
 }
 
@@ -102,7 +103,8 @@ static int processor_fill(struct dassie__processor *p,
     p->stop_op.type = OP_STOP;
     p->stopped_op.type = OP_STOPPED;
     p->runners = dassie__calloc(p->slots, sizeof p->runners[0]);
-    return p->runners == NULL ? UV_ENOMEM : names_of(p, o);
+    p->pool = dassie__calloc(1, sizeof *p->pool);
+    return p->runners == NULL || p->pool == NULL ? UV_ENOMEM : names_of(p, o);
 }
 
 static int processor_new(const dassie_process_options_t *o,
@@ -141,11 +143,13 @@ int dassie_process(dassie_t *q, dassie_processor_t *handle,
     if (rc != 0) {
         return rc;
     }
-    if (handle == NULL || options == NULL || options->size < sizeof(size_t)) {
+    if (handle == NULL || options == NULL) {
         return UV_EINVAL;
     }
-    dassie__options_copy(&o, sizeof o, options, options->size);
-    rc = process_check(&o);
+    rc = dassie__options_copy(&o, sizeof o, options, options->size);
+    if (rc == 0) {
+        rc = process_check(&o);
+    }
     if (rc != 0) {
         return rc;
     }
@@ -157,6 +161,7 @@ int dassie_process(dassie_t *q, dassie_processor_t *handle,
         return rc;
     }
     p->impl = q->impl;
+    p->pool->async = &q->impl->async;
     p->handle = handle;
     handle->q = q;
     handle->impl = p;
@@ -216,6 +221,7 @@ void dassie__processor_settle(struct dassie__processor *p)
         at = &(*at)->loop_next;
     }
     *at = p->loop_next;
+    dassie__pool_forget(p->pool);
     impl->processors_n--;
     if (p->work != NULL) {
         impl->work_slots -= p->concurrency;
@@ -241,7 +247,7 @@ static void run_leave(struct dassie__impl *impl, job_t *job)
 
 static void deliver_start(struct dassie__impl *impl, job_t *job)
 {
-    dassie__runs_enter(&impl->runs, job->id);
+    dassie__runs_add(&impl->runs, job);
     job->processor->start(job);
     run_leave(impl, job);
 }
@@ -282,7 +288,8 @@ int dassie_finish(dassie_t *q, uint64_t id, uint32_t attempt, int status,
                   const void *data, size_t len)
 {
     job_t *job;
-    if (q == NULL || q->impl == NULL || (data == NULL && len > 0)) {
+    if (q == NULL || q->impl == NULL || !q->impl->opened ||
+        (data == NULL && len > 0)) {
         return UV_EINVAL;
     }
     struct dassie__impl *impl = q->impl;

@@ -11,6 +11,7 @@
 #include "job.h"
 
 struct dassie__impl;
+struct pool_user;
 struct runner;
 
 struct dassie__processor {
@@ -35,7 +36,8 @@ struct dassie__processor {
     struct queue **queues;    /* in strict order */
     struct server *servers;   /* its entries in the queues' lists */
     struct job_list starting; /* claimed in the open batch */
-    unsigned claimed;         /* claimed and not yet ended */
+    unsigned claimed;         /* claimed and not yet ended, */
+    size_t claimed_bytes;     /* with so many bytes */
     uint64_t popped_seen;     /* when the parked jobs were last looked at, */
     uint64_t parked_at;       /* and when they have parked too long; or 0 */
     bool added;
@@ -57,6 +59,7 @@ struct dassie__processor {
     /* The loop's. */
     struct dassie__processor *loop_next;
     struct runner *runners; /* one a slot, for work processors */
+    struct pool_user *pool; /* and their threads */
     dassie_processor_cb stopped_cb;
     bool stop_asked;
     bool engine_done; /* the engine will not touch it any more */

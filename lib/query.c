@@ -67,15 +67,15 @@ int dassie_list(dassie_t *q, dassie_list_t *req,
     dassie_list_options_t o;
     int rc = lookup_take(q);
     options = options != NULL ? options : &init;
-    if (rc == 0 &&
-        (req == NULL || cb == NULL || options->size < sizeof(size_t))) {
+    if (rc == 0 && (req == NULL || cb == NULL)) {
         rc = UV_EINVAL;
     }
-    if (rc != 0) {
-        return rc;
+    if (rc == 0) {
+        rc = dassie__options_copy(&o, sizeof o, options, options->size);
     }
-    dassie__options_copy(&o, sizeof o, options, options->size);
-    rc = list_check(&o);
+    if (rc == 0) {
+        rc = list_check(&o);
+    }
     if (rc != 0) {
         return rc;
     }
@@ -160,13 +160,14 @@ int dassie_stats(dassie_t *q, dassie_stats_t *stats)
     *stats = impl->stats;
     uv_mutex_unlock(&impl->stats_mutex);
     uv_mutex_lock(&impl->mutex);
+    bool closed = impl->closed;
     stats->inbox_jobs = impl->inbox_jobs;
     stats->inbox_bytes = impl->inbox_bytes;
     uv_mutex_unlock(&impl->mutex);
     stats->pool_threads = dassie__pool_threads();
     stats->runners = atomic_load(&impl->runners);
     stats->work_slots = atomic_load(&impl->work_slots);
-    return 0;
+    return closed ? UV_ECANCELED : 0;
 }
 
 /* ---- Delivery ---- */
@@ -186,7 +187,9 @@ static void deliver_look(struct dassie__impl *impl, struct look *look)
     } else {
         dassie_list_t *req = look->req;
         impl->lookups--;
-        memcpy(req->cursor, look->cursor, sizeof look->cursor);
+        if (look->status == 0) {
+            memcpy(req->cursor, look->cursor, sizeof look->cursor);
+        }
         req->cb(req, look->status, infos, n);
     }
     dassie__look_free(look);

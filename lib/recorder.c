@@ -116,7 +116,7 @@ enum found dassie__recorder_found(const struct recorder *r, uint64_t id,
     if (slot == NULL || slot->attempt != attempt) {
         return FOUND_UNKNOWN;
     }
-    switch (slot->phase) {
+    switch ((enum phase)slot->phase) {
         case PHASE_CLAIMED:
             return FOUND_NOT_STARTED;
         case PHASE_EXECUTING:

@@ -2,6 +2,7 @@
 
 #include "runner.h"
 
+#include "alloc.h"
 #include "env.h"
 
 #include <string.h>
@@ -11,7 +12,9 @@ static void job_settle(job_t *job, int status)
 {
     job->status = status;
     if (job->out != NULL && job->out_is_error != (status != 0)) {
-        dassie__job_set_out(job, NULL, 0);
+        dassie__free(job->out);
+        job->out = NULL;
+        job->out_len = 0;
     }
     if (status != 0 && job->out_len == 0) {
         const char *text = dassie_strerror(status);
@@ -110,9 +113,10 @@ void dassie__runner_start(struct dassie__processor *p)
         uv_mutex_unlock(&p->mutex);
         struct runner *runner = need ? runner_free(p) : NULL;
         if (runner == NULL) {
+            dassie__pool_forget(p->pool);
             return;
         }
-        if (!dassie__pool_take(&impl->pool)) {
+        if (!dassie__pool_take(p->pool)) {
             atomic_store(&p->wanted, true); /* the pool rings */
             return;
         }

@@ -20,6 +20,7 @@
 #define DASSIE_RUNNER_H_
 
 #include "engine.h"
+#include "pool.h"
 
 /* How long a runner keeps its thread while there is work, and how long it
  * waits for more. */

@@ -22,6 +22,7 @@ void dassie__runs_add(struct runs *runs, job_t *job)
 {
     uv_mutex_lock(&runs->mutex);
     job_t **first = &runs->bucket[job->id % RUNS_BUCKETS];
+    job->busy = true;
     job->run_next = *first;
     *first = job;
     uv_mutex_unlock(&runs->mutex);

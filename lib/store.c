@@ -16,11 +16,12 @@ static struct kv_slice number_key(uint8_t key[KEY_NUMBER_BYTES], uint64_t n)
 
 /* ---- Queues ---- */
 
-/* Room for a commit that touches every line of every queue. */
+/* Room for a commit that touches every line of every queue, one queue more and
+ * three lines more. */
 static int commit_row_make_room(struct store *s)
 {
-    size_t need = STORE_ROW_MAX + s->queues.n * (size_t)QUEUE_PART_MAX +
-                  s->queues.lines_n * LINE_KINDS * LINE_PART_MAX;
+    size_t need = STORE_ROW_MAX + (s->queues.n + (size_t)1) * QUEUE_PART_MAX +
+                  (s->queues.lines_n + 1) * LINE_KINDS * LINE_PART_MAX;
     if (need <= s->commit_row_room) {
         return 0;
     }
@@ -35,9 +36,11 @@ static int commit_row_make_room(struct store *s)
 
 int dassie__store_lines(struct store *s, struct queue *q, int8_t priority)
 {
-    return dassie__queue_prepare(&s->queues, q, priority) == NULL
-               ? UV_ENOMEM
-               : commit_row_make_room(s);
+    int rc = commit_row_make_room(s);
+    if (rc == 0 && dassie__queue_prepare(&s->queues, q, priority) == NULL) {
+        rc = UV_ENOMEM;
+    }
+    return rc;
 }
 
 static void put_queue_name(struct store *s, const struct queue *q)
@@ -56,7 +59,10 @@ int dassie__store_queue(struct store *s, const char *name, size_t len,
 {
     struct queue *q = dassie__queues_find(&s->queues, name, len);
     if (q == NULL) {
-        int rc = dassie__queues_add(&s->queues, name, len, &q);
+        int rc = commit_row_make_room(s);
+        if (rc == 0) {
+            rc = dassie__queues_add(&s->queues, name, len, &q);
+        }
         if (rc != 0) {
             return rc;
         }
@@ -200,6 +206,25 @@ int dassie__store_move(struct store *s, job_t *job, enum event event,
                        bool *kept)
 {
     return job_move(s, job, event, kept);
+}
+
+enum event dassie__store_recover(struct store *s, job_t *job, enum found found,
+                                 uint32_t crashes_max, uint64_t wall_ms)
+{
+    bool kept;
+    job->crashes += found == FOUND_ALONE;
+    enum event event =
+        dassie__state_recover(found, job->flags, job->crashes, crashes_max);
+    if (event == EVENT_INTERRUPT || event == EVENT_CRASH_OUT) {
+        job->status =
+            event == EVENT_INTERRUPT ? DASSIE_EINTERRUPTED : DASSIE_ECRASHED;
+        job->ended_ms = wall_ms;
+        const char *text = dassie_strerror(job->status);
+        dassie__job_set_out(job, text, strlen(text)); /* no text if no memory */
+    }
+    job_move(s, job, event, &kept);
+    dassie__job_free(job);
+    return event;
 }
 
 int dassie__store_prepare_claim(struct store *s)

@@ -123,6 +123,11 @@ job_t *dassie__store_claim(struct store *s, struct queue *q, enum claim_how how,
 int dassie__store_move(struct store *s, job_t *job, enum event event,
                        bool *kept);
 
+/* Moves and frees a running job that its owner left; found is what is known of
+ * its run, crashes_max as for dassie__state_recover(). Returns the event. */
+enum event dassie__store_recover(struct store *s, job_t *job, enum found found,
+                                 uint32_t crashes_max, uint64_t wall_ms);
+
 /* Tells that one more or one less processor serves q. When none is left, the
  * jobs of its windows leave memory: into *left, the caller's to free. */
 void dassie__store_serve(struct store *s, struct queue *q, int d,

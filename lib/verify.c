@@ -377,7 +377,7 @@ static void collect(struct walk *w, struct facts *f)
     if (!f->good[HISTORY]) {
         memset(&f->history, 0, sizeof f->history);
     }
-    f->entries = v->entries + w->entry;
+    f->entries = v->entries != NULL ? v->entries + w->entry : NULL;
     while (w->entry < v->entries_n && v->entries[w->entry].id == f->id) {
         f->entries_n++;
         w->entry++;

@@ -42,6 +42,17 @@ struct waiter *dassie__waiters_take(struct waiters *ws, uint64_t id)
     return first;
 }
 
+void dassie__waiters_drop(struct waiters *ws, uint64_t from)
+{
+    struct waiter *next;
+    for (struct waiter *w = ws->table; w != NULL; w = next) {
+        next = w->hh.next;
+        if (w->id >= from) {
+            HASH_DELETE(hh, ws->table, w);
+        }
+    }
+}
+
 struct waiter *dassie__waiters_take_any(struct waiters *ws)
 {
     struct waiter *first = ws->table;

@@ -39,6 +39,9 @@ int dassie__waiters_add(struct waiters *ws, struct waiter *w, uint64_t id);
 /* Takes all that wait for id, as a list through next. */
 struct waiter *dassie__waiters_take(struct waiters *ws, uint64_t id);
 
+/* Forgets all that wait for ids at or after from. */
+void dassie__waiters_drop(struct waiters *ws, uint64_t from);
+
 /* Takes any that is left: a list for one job, or NULL. */
 struct waiter *dassie__waiters_take_any(struct waiters *ws);
 

@@ -9,7 +9,7 @@ layers() {
 api: dassie enqueue process query impl runner verify verify_counts verify_read
 engine: engine apply reader runs pool
 core: core look processor recorder waiter dir
-store: store claims load refill queue job
+store: store claims load refill rebuild queue job
 kv: kv kv_mem kv_rocks
 pure: state record key
 base: error env alloc

@@ -1,0 +1,328 @@
+/* checker.c: compares a store with its ledger; see subject.h.
+ *
+ * First as the killed process left it: dassie_verify(), then what a processor
+ * would find; then once more when all jobs have run, those first that were
+ * executing at the kill, each of them alone. */
+#include "subject.h"
+
+#include "ledger.h"
+#include "sync.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#define IDS_MAX 65536 /* more than all processes together use */
+#define FRESH_JOBS 3u
+
+/* What was found: of each token, and which id belongs to whom. */
+static struct {
+    uint64_t id; /* 0: it is not there */
+    dassie_state_t state;
+} found[TOKENS_MAX];
+static uint32_t owner[IDS_MAX]; /* token + 1 */
+static uint64_t id_max;         /* told or found */
+static dassie_count_t listed;
+static dassie_count_t counted;
+
+/* ---- Jobs ---- */
+
+static void judge_pending(uint32_t token, const dassie_info_t *job)
+{
+    const struct entry *entry = &ledger->entry[token];
+    if (job->attempts > 0 && (job->flags & DASSIE_AT_MOST_ONCE) != 0) {
+        ledger_fault(token, "would run again, but at most once was asked for");
+    }
+    if (entry->ended != 0) {
+        ledger_fault(token, "would run again, its end was told");
+    }
+}
+
+static void judge_ended(uint32_t token, const dassie_info_t *job)
+{
+    const struct entry *entry = &ledger->entry[token];
+    bool interrupted = job->error_code == DASSIE_EINTERRUPTED;
+    if (entry->ended != 0 && entry->ended != (uint32_t)job->state) {
+        ledger_fault(token, "was told to be in state %u, and is in %d",
+                     entry->ended, job->state);
+    }
+    if (entry->ended != 0 && interrupted) {
+        ledger_fault(token, "is interrupted, its end was told");
+    }
+    if (!interrupted && entry->executing != 0) {
+        ledger_fault(token, "has ended while it was executing");
+    }
+    if (!interrupted &&
+        (entry->attempt == 0 || entry->attempt != job->attempts)) {
+        ledger_fault(token, "has ended after run %u, but began run %u",
+                     job->attempts, entry->attempt);
+    }
+}
+
+static void judge_id(uint32_t token, const dassie_info_t *job)
+{
+    uint64_t told = ledger->entry[token].id;
+    if (found[token].id == job->id) {
+        ledger_fault(token, "is in two states");
+    } else if (found[token].id != 0) {
+        ledger_fault(token, "is there twice");
+    }
+    if (told != 0 && told != job->id) {
+        ledger_fault(token, "was told to have the id %llu, and has %llu",
+                     (unsigned long long)told, (unsigned long long)job->id);
+    }
+    if (job->id >= IDS_MAX) {
+        ledger_fault(token, "has an id too large");
+    } else if (owner[job->id] != 0 && owner[job->id] != token + 1) {
+        ledger_fault(token, "has the id of job %u", owner[job->id] - 1);
+    } else {
+        owner[job->id] = token + 1;
+    }
+    id_max = job->id > id_max ? job->id : id_max;
+}
+
+static void judge(const dassie_info_t *job)
+{
+    uint32_t token = ledger_token(job->name, job->name_len);
+    if (token == NO_TOKEN) {
+        return;
+    }
+    const char *what = plan_differs(token, job);
+    if (what != NULL) {
+        ledger_fault(token, "%s", what);
+    }
+    judge_id(token, job);
+    uint32_t kills = ledger_kills();
+    if (job->crashes > (kills > 0 ? kills - 1 : 0)) {
+        ledger_fault(token, "is blamed for %u crashes", job->crashes);
+    }
+    if (job->state == DASSIE_PENDING) {
+        judge_pending(token, job);
+    } else if (job->state == DASSIE_RUNNING) {
+        ledger_fault(token, "is running, but nobody runs it");
+    } else {
+        judge_ended(token, job);
+    }
+    ledger_attempts(token, job->attempts);
+    found[token].id = job->id;
+    found[token].state = job->state;
+}
+
+/* ---- All of them ---- */
+
+static void on_counts(dassie_counts_t *req, int status,
+                      const dassie_count_t *count)
+{
+    sync_must(status, "counts");
+    counted = *count;
+    ++*(atomic_int *)req->data;
+}
+
+static void count_all(void)
+{
+    atomic_int n = 0;
+    dassie_counts_t req = {.data = &n};
+    sync_must(dassie_counts(&rig.q, &req, NULL, 0, on_counts), "counts");
+    sync_wait(&n, 1);
+    if (memcmp(&counted, &listed, sizeof counted) != 0) {
+        ledger_fault(NO_TOKEN, "the counts are not those of the jobs");
+    }
+}
+
+/* All of a batch, with ids in a row, or nothing of it. */
+static void judge_batch(uint32_t first)
+{
+    for (uint32_t i = 1; i < BATCH_JOBS; i++) {
+        uint64_t id = found[first].id;
+        if (found[first + i].id != (id == 0 ? 0 : id + i)) {
+            ledger_fault(first + i, "is not as the first one of its batch");
+        }
+    }
+}
+
+static void judge_all(void)
+{
+    uint64_t *count[] = {[DASSIE_PENDING] = &listed.pending,
+                         [DASSIE_RUNNING] = &listed.running,
+                         [DASSIE_COMPLETE] = &listed.complete,
+                         [DASSIE_FAILED] = &listed.failed};
+    memset(found, 0, sizeof found);
+    memset(&listed, 0, sizeof listed);
+    sync_list(DASSIE_PENDING, judge);
+    sync_list(DASSIE_RUNNING, judge);
+    sync_list(DASSIE_COMPLETE, judge);
+    sync_list(DASSIE_FAILED, judge);
+    for (uint32_t token = 0; token < ledger->tokens; token++) {
+        uint64_t id = ledger->entry[token].id;
+        if (found[token].id != 0) {
+            ++*count[found[token].state];
+        } else if (id != 0) {
+            ledger_fault(token, "is lost, it was acknowledged");
+        }
+        id_max = id > id_max ? id : id_max;
+        if (token % ROUND_JOBS == 0) {
+            judge_batch(token);
+        }
+    }
+    count_all();
+    uint32_t slots = ledger_kills() * (WORK_SLOTS + ASYNC_SLOTS);
+    if (ledger->unheard > slots) {
+        ledger_fault(NO_TOKEN, "%u runs are counted that never began",
+                     ledger->unheard);
+    }
+}
+
+/* ---- Running what is left ---- */
+
+static uint32_t suspects; /* jobs that run first, and alone */
+static atomic_uint begun;
+static atomic_uint executing;
+static bool was_executing[TOKENS_MAX]; /* at the kill */
+
+static int work(dassie_job_t *job)
+{
+    struct plan plan;
+    unsigned beside = atomic_fetch_add(&executing, 1);
+    unsigned before = atomic_fetch_add(&begun, 1);
+    uint32_t token = ledger_begin(job);
+    if (before <= suspects && beside > 0) {
+        ledger_fault(token, "runs beside a suspect, or is one and not alone");
+    }
+    if (before >= suspects && was_executing[token]) {
+        ledger_fault(token, "was executing, but others run first");
+    }
+    plan_of(token, &plan);
+    sync_must(plan.status == 0
+                  ? dassie_job_set_result(job, plan.outcome, plan.outcome_len)
+                  : dassie_job_set_error(job, plan.outcome, plan.outcome_len),
+              "set result");
+    ledger_return(token);
+    atomic_fetch_sub(&executing, 1);
+    return plan.status;
+}
+
+/* New jobs have new ids; they are waited for as well. */
+static void enqueue_fresh(void)
+{
+    uint32_t first = ledger_round(BATCH_JOBS + FRESH_JOBS) + BATCH_JOBS;
+    for (uint32_t token = first; token < first + FRESH_JOBS; token++) {
+        subject_enqueue(token);
+        uint64_t id = ledger->entry[token].id;
+        if (id <= id_max) {
+            ledger_fault(token, "got the id %llu, but %llu was used before",
+                         (unsigned long long)id, (unsigned long long)id_max);
+        }
+        id_max = id;
+    }
+}
+
+static void run_all(void)
+{
+    static dassie_processor_t processor;
+    static uv_buf_t served[QUEUES];
+    dassie_process_options_t options = DASSIE_PROCESS_OPTIONS_INIT;
+    memcpy(served, queues, sizeof served);
+    options.queues = served;
+    options.queues_n = QUEUES;
+    options.concurrency = WORK_SLOTS;
+    options.work = work;
+    sync_must(dassie_process(&rig.q, &processor, &options), "process");
+    sync_drain();
+}
+
+/* ---- The check ---- */
+
+static void on_problem(void *arg, uint64_t id, const char *line)
+{
+    (void)arg;
+    (void)id;
+    ledger_fault(NO_TOKEN, "%s", line);
+}
+
+/* Until the first open has ended there may be no store yet. */
+static void verify(const char *path)
+{
+    int rc = dassie_verify(path, on_problem, NULL, NULL);
+    if (rc != 0 && ledger->opened) {
+        ledger_fault(NO_TOKEN, "the store cannot be verified: %s",
+                     dassie_strerror(rc));
+    }
+}
+
+/* Which jobs were executing at the kill and have to run again. */
+static uint32_t find_suspects(void)
+{
+    uint32_t n = 0;
+    for (uint32_t token = 0; token < ledger->tokens; token++) {
+        const struct entry *entry = &ledger->entry[token];
+        was_executing[token] = entry->executing != 0 && found[token].id != 0 &&
+                               found[token].state == DASSIE_PENDING;
+        n += was_executing[token];
+        if (entry->executing != 0 && found[token].id == 0) {
+            ledger_fault(token, "was executing, and is gone");
+        }
+    }
+    return n;
+}
+
+static void print_found(uint32_t certain)
+{
+    unsigned acknowledged = 0;
+    unsigned ended = 0;
+    for (uint32_t token = 0; token < ledger->tokens; token++) {
+        acknowledged += ledger->entry[token].id != 0;
+        ended += ledger->entry[token].ended != 0;
+    }
+    printf("acknowledged %u ended %u executing %u suspects %u unheard %u\n",
+           acknowledged, ended, certain, suspects, ledger->unheard);
+}
+
+/* What the killed process has left. */
+static void check_left(const char *path)
+{
+    dassie_stats_t stats;
+    sync_open(path);
+    ledger->opened = 1;
+    sync_must(dassie_stats(&rig.q, &stats), "stats");
+    judge_all();
+    uint32_t certain = find_suspects();
+    suspects = stats.suspects;
+    uint32_t slots = ledger_kills() * (WORK_SLOTS + ASYNC_SLOTS);
+    if (suspects < certain || suspects > certain + slots) {
+        ledger_fault(NO_TOKEN, "%u jobs were executing, %u are suspects",
+                     certain, suspects);
+    }
+    print_found(certain);
+}
+
+static void check_rest(void)
+{
+    enqueue_fresh();
+    run_all();
+    judge_all();
+    if (listed.pending > 0) {
+        ledger_fault(NO_TOKEN, "drained, but %llu jobs wait",
+                     (unsigned long long)listed.pending);
+    }
+}
+
+/* A store that is found wrong is left as it is. */
+void subject_check(const char *path)
+{
+    if (ledger->faults > 0) {
+        fprintf(stderr, "before: %s\n", ledger->fault);
+        return;
+    }
+    verify(path);
+    if (ledger->faults > 0) {
+        return;
+    }
+    check_left(path);
+    if (ledger->faults == 0) {
+        check_rest();
+    }
+    sync_close();
+    if (ledger->faults == 0) {
+        verify(path);
+    }
+}

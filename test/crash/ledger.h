@@ -1,0 +1,111 @@
+/* ledger.h: what a store has promised, kept outside of it.
+ *
+ * The ledger is a mapped file, which a kill of the process leaves as it is.
+ * Each job that the programs here enqueue has a number, its token, and
+ * everything about the job follows from that (plan_of()): so a job that comes
+ * back from the store can be compared with what it should be. The ledger has an
+ * entry a token: what was asked for, acknowledged, begun and told.
+ *
+ * A job's entry is written before the library gets to know (asked, returned) or
+ * after it has told (acknowledged, begun, ended). So what the ledger says is
+ * certain; in between lie the jobs that a killed process had on its threads:
+ * each kill may leave as many of them as there are slots.
+ *
+ * Threads: any; what is not atomic is constant. */
+#ifndef DASSIE_TEST_CRASH_LEDGER_H_
+#define DASSIE_TEST_CRASH_LEDGER_H_
+
+#include <dassie.h>
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#define TOKENS_MAX 4096
+#define NO_TOKEN TOKENS_MAX
+#define DATA_MAX 20000
+#define FAULT_BYTES 160
+
+/* Jobs come in rounds: a batch, then single ones. */
+#define ROUND_JOBS 26u
+#define BATCH_JOBS 16u
+
+/* How many jobs of each kind run at a time. */
+#define WORK_SLOTS 2
+#define ASYNC_SLOTS 2
+
+enum how {
+    QUICK, /* returns at once */
+    SLOW,  /* takes a little longer than a commit */
+    GATED  /* the first run waits until it is let go */
+};
+
+enum { QUEUE_MAIL, QUEUE_ZERO, QUEUE_WEB, QUEUE_LATER, QUEUES };
+extern const uv_buf_t queues[QUEUES];
+
+struct plan {
+    dassie_spec_t spec; /* points into what follows */
+    enum how how;
+    int status;       /* how it ends ... */
+    char outcome[32]; /* ... and what it leaves behind */
+    size_t outcome_len;
+    char name[16];
+    unsigned char data[DATA_MAX];
+};
+
+void plan_of(uint32_t token, struct plan *plan);
+
+/* What differs between a job and its plan, or between their ends, or NULL. */
+const char *plan_differs(uint32_t token, const dassie_info_t *job);
+const char *plan_end_differs(uint32_t token, const dassie_info_t *job);
+
+struct entry {
+    _Atomic uint64_t id;        /* it was acknowledged with; 0: it was not */
+    _Atomic uint32_t asked;     /* dassie_enqueue() was called */
+    _Atomic uint32_t attempt;   /* the last run that began */
+    _Atomic uint32_t executing; /* by which process; 0: it has returned */
+    _Atomic uint32_t ended;     /* the state that was told; 0: none */
+};
+
+struct ledger {
+    _Atomic uint32_t tokens;  /* how many were used */
+    _Atomic uint32_t opened;  /* the store was open once */
+    _Atomic uint32_t begun;   /* processes that began, and those ... */
+    _Atomic uint32_t ended;   /* ... that ended by themselves */
+    _Atomic uint32_t unheard; /* runs that were counted, but not seen here */
+    _Atomic uint32_t faults;  /* promises that were broken */
+    char fault[FAULT_BYTES];  /* the first of them */
+    struct entry entry[TOKENS_MAX];
+};
+
+extern struct ledger *ledger;
+
+/* Maps the file, made if need be, and begins a process. */
+void ledger_open(const char *path);
+
+/* The process ends by itself. */
+void ledger_close(void);
+
+/* How many processes were killed so far. */
+uint32_t ledger_kills(void);
+
+/* The next n tokens of a new round. */
+uint32_t ledger_round(uint32_t n);
+
+/* Tells of a promise that was broken; NO_TOKEN: to no job in particular. */
+void ledger_fault(uint32_t token, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* The token in a job's name; NO_TOKEN: nobody asked for such a job. */
+uint32_t ledger_token(const char *name, size_t len);
+
+/* A run begins (the job's token), and returns. */
+uint32_t ledger_begin(const dassie_job_t *job);
+void ledger_return(uint32_t token);
+
+/* The attempts that the store has counted for a job. */
+void ledger_attempts(uint32_t token, uint32_t attempts);
+
+/* The job's end was told. */
+void ledger_told(uint32_t token, const dassie_info_t *job);
+
+#endif /* DASSIE_TEST_CRASH_LEDGER_H_ */

@@ -1,0 +1,326 @@
+/* subject.c: the program that kill_points.sh kills.
+ *
+ *     subject run DIR      mixed work on the store DIR/store, for DIR/ledger
+ *     subject open DIR     opens the store and closes it: recovery alone
+ *     subject check DIR    see checker.c
+ *
+ * Exit status: 0 all was well, 1 a promise was broken, 3 a call failed.
+ *
+ * The work comes in rounds. A batch of jobs keeps both runners waiting at
+ * gates, so that the rest of it is claimed, but not started; single jobs go to
+ * other queues, where some end, some are held for a moment, and some stay. Then
+ * the processor of the batch is stopped, or the queue closed: what was only
+ * claimed goes back. */
+#define _GNU_SOURCE /* RTLD_DEFAULT */
+
+#include "subject.h"
+
+#include "ledger.h"
+#include "sync.h"
+
+#include <dlfcn.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#define SESSIONS 2
+#define ROUNDS 4 /* a session */
+#define HELD_MS 1
+
+/* ---- Enqueue ---- */
+
+/* What is under way for each token. */
+static struct ask {
+    dassie_enqueue_t req;
+    dassie_watch_t watch;
+} asks[TOKENS_MAX];
+static atomic_int acks;
+
+static void on_end(uint32_t token, int status, const dassie_info_t *job)
+{
+    if (status != UV_ECANCELED) {
+        sync_must(status, "end");
+        ledger_told(token, job);
+    }
+}
+
+static void on_done(dassie_enqueue_t *req, int status, const dassie_info_t *job)
+{
+    on_end((uint32_t)((struct ask *)req->data - asks), status, job);
+}
+
+static void on_watch(dassie_watch_t *req, int status, const dassie_info_t *job)
+{
+    on_end((uint32_t)((struct ask *)req->data - asks), status, job);
+}
+
+static void on_ack(dassie_enqueue_t *req, int status)
+{
+    struct ask *ask = req->data;
+    sync_must(status, "enqueue");
+    ledger->entry[ask - asks].id = req->id;
+    acks++;
+}
+
+void subject_enqueue(uint32_t token)
+{
+    struct ask *ask = &asks[token];
+    struct plan plan;
+    plan_of(token, &plan);
+    memset(ask, 0, sizeof *ask);
+    ask->req.data = ask;
+    ask->req.done_cb = on_done;
+    ledger->entry[token].asked = 1;
+    int before = acks;
+    sync_must(dassie_enqueue(&rig.q, &ask->req, &plan.spec, on_ack), "enqueue");
+    sync_wait(&acks, before + 1);
+}
+
+static void on_batch(dassie_enqueue_many_t *req, int status)
+{
+    uint32_t first = *(uint32_t *)req->data;
+    sync_must(status, "enqueue_many");
+    for (uint32_t i = 0; i < BATCH_JOBS; i++) {
+        struct ask *ask = &asks[first + i];
+        ledger->entry[first + i].id = req->first_id + i;
+        memset(ask, 0, sizeof *ask);
+        ask->watch.data = ask;
+        sync_must(
+            dassie_watch(&rig.q, &ask->watch, req->first_id + i, on_watch),
+            "watch");
+    }
+    acks++;
+}
+
+static void batch_enqueue(uint32_t first)
+{
+    static struct plan plans[BATCH_JOBS];
+    dassie_spec_t specs[BATCH_JOBS];
+    dassie_enqueue_many_t req = {.data = &first};
+    for (uint32_t i = 0; i < BATCH_JOBS; i++) {
+        plan_of(first + i, &plans[i]);
+        specs[i] = plans[i].spec;
+        ledger->entry[first + i].asked = 1;
+    }
+    int before = acks;
+    sync_must(dassie_enqueue_many(&rig.q, &req, specs, BATCH_JOBS, on_batch),
+              "enqueue_many");
+    sync_wait(&acks, before + 1);
+}
+
+/* ---- Work ---- */
+
+static struct {
+    uv_mutex_t mutex;
+    uv_cond_t cond;
+    bool open;
+    atomic_int waiting;
+} gate;
+
+static void gate_wait(void)
+{
+    sync_count(&gate.waiting);
+    uv_mutex_lock(&gate.mutex);
+    while (!gate.open) {
+        uv_cond_wait(&gate.cond, &gate.mutex);
+    }
+    uv_mutex_unlock(&gate.mutex);
+}
+
+static void gate_open(void)
+{
+    uv_mutex_lock(&gate.mutex);
+    gate.open = true;
+    uv_cond_broadcast(&gate.cond);
+    uv_mutex_unlock(&gate.mutex);
+}
+
+/* Nobody waits there now. */
+static void gate_shut(void)
+{
+    gate.open = false;
+    gate.waiting = 0;
+}
+
+/* A run that is repeated is alone, and would wait in vain for another. */
+static int work(dassie_job_t *job)
+{
+    uint32_t token = ledger_begin(job);
+    struct plan plan;
+    plan_of(token, &plan);
+    if (plan.how == GATED && dassie_job_attempt(job) == 1) {
+        gate_wait();
+    } else if (plan.how == SLOW) {
+        uv_sleep(HELD_MS);
+    }
+    sync_must(plan.status == 0
+                  ? dassie_job_set_result(job, plan.outcome, plan.outcome_len)
+                  : dassie_job_set_error(job, plan.outcome, plan.outcome_len),
+              "set result");
+    ledger_return(token);
+    return plan.status;
+}
+
+/* ---- Async work ---- */
+
+static struct {
+    uv_timer_t timer;
+    struct {
+        uint64_t id;
+        uint32_t attempt;
+        uint32_t token;
+    } job[ASYNC_SLOTS];
+    int n;
+} held;
+
+static void on_held(uv_timer_t *timer)
+{
+    struct plan plan;
+    int last = --held.n;
+    plan_of(held.job[last].token, &plan);
+    ledger_return(held.job[last].token);
+    sync_must(dassie_finish(&rig.q, held.job[last].id, held.job[last].attempt,
+                            plan.status, plan.outcome, plan.outcome_len),
+              "finish");
+    if (held.n == 0) {
+        uv_timer_stop(timer);
+    }
+}
+
+static void start(dassie_job_t *job)
+{
+    held.job[held.n].id = dassie_job_id(job);
+    held.job[held.n].attempt = dassie_job_attempt(job);
+    held.job[held.n].token = ledger_begin(job);
+    held.n++;
+    sync_must(uv_timer_start(&held.timer, on_held, HELD_MS, HELD_MS), "timer");
+}
+
+/* ---- Rounds ---- */
+
+/* Tells kill_at.c, if it is there, that jobs go back now. */
+static void mark(void)
+{
+    void (*kill_at_mark)(void) = dlsym(RTLD_DEFAULT, "kill_at_mark");
+    if (kill_at_mark != NULL) {
+        kill_at_mark();
+    }
+}
+
+static atomic_int counted;
+static atomic_int stopped;
+
+static void on_counts(dassie_counts_t *req, int status,
+                      const dassie_count_t *count)
+{
+    (void)req;
+    (void)count;
+    sync_must(status, "counts");
+    counted++;
+}
+
+static void on_stopped(dassie_processor_t *p)
+{
+    (void)p;
+    stopped++;
+}
+
+/* The gates open once what was claimed has gone back: look-ups are answered
+ * after the commit. */
+static void processor_stop(dassie_processor_t *p)
+{
+    dassie_counts_t req = {0};
+    counted = stopped = 0;
+    mark();
+    sync_must(dassie_processor_stop(p, on_stopped), "stop");
+    sync_must(dassie_counts(&rig.q, &req, NULL, 0, on_counts), "counts");
+    sync_wait(&counted, 1);
+    gate_open();
+    sync_wait(&stopped, 1);
+}
+
+static void run_round(dassie_processor_t *p)
+{
+    dassie_process_options_t options = DASSIE_PROCESS_OPTIONS_INIT;
+    uv_buf_t served[] = {queues[QUEUE_MAIL], queues[QUEUE_ZERO]};
+    uint32_t first = ledger_round(ROUND_JOBS);
+    gate_shut();
+    options.queues = served;
+    options.queues_n = 2;
+    options.concurrency = WORK_SLOTS;
+    options.work = work;
+    sync_must(dassie_process(&rig.q, p, &options), "process");
+    batch_enqueue(first);
+    for (uint32_t i = BATCH_JOBS; i < ROUND_JOBS; i++) {
+        subject_enqueue(first + i);
+    }
+    sync_wait(&gate.waiting, WORK_SLOTS);
+}
+
+static void run_session(const char *path)
+{
+    dassie_process_options_t options = DASSIE_PROCESS_OPTIONS_INIT;
+    static dassie_processor_t processor;
+    static dassie_processor_t async;
+    sync_open(path);
+    ledger->opened = 1;
+    options.queue = queues[QUEUE_WEB].base;
+    options.concurrency = ASYNC_SLOTS;
+    options.start = start;
+    sync_must(dassie_process(&rig.q, &async, &options), "process");
+    for (int i = 1; i < ROUNDS; i++) {
+        run_round(&processor);
+        processor_stop(&processor);
+    }
+    run_round(&processor);
+    mark();
+    sync_must(dassie_close(&rig.q, sync_on_close), "close");
+    gate_open();
+    sync_wait(&rig.closed, 1);
+}
+
+static void subject_run(const char *path)
+{
+    sync_must(uv_mutex_init(&gate.mutex), "mutex");
+    sync_must(uv_cond_init(&gate.cond), "cond");
+    sync_must(uv_timer_init(&rig.loop, &held.timer), "timer");
+    for (int i = 0; i < SESSIONS; i++) {
+        run_session(path);
+    }
+    uv_close((uv_handle_t *)&held.timer, NULL);
+    uv_cond_destroy(&gate.cond);
+    uv_mutex_destroy(&gate.mutex);
+}
+
+static void subject_open(const char *path)
+{
+    sync_open(path);
+    ledger->opened = 1;
+    sync_close();
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        void (*function)(const char *path);
+    } modes[] = {
+        {"run", subject_run}, {"open", subject_open}, {"check", subject_check}};
+    char path[PATH_MAX];
+    for (size_t i = 0; argc == 3 && i < sizeof modes / sizeof modes[0]; i++) {
+        if (strcmp(argv[1], modes[i].name) != 0) {
+            continue;
+        }
+        snprintf(path, sizeof path, "%s/ledger", argv[2]);
+        ledger_open(path);
+        snprintf(path, sizeof path, "%s/store", argv[2]);
+        sync_begin();
+        rig.options.max_crashes = -1;
+        modes[i].function(path);
+        sync_end();
+        ledger_close();
+        return ledger->faults > 0;
+    }
+    fprintf(stderr, "usage: subject run|open|check DIR\n");
+    return 2;
+}

@@ -1,0 +1,475 @@
+#include "config.h"
+
+#include "model.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct ledger *ledger;
+
+void model_fail(const char *format, ...)
+{
+    va_list args;
+    if (!atomic_exchange(&ledger->failed, true)) {
+        va_start(args, format);
+        vsnprintf(ledger->failure, sizeof ledger->failure, format, args);
+        va_end(args);
+    }
+    _exit(EXIT_FAILURE);
+}
+
+uint64_t model_clock(void)
+{
+    return atomic_fetch_add(&ledger->clock, 1) + 1;
+}
+
+static void fail_job(uint32_t number, const char *what)
+    __attribute__((noreturn));
+static void fail_job(uint32_t number, const char *what)
+{
+    const struct fact *fact = &ledger->facts[number];
+    model_fail("job %" PRIu32 " (id %" PRIu64
+               "): %s; stage %d, end %d, attempts %" PRIu32 ", begun %" PRIu32
+               ", ended %" PRIu32 ", crashes %" PRIu32,
+               number, fact->id, what, fact->stage, fact->end, fact->attempts,
+               fact->begun, fact->ended, fact->crashes);
+}
+#define JOB_CHECK(expression, number, what) \
+    ((expression) ? (void)0 : fail_job(number, what))
+
+/* ---- Handing in ---- */
+
+uint32_t model_issue(uint32_t n)
+{
+    uint32_t first = ledger->jobs_n;
+    MODEL_CHECK(n <= MODEL_JOBS_MAX - first, "the model has too few rows");
+    for (uint32_t i = first; i < first + n; i++) {
+        struct plan plan;
+        plan_job(ledger->seed, i, &plan);
+        ledger->facts[i].queue = (uint8_t)plan.queue;
+        ledger->facts[i].session = ledger->session;
+        ledger->facts[i].batch = first;
+        ledger->facts[i].stage = STAGE_ISSUED;
+    }
+    ledger->jobs_n = first + n;
+    return first;
+}
+
+void model_refused(uint32_t number, uint32_t n)
+{
+    for (uint32_t i = number; i < number + n; i++) {
+        ledger->facts[i].stage = STAGE_REFUSED;
+        JOB_CHECK(ledger->facts[i].begun == 0, i, "refused, but it has run");
+    }
+}
+
+/* Two threads may learn it at the same time. */
+static void learn_id(uint32_t number, uint64_t id)
+{
+    struct fact *fact = &ledger->facts[number];
+    uint64_t unknown = 0;
+    uint32_t nobody = 0;
+    JOB_CHECK(id > 0 && id < MODEL_IDS_MAX, number, "a strange id");
+    if (!atomic_compare_exchange_strong(&fact->id, &unknown, id)) {
+        JOB_CHECK(unknown == id, number, "its id has changed");
+        return;
+    }
+    JOB_CHECK(fact->session != ledger->session || id > ledger->id_high, number,
+              "its id is not a new one");
+    if (!atomic_compare_exchange_strong(&ledger->by_id[id], &nobody,
+                                        number + 1)) {
+        JOB_CHECK(nobody == number + 1, number, "its id is another job's");
+    }
+}
+
+void model_acked(uint32_t number, uint64_t id)
+{
+    struct fact *fact = &ledger->facts[number];
+    JOB_CHECK(fact->stage == STAGE_ISSUED, number, "acknowledged twice");
+    learn_id(number, id);
+    fact->acked_at = model_clock();
+    fact->stage = STAGE_ACKED;
+}
+
+static bool acked_before(uint32_t number, uint64_t asked_at)
+{
+    const struct fact *fact = &ledger->facts[number];
+    return fact->stage == STAGE_ACKED && fact->acked_at <= asked_at;
+}
+
+static bool ended_before(uint32_t number, uint64_t asked_at)
+{
+    const struct fact *fact = &ledger->facts[number];
+    return fact->end != 0 && fact->end_at <= asked_at;
+}
+
+/* ---- What it consists of ---- */
+
+static bool same(const void *a, size_t a_len, const void *b, size_t b_len)
+{
+    return a_len == b_len && (a_len == 0 || memcmp(a, b, a_len) == 0);
+}
+
+/* Whether the job is there at all, and its number. */
+static uint32_t known(uint32_t number)
+{
+    MODEL_CHECK(number < ledger->jobs_n, "a job that nobody handed in");
+    JOB_CHECK(ledger->facts[number].stage != STAGE_REFUSED, number,
+              "it was refused or gone, and is there");
+    return number;
+}
+
+static uint32_t info_number(const dassie_info_t *info)
+{
+    uint32_t number =
+        info->id < MODEL_IDS_MAX ? ledger->by_id[info->id] : UINT32_MAX;
+    return known(number != 0 ? number - 1
+                             : plan_number(info->name, info->name_len,
+                                           info->data, info->data_len));
+}
+
+static void judge_contents(uint32_t number, const dassie_info_t *info,
+                           bool with_data)
+{
+    struct fact *fact = &ledger->facts[number];
+    struct plan plan;
+    plan_job(ledger->seed, number, &plan);
+    learn_id(number, info->id);
+    JOB_CHECK(same(info->queue, info->queue_len, plan.spec.queue,
+                   plan.spec.queue_len),
+              number, "another queue");
+    JOB_CHECK(
+        same(info->name, info->name_len, plan.spec.name, plan.spec.name_len),
+        number, "another name");
+    JOB_CHECK(!with_data || same(info->data, info->data_len, plan.spec.data,
+                                 plan.spec.data_len),
+              number, "another payload");
+    JOB_CHECK(info->priority == plan.spec.priority, number, "another priority");
+    JOB_CHECK(info->flags == plan.spec.flags, number, "other flags");
+    JOB_CHECK(info->enqueued_ms > 0, number, "enqueued never");
+    JOB_CHECK(fact->enqueued_ms == 0 || fact->enqueued_ms == info->enqueued_ms,
+              number, "enqueued at another time");
+    fact->enqueued_ms = info->enqueued_ms;
+}
+
+static unsigned job_flags(uint32_t number)
+{
+    struct plan plan;
+    plan_job(ledger->seed, number, &plan);
+    return plan.spec.flags;
+}
+
+/* ---- Runs ---- */
+
+uint32_t model_begun(dassie_job_t *job)
+{
+    dassie_info_t info = {.id = CALL(dassie_job_id)(job)};
+    info.queue = CALL(dassie_job_queue)(job, &info.queue_len);
+    info.name = CALL(dassie_job_name)(job, &info.name_len);
+    info.data = CALL(dassie_job_data)(job, &info.data_len);
+    uint32_t attempt = CALL(dassie_job_attempt)(job);
+    uint32_t number =
+        known(plan_number(info.name, info.name_len, info.data, info.data_len));
+    struct fact *fact = &ledger->facts[number];
+    struct plan plan;
+    plan_job(ledger->seed, number, &plan);
+    learn_id(number, info.id);
+    JOB_CHECK(
+        same(info.queue, info.queue_len, plan.spec.queue,
+             plan.spec.queue_len) &&
+            same(info.name, info.name_len, plan.spec.name,
+                 plan.spec.name_len) &&
+            same(info.data, info.data_len, plan.spec.data, plan.spec.data_len),
+        number, "its processor sees another job");
+    JOB_CHECK(fact->end == 0, number, "runs after its end was told");
+    JOB_CHECK(attempt > fact->begun, number, "runs twice at once");
+    JOB_CHECK(attempt == fact->attempts + 1, number, "a wrong attempt");
+    JOB_CHECK(attempt == 1 || plan.spec.flags != DASSIE_AT_MOST_ONCE, number,
+              "at most once, and runs again");
+    fact->begun_at = model_clock(); /* first: others look at both */
+    fact->begun = attempt;
+    return number;
+}
+
+void model_ending(uint32_t number, uint32_t attempt)
+{
+    ledger->facts[number].ended = attempt;
+}
+
+/* ---- Ends ---- */
+
+/* An end that a kill made, seen for the first time. */
+static void judge_killed(uint32_t number, const dassie_info_t *info)
+{
+    const struct fact *fact = &ledger->facts[number];
+    const char *text = CALL(dassie_strerror)(info->error_code);
+    JOB_CHECK(ledger->killed, number, "interrupted without a kill");
+    JOB_CHECK(info->attempts == fact->attempts + 1, number,
+              "a run was counted wrongly");
+    JOB_CHECK(same(info->error, info->error_len, text, strlen(text)), number,
+              "another error text");
+    if (info->error_code == DASSIE_EINTERRUPTED) {
+        JOB_CHECK(job_flags(number) == DASSIE_AT_MOST_ONCE, number,
+                  "interrupted, but not to be run at most once");
+        ledger->interrupted++;
+    } else {
+        JOB_CHECK(job_flags(number) == 0 && ledger->max_crashes > 0 &&
+                      info->crashes == (uint32_t)ledger->max_crashes,
+                  number, "has not crashed so often");
+        ledger->crashed++;
+    }
+}
+
+/* An end that a run made. */
+static void judge_outcome(uint32_t number, const dassie_info_t *info)
+{
+    const struct fact *fact = &ledger->facts[number];
+    struct outcome outcome;
+    bool well = info->state == DASSIE_COMPLETE;
+    plan_run(ledger->seed, number, info->attempts, &outcome);
+    JOB_CHECK(info->attempts > 0 && fact->ended == info->attempts, number,
+              "ended without a run that did");
+    JOB_CHECK(well == (outcome.status == 0), number, "ended in another state");
+    JOB_CHECK(well || info->error_code == outcome.status, number,
+              "another error code");
+    JOB_CHECK(
+        well ? same(info->result, info->result_len, outcome.data, outcome.len)
+             : same(info->error, info->error_len, outcome.data, outcome.len),
+        number, well ? "another result" : "another error text");
+}
+
+static void judge_end(uint32_t number, const dassie_info_t *info, bool opening)
+{
+    struct fact *fact = &ledger->facts[number];
+    bool killed = info->state == DASSIE_FAILED &&
+                  (info->error_code == DASSIE_ECRASHED ||
+                   info->error_code == DASSIE_EINTERRUPTED);
+    JOB_CHECK(info->ended_ms > 0, number, "ended never");
+    if (!killed) {
+        judge_outcome(number, info);
+    }
+    if (fact->end != 0) {
+        JOB_CHECK(fact->end == info->state &&
+                      fact->attempts == info->attempts &&
+                      fact->crashes == info->crashes &&
+                      fact->end_code == info->error_code &&
+                      fact->ended_ms == info->ended_ms,
+                  number, "its end has changed");
+        return;
+    }
+    if (killed) {
+        JOB_CHECK(opening, number, "interrupted while it is open");
+        judge_killed(number, info);
+    } else {
+        JOB_CHECK(fact->crashes == info->crashes, number, "other crashes");
+    }
+    fact->attempts = info->attempts;
+    fact->crashes = info->crashes;
+    fact->end_code = info->error_code;
+    fact->ended_ms = info->ended_ms;
+    fact->end_at = model_clock();
+    fact->end = (uint8_t)info->state;
+}
+
+void model_ended(const dassie_info_t *info)
+{
+    uint32_t number = info_number(info);
+    JOB_CHECK(info->state == DASSIE_COMPLETE || info->state == DASSIE_FAILED,
+              number, "told to have ended");
+    judge_contents(number, info, false);
+    judge_end(number, info, false);
+}
+
+void model_not_ended(uint32_t number)
+{
+    JOB_CHECK(ledger->facts[number].end == 0, number, "told not to have ended");
+    ledger->facts[number].never_ended = true;
+}
+
+/* ---- Looks while it is open ---- */
+
+void model_looked(const dassie_info_t *info, uint64_t asked_at)
+{
+    uint32_t number = info_number(info);
+    const struct fact *fact = &ledger->facts[number];
+    judge_contents(number, info, true);
+    if (info->state != DASSIE_PENDING && info->state != DASSIE_RUNNING) {
+        judge_end(number, info, false);
+        return;
+    }
+    /* It may have ended since, and that may be known by now. */
+    uint32_t counted = fact->attempts - (fact->end != 0);
+    bool running = info->state == DASSIE_RUNNING;
+    JOB_CHECK(!ended_before(number, asked_at), number,
+              "its end was known, and is not any more");
+    JOB_CHECK(running || fact->begun <= counted || fact->begun_at > asked_at,
+              number, "pending while it runs");
+    JOB_CHECK(info->attempts == counted + running, number, "other attempts");
+    JOB_CHECK(info->ended_ms == 0 && info->error_code == 0, number,
+              "not ended, and yet");
+}
+
+/* ---- Right after an open ---- */
+
+/* Where the list of pending jobs has got to. */
+static struct {
+    unsigned queue;
+    bool over[PLAN_QUEUES];
+    int priority;
+    bool unserved; /* one that nobody may have claimed was there */
+    uint64_t id;   /* the highest so far */
+    uint32_t rank;
+} pending_at;
+
+void model_open_begin(void)
+{
+    memset(&pending_at, 0, sizeof pending_at);
+    pending_at.queue = PLAN_QUEUES;
+    for (uint32_t i = 0; i < ledger->jobs_n; i++) {
+        struct fact *fact = &ledger->facts[i];
+        fact->served |= ledger->served[fact->queue];
+        fact->seen = false;
+        fact->rank = 0;
+    }
+    memset(ledger->served, 0, sizeof ledger->served);
+}
+
+/* Queue by queue, priority by priority; what was never claimed last, by id. */
+static void judge_place(uint32_t number, const dassie_info_t *info)
+{
+    struct fact *fact = &ledger->facts[number];
+    unsigned queue = plan_queue_find(info->queue, info->queue_len);
+    if (queue != pending_at.queue) {
+        JOB_CHECK(!pending_at.over[queue], number, "listed not by queue");
+        pending_at.queue = queue;
+        pending_at.over[queue] = true;
+        pending_at.priority = DASSIE_PRIORITY_MIN - 1;
+    }
+    JOB_CHECK(info->priority >= pending_at.priority, number,
+              "listed not by priority");
+    if (info->priority > pending_at.priority) {
+        pending_at.priority = info->priority;
+        pending_at.unserved = false;
+        pending_at.id = 0;
+    }
+    JOB_CHECK(!fact->served || !pending_at.unserved, number,
+              "returned, and listed after a new one");
+    JOB_CHECK(fact->served || info->id > pending_at.id, number,
+              "listed not by id");
+    pending_at.unserved = !fact->served;
+    pending_at.id = info->id > pending_at.id ? info->id : pending_at.id;
+    fact->rank = info->attempts == 0 ? ++pending_at.rank : 0;
+}
+
+static void judge_pending(uint32_t number, const dassie_info_t *info)
+{
+    struct fact *fact = &ledger->facts[number];
+    bool began = fact->begun > fact->attempts;
+    uint32_t more = info->attempts - fact->attempts;
+    JOB_CHECK(fact->end == 0, number, "its end was known, and is pending");
+    if (ledger->killed) {
+        /* It may have begun without its processor's having seen it. */
+        JOB_CHECK(began ? more == 1 : more <= 1, number,
+                  "a run was counted wrongly after a kill");
+        JOB_CHECK(info->crashes - fact->crashes <= more, number,
+                  "a crash was counted wrongly");
+        JOB_CHECK(more == 0 || job_flags(number) != DASSIE_AT_MOST_ONCE, number,
+                  "at most once, and pending again");
+        ledger->runs_again += more;
+    } else {
+        JOB_CHECK(!began && more == 0, number,
+                  "a run was lost or counted wrongly");
+        JOB_CHECK(info->crashes == fact->crashes, number, "other crashes");
+    }
+    fact->attempts = info->attempts;
+    fact->crashes = info->crashes;
+    judge_place(number, info);
+}
+
+void model_open_job(const dassie_info_t *info)
+{
+    uint32_t number = info_number(info);
+    struct fact *fact = &ledger->facts[number];
+    JOB_CHECK(!fact->seen, number, "is there twice");
+    fact->seen = true;
+    judge_contents(number, info, true);
+    JOB_CHECK(info->state != DASSIE_RUNNING, number, "runs after an open");
+    if (info->state == DASSIE_PENDING) {
+        judge_pending(number, info);
+        fact->never_ended = false;
+        return;
+    }
+    JOB_CHECK(!fact->never_ended, number, "ended, though told that it had not");
+    judge_end(number, info, true);
+}
+
+void model_open_end(void)
+{
+    for (uint32_t i = 0; i < ledger->jobs_n; i++) {
+        struct fact *fact = &ledger->facts[i];
+        if (fact->stage == STAGE_REFUSED) {
+            continue;
+        }
+        JOB_CHECK(fact->seen == ledger->facts[fact->batch].seen, i,
+                  "of its batch, not all are there");
+        if (fact->seen) {
+            fact->stage = STAGE_ACKED;
+            ledger->id_high =
+                fact->id > ledger->id_high ? fact->id : ledger->id_high;
+            continue;
+        }
+        JOB_CHECK(fact->stage == STAGE_ISSUED && ledger->killed, i, "is lost");
+        JOB_CHECK(fact->id == 0, i, "was seen, and is lost");
+        fact->stage = STAGE_REFUSED;
+    }
+}
+
+/* ---- How many ---- */
+
+static bool counted(const struct fact *fact, unsigned queue)
+{
+    return (fact->stage == STAGE_ISSUED || fact->stage == STAGE_ACKED) &&
+           (queue == PLAN_QUEUES || queue == fact->queue);
+}
+
+void model_counts(unsigned queue, dassie_count_t *count)
+{
+    memset(count, 0, sizeof *count);
+    for (uint32_t i = 0; i < ledger->jobs_n; i++) {
+        const struct fact *fact = &ledger->facts[i];
+        if (counted(fact, queue)) {
+            count->pending += fact->end == 0;
+            count->complete += fact->end == DASSIE_COMPLETE;
+            count->failed += fact->end == DASSIE_FAILED;
+        }
+    }
+}
+
+void model_bounds(unsigned queue, uint64_t asked_at,
+                  struct model_bounds *bounds)
+{
+    memset(bounds, 0, sizeof *bounds);
+    for (uint32_t i = 0; i < ledger->jobs_n; i++) {
+        if (counted(&ledger->facts[i], queue)) {
+            bounds->most++;
+            bounds->least += acked_before(i, asked_at);
+            bounds->ended += ended_before(i, asked_at);
+        }
+    }
+}
+
+bool model_drained(uint64_t asked_at)
+{
+    for (uint32_t i = 0; i < ledger->jobs_n; i++) {
+        const struct fact *fact = &ledger->facts[i];
+        if (acked_before(i, asked_at) && fact->end == 0 &&
+            fact->ended <= fact->attempts) {
+            return false;
+        }
+    }
+    return true;
+}

@@ -1,0 +1,116 @@
+#include "config.h"
+
+#include "order.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#define PRIORITIES (DASSIE_PRIORITY_MAX - DASSIE_PRIORITY_MIN + 1)
+#define AFTER_RANKS (UINT64_C(1) << 32)
+
+struct order {
+    int who;
+    bool seen;                 /* the order of starts */
+    uint32_t waiting;          /* jobs with a rank that have not begun */
+    uint32_t rank;             /* the last one that has */
+    uint64_t last[PRIORITIES]; /* rank, or AFTER_RANKS + id */
+};
+
+static struct order orders[PLAN_QUEUES];
+static uv_mutex_t mutex;
+static uv_once_t once = UV_ONCE_INIT;
+
+static void mutex_make(void)
+{
+    MODEL_CHECK(uv_mutex_init(&mutex) == 0, "no mutex");
+}
+
+void order_open(void)
+{
+    uv_once(&once, mutex_make);
+    memset(orders, 0, sizeof orders);
+    for (unsigned q = 0; q < PLAN_QUEUES; q++) {
+        orders[q].who = ORDER_NOBODY;
+        orders[q].seen = true;
+    }
+    for (uint32_t i = 0; i < ledger->jobs_n; i++) {
+        orders[ledger->facts[i].queue].waiting += ledger->facts[i].rank > 0;
+    }
+}
+
+void order_served(int who, const unsigned *queues, unsigned n, bool serial)
+{
+    uv_mutex_lock(&mutex);
+    for (unsigned i = 0; i < n; i++) {
+        struct order *order = &orders[queues[i]];
+        ledger->served[queues[i]] = true;
+        if (order->who != ORDER_NOBODY || !serial) {
+            order->seen = false;
+        }
+        order->who = who;
+    }
+    uv_mutex_unlock(&mutex);
+}
+
+void order_left(int who, const unsigned *queues, unsigned n)
+{
+    uv_mutex_lock(&mutex);
+    for (unsigned i = 0; i < n; i++) {
+        if (orders[queues[i]].who == who) {
+            orders[queues[i]].who = ORDER_NOBODY;
+        }
+    }
+    uv_mutex_unlock(&mutex);
+}
+
+static void judge(struct order *order, uint32_t number, const struct plan *plan)
+{
+    const struct fact *fact = &ledger->facts[number];
+    uint64_t *last = &order->last[plan->spec.priority - DASSIE_PRIORITY_MIN];
+    uint64_t place = fact->rank > 0 ? fact->rank : AFTER_RANKS + fact->id;
+    MODEL_CHECK(place > *last,
+                "job %" PRIu32 " (id %" PRIu64
+                ") starts after a later one of its priority",
+                number, fact->id);
+    *last = place;
+    if (fact->rank > 0) {
+        MODEL_CHECK(fact->rank > order->rank,
+                    "job %" PRIu32 " (id %" PRIu64
+                    ") starts after one of a lower priority",
+                    number, fact->id);
+        order->rank = fact->rank;
+    }
+}
+
+/* Whether a queue before this one still has a job with a rank. */
+static void judge_queues(uint32_t number, unsigned queue,
+                         const unsigned *queues, unsigned n)
+{
+    for (unsigned i = 0; i < n && queues[i] != queue; i++) {
+        const struct order *order = &orders[queues[i]];
+        MODEL_CHECK(!order->seen || order->waiting == 0,
+                    "job %" PRIu32 " (id %" PRIu64
+                    ") starts before those of a queue that goes first",
+                    number, ledger->facts[number].id);
+    }
+}
+
+void order_begun(uint32_t number, const unsigned *queues, unsigned n)
+{
+    const struct fact *fact = &ledger->facts[number];
+    struct plan plan;
+    if (fact->attempts > 0) {
+        return;
+    }
+    plan_job(ledger->seed, number, &plan);
+    uv_mutex_lock(&mutex);
+    struct order *order = &orders[plan.queue];
+    if (fact->rank > 0) {
+        order->waiting--;
+    }
+    if (order->seen) {
+        judge(order, number, &plan);
+        judge_queues(number, plan.queue, queues, n);
+    }
+    uv_mutex_unlock(&mutex);
+}

@@ -1,0 +1,29 @@
+/* order.h: in which order jobs must start.
+ *
+ * It is seen where one processor serves a queue from an open to the next close
+ * (or several, each after the end of the one before), and runs one job at a
+ * time or is async. Then jobs of one priority start in the order in which they
+ * stood in the list of pending jobs after the open, then in that of their ids;
+ * those of that list in its order over all priorities; and no job at all while
+ * a queue that its processor serves first still has one of that list. Jobs with
+ * counted attempts are left out, as suspects wait for their turn.
+ *
+ * Threads: order_begun() any; the others the loop's. */
+#ifndef DASSIE_TEST_MODEL_ORDER_H_
+#define DASSIE_TEST_MODEL_ORDER_H_
+
+#include "model.h"
+
+#define ORDER_NOBODY (-1)
+
+void order_open(void); /* after model_open_end() */
+
+/* Processor who serves these queues, strictly in this order; serial: what it
+ * begins is in the order of its claims. */
+void order_served(int who, const unsigned *queues, unsigned n, bool serial);
+void order_left(int who, const unsigned *queues, unsigned n);
+
+/* The job began; queues as above. Before the next one can begin there. */
+void order_begun(uint32_t number, const unsigned *queues, unsigned n);
+
+#endif /* DASSIE_TEST_MODEL_ORDER_H_ */
