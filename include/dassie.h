@@ -366,7 +366,7 @@ struct dassie_stats_s {
     uint64_t refills;      /* of the ready window */
     uint64_t heals;        /* times the store was reopened after an error */
     uint64_t inbox_jobs;   /* waiting for a commit now */
-    uint64_t inbox_bytes;  /* payload bytes of them */
+    uint64_t inbox_bytes;  /* of them: payloads, names, 17 bytes a job */
     uint32_t suspects;     /* jobs waiting to run alone */
     uint32_t pool_threads; /* pool threads this process may use */
     uint32_t runners;      /* of them busy for this handle */
@@ -496,8 +496,9 @@ struct dassie_processor_s {
 DASSIE_EXTERN int dassie_process(dassie_t *q, dassie_processor_t *p,
                                  const dassie_process_options_t *options);
 
-/* Unregisters p: nothing new starts, jobs claimed but not started go back
- * uncounted, running ones finish, then cb (may be NULL). Errors: UV_EALREADY
+/* Unregisters p: nothing new starts (but an async job that is on its way to
+ * the loop), jobs claimed but not started go back uncounted, running ones
+ * finish, then cb (may be NULL). Errors: UV_EALREADY
  * it is being stopped; UV_EINVAL it is not registered. */
 DASSIE_EXTERN int dassie_processor_stop(dassie_processor_t *p,
                                         dassie_processor_cb cb);

@@ -728,7 +728,7 @@ END_TEST
 /* The power goes again while it is rebuilt: only the last commit is synced. */
 START_TEST(power_cut_again)
 {
-    unsigned rounds = getenv("QUICK") != NULL ? 5 : 20;
+    unsigned rounds = getenv("QUICK") != NULL ? 5 : 15;
     dice_begin(_i);
     churn(120 + (unsigned)dice(180));
     lose(_i % 2 == 0 ? LOSS_FEW : LOSS_HALF);
@@ -1260,7 +1260,7 @@ static void *poor_realloc(void *p, size_t size)
 START_TEST(no_memory)
 {
     dice_begin(7);
-    churn(20);
+    churn(10);
     lose(LOSS_FEW);
     kept[3] = false;
     unsigned n = 0;
@@ -1639,13 +1639,13 @@ static Suite *rebuild_suite(void)
 
     tc = tcase_create("losses");
     suite_add_tcase(suite, tc);
-    tcase_add_loop_test(tc, any_loss, 0, (quick ? 1 : 2) * 4 * LOSSES * rounds);
-    tcase_add_loop_test(tc, as_recovery, 0, 6 * rounds);
+    tcase_add_loop_test(tc, any_loss, 0, 4 * LOSSES * rounds);
+    tcase_add_loop_test(tc, as_recovery, 0, 4 * rounds);
 
     tc = tcase_create("interrupted");
     suite_add_tcase(suite, tc);
     tcase_add_loop_test(tc, killed_at_each_commit, 0, (quick ? 1 : 2) * rounds);
-    tcase_add_loop_test(tc, power_cut_again, 0, 4 * rounds);
+    tcase_add_loop_test(tc, power_cut_again, 0, 2 * rounds);
     tcase_add_loop_test(tc, synced_once, 0, RIG_KINDS);
 
     tc = tcase_create("open");

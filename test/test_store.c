@@ -905,7 +905,11 @@ START_TEST(random_walk)
     fflush(stdout);
     rig_setup(r, _i % RIG_KINDS);
     r->window_max = r->s.window_max = windows[_i / RIG_KINDS % 3];
-    model.next = durable.next = 1;
+    memset(&model, 0, sizeof model);
+    memset(runs, 0, sizeof runs);
+    memset(served, 0, sizeof served);
+    model.next = 1;
+    durable = model;
     for (unsigned i = 0; i < steps; i++) {
         walk_step();
     }
