@@ -172,8 +172,8 @@ typedef void (*dassie_pressure_cb)(dassie_t *q, int full);
 /* The job req->id is in the queue as durably as the store's durability says
  * (0), or certainly not in it (<0): UV_ENOSPC below the free-space floor,
  * UV_ENOBUFS with DASSIE_QUEUES_MAX queues, UV_ENOMEM, UV_ECANCELED when the
- * store never opened, DASSIE_EUNKNOWN only when the store failed and did not
- * heal before dassie_close(). Loop thread. */
+ * store never opened or was given up, DASSIE_EUNKNOWN only when the store
+ * failed and did not heal before dassie_close(). Loop thread. */
 typedef void (*dassie_enqueue_cb)(dassie_enqueue_t *req, int status);
 
 /* The job ended, and that is as durable as the store's durability says
@@ -455,8 +455,9 @@ struct dassie_enqueue_many_s {
 };
 
 /* Puts n jobs into the queue in one atomic write: all or none, with
- * consecutive ids. ANY THREAD, as dassie_enqueue(). n is at least 1. A batch
- * is admitted whole whenever the inbox is not full. req may not be NULL.
+ * consecutive ids. ANY THREAD, as dassie_enqueue(). n is at least 1, and all
+ * specs have one size. A batch is admitted whole whenever the inbox is not
+ * full. req may not be NULL.
  * Errors: as dassie_enqueue(); UV_E2BIG also more than DASSIE_BATCH_JOBS_MAX
  * jobs, or more than four times inbox_bytes_max in total. */
 DASSIE_EXTERN int dassie_enqueue_many(dassie_t *q, dassie_enqueue_many_t *req,
@@ -563,9 +564,9 @@ struct dassie_list_s {
 
 /* Tells a page of jobs in one state: pending ones in the order in which they
  * will be claimed, queue by queue; the others by id. Call it again with the
- * same req for the next page. options may be NULL. A queue that is not there
- * has no jobs. Errors: UV_EINVAL state, limit or queue name; UV_ENOBUFS;
- * UV_ENOMEM. */
+ * same req for the next page; after an error for the same one. options may be
+ * NULL. A queue that is not there has no jobs. Errors: UV_EINVAL state, limit
+ * or queue name; UV_ENOBUFS; UV_ENOMEM. */
 DASSIE_EXTERN int dassie_list(dassie_t *q, dassie_list_t *req,
                               const dassie_list_options_t *options,
                               dassie_list_cb cb);

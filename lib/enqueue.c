@@ -114,16 +114,21 @@ int dassie_enqueue(dassie_t *q, dassie_enqueue_t *req,
     return rc;
 }
 
+/* The specs stand as far apart as their size says, which is the caller's. */
 static int many_fill(const struct dassie__impl *impl, struct many *many,
                      const dassie_spec_t *specs, size_t n)
 {
+    size_t stride = specs->size;
     size_t bytes_max = impl->options.inbox_bytes_max;
     bytes_max = bytes_max > SIZE_MAX / BATCH_INBOXES_MAX
                     ? SIZE_MAX
                     : bytes_max * BATCH_INBOXES_MAX;
     for (size_t i = 0; i < n; i++) {
         job_t *job;
-        int rc = job_from_spec(impl, &specs[i], &job);
+        const dassie_spec_t *spec =
+            (const void *)((const char *)specs + i * stride);
+        int rc =
+            spec->size == stride ? job_from_spec(impl, spec, &job) : UV_EINVAL;
         if (rc != 0) {
             return rc;
         }

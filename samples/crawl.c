@@ -289,11 +289,13 @@ static void job_start(dassie_job_t *job)
     f->posting = 0;
     f->bytes = 0;
     f->reason[0] = '\0';
-    f->url = strndup(url, len);
+    f->url = malloc(len + 1);
     if (f->url == NULL) {
         fetch_fail(f, "fetch", dassie_strerror(UV_ENOMEM));
         return;
     }
+    memcpy(f->url, url, len);
+    f->url[len] = '\0';
     rc = set_get(f);
     if (rc != CURLE_OK)
         fetch_fail(f, "fetch", curl_easy_strerror(rc));

@@ -475,6 +475,36 @@ static dassie_spec_t *specs_make(unsigned *numbers, unsigned base, size_t n)
     return specs;
 }
 
+/* A batch from a program whose specs are larger. */
+START_TEST(newer_specs)
+{
+    struct newer {
+        dassie_spec_t spec;
+        char more[16];
+    } newer[3] = {{.spec = {.size = sizeof newer[0], .priority = 1}},
+                  {.spec = {.size = sizeof newer[0], .priority = 2}},
+                  {.spec = {.size = sizeof newer[0], .priority = 3}}};
+    struct batch batch = {.req = {.data = &batch}};
+    rig_open();
+    batches_total = 0;
+    ck_assert_int_eq(
+        dassie_enqueue_many(&rig.q, &batch.req, &newer[0].spec, 3, on_batch),
+        0);
+    rig_wait(&batches_total, 1);
+    ck_assert_int_eq(batch.status, 0);
+    for (int i = 0; i < 3; i++) {
+        struct rig_got got;
+        rig_get(&got, batch.req.first_id + (uint64_t)i);
+        ck_assert_int_eq(got.info.priority, i + 1);
+    }
+    newer[1].spec.size--;
+    ck_assert_int_eq(
+        dassie_enqueue_many(&rig.q, &batch.req, &newer[0].spec, 3, on_batch),
+        UV_EINVAL);
+    rig_close();
+}
+END_TEST
+
 #define BATCH_N 5000
 static unsigned numbers[BATCH_N];
 
@@ -1192,6 +1222,7 @@ static Suite *enqueue_suite(void)
                         (int)(sizeof bads / sizeof bads[0]));
     tcase_add_test(options, good_specs);
     tcase_add_test(options, newer_spec);
+    tcase_add_test(options, newer_specs);
     tcase_add_test(options, bad_calls);
     tcase_add_test(opened, batch_of_thousands);
     tcase_add_test(opened, batch_bad_in_the_middle);

@@ -252,6 +252,7 @@ static void payloads(size_t most)
     rig_drain();
     ck_assert_int_eq(work_rc, UV_E2BIG);
     expect(id, 0, most);
+    rig_stop(&work);
     free(bytes);
 }
 
