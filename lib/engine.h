@@ -42,7 +42,7 @@
 #define STUCK_NS UINT64_C(5000000000)
 
 #define container_of(p, type, member) \
-    ((type *)((char *)(p)-offsetof(type, member)))
+    ((type *)(void *)((char *)(p)-offsetof(type, member)))
 
 enum op_type {
     /* To the engine. */

@@ -10,9 +10,11 @@
 
 struct order {
     int who;
-    bool seen;                 /* the order of starts */
-    uint32_t waiting;          /* jobs with a rank that have not begun */
-    uint32_t rank;             /* the last one that has */
+    bool seen;              /* the order of starts */
+    uint64_t lots;          /* of jobs that may have been handed back */
+    uint64_t work_since_ns; /* when a work processor came; 0: there is none */
+    uint32_t waiting;       /* jobs with a rank that have not begun */
+    uint32_t rank;          /* the last one that has */
     uint64_t last[PRIORITIES]; /* rank, or AFTER_RANKS + id */
 };
 
@@ -34,11 +36,25 @@ void order_open(void)
         orders[q].seen = true;
     }
     for (uint32_t i = 0; i < ledger->jobs_n; i++) {
-        orders[ledger->facts[i].queue].waiting += ledger->facts[i].rank > 0;
+        const struct fact *fact = &ledger->facts[i];
+        if (fact->rank > 0) {
+            orders[fact->queue].waiting++;
+            orders[fact->queue].lots |= fact->served;
+        }
     }
 }
 
-void order_served(int who, const unsigned *queues, unsigned n, bool serial)
+/* So many lots may have been handed back by now. */
+static uint64_t lots(const struct order *order)
+{
+    uint64_t ms = order->work_since_ns == 0
+                      ? 0
+                      : (uv_hrtime() - order->work_since_ns) / 1000000;
+    return order->lots + ms / ORDER_RETURN_MS;
+}
+
+void order_served(int who, const unsigned *queues, unsigned n, bool serial,
+                  bool async)
 {
     uv_mutex_lock(&mutex);
     for (unsigned i = 0; i < n; i++) {
@@ -48,6 +64,7 @@ void order_served(int who, const unsigned *queues, unsigned n, bool serial)
             order->seen = false;
         }
         order->who = who;
+        order->work_since_ns = async ? 0 : uv_hrtime();
     }
     uv_mutex_unlock(&mutex);
 }
@@ -56,8 +73,11 @@ void order_left(int who, const unsigned *queues, unsigned n)
 {
     uv_mutex_lock(&mutex);
     for (unsigned i = 0; i < n; i++) {
-        if (orders[queues[i]].who == who) {
-            orders[queues[i]].who = ORDER_NOBODY;
+        struct order *order = &orders[queues[i]];
+        if (order->who == who) {
+            order->lots = lots(order) + 1;
+            order->work_since_ns = 0;
+            order->who = ORDER_NOBODY;
         }
     }
     uv_mutex_unlock(&mutex);
@@ -108,8 +128,10 @@ void order_begun(uint32_t number, const unsigned *queues, unsigned n)
     if (fact->rank > 0) {
         order->waiting--;
     }
-    if (order->seen) {
+    if (order->seen && lots(order) <= 1) {
         judge(order, number, &plan);
+    }
+    if (order->seen) {
         judge_queues(number, plan.queue, queues, n);
     }
     uv_mutex_unlock(&mutex);

@@ -8,6 +8,12 @@
  * a queue that its processor serves first still has one of that list. Jobs with
  * counted attempts are left out, as suspects wait for their turn.
  *
+ * Jobs that are handed back line up behind those that were before and have not
+ * run since, whatever their ids. So the order is not judged any more once two
+ * lots of them may meet: jobs that were claimed before the open, those of each
+ * processor that was stopped, and those that a busy work processor hands back
+ * every ORDER_RETURN_MS at the most.
+ *
  * Threads: order_begun() any; the others the loop's. */
 #ifndef DASSIE_TEST_MODEL_ORDER_H_
 #define DASSIE_TEST_MODEL_ORDER_H_
@@ -15,12 +21,14 @@
 #include "model.h"
 
 #define ORDER_NOBODY (-1)
+#define ORDER_RETURN_MS 50
 
 void order_open(void); /* after model_open_end() */
 
 /* Processor who serves these queues, strictly in this order; serial: what it
  * begins is in the order of its claims. */
-void order_served(int who, const unsigned *queues, unsigned n, bool serial);
+void order_served(int who, const unsigned *queues, unsigned n, bool serial,
+                  bool async);
 void order_left(int who, const unsigned *queues, unsigned n);
 
 /* The job began; queues as above. Before the next one can begin there. */

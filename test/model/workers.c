@@ -294,7 +294,7 @@ void workers_process(void)
     options.start = worker->async ? on_start : NULL;
     options.cancel = worker->async ? on_cancel : NULL;
     order_served(who, worker->queues, worker->queues_n,
-                 worker->async || worker->concurrency == 1);
+                 worker->async || worker->concurrency == 1, worker->async);
     worker->p.data = worker;
     worker->state = WORKER_SERVES;
     int rc = CALL(dassie_process)(&session.q, &worker->p, &options);
