@@ -235,7 +235,12 @@ static int dir_make(const struct dir *dir, bool create, struct errmsg *e)
     if (mkdir(dir->path, 0755) != 0 && errno != EEXIST) {
         return sys_error(e, "mkdir");
     }
-    return 0;
+    char parent[PATH_MAX];
+    int rc = path_of(dir, "..", parent, e);
+    if (rc == 0 && sync_dir(parent) != 0) {
+        rc = sys_error(e, "sync the parent");
+    }
+    return rc;
 }
 
 static int dir_take(struct dir *dir, bool create, struct errmsg *e)
@@ -276,6 +281,11 @@ int dassie__dir_open(struct dir *dir, const char *path, bool create,
         close(dir->lock_fd);
     }
     return rc;
+}
+
+int dassie__dir_sync(const struct dir *dir, struct errmsg *e)
+{
+    return sync_dir(dir->path) == 0 ? 0 : sys_error(e, "sync");
 }
 
 void dassie__dir_close(struct dir *dir)

@@ -40,6 +40,9 @@ int dassie__dir_open(struct dir *dir, const char *path, bool create,
                      struct errmsg *e);
 void dassie__dir_close(struct dir *dir);
 
+/* Makes what was created in the directory durable. */
+int dassie__dir_sync(const struct dir *dir, struct errmsg *e);
+
 /* Begins to watch for forks; any number of times. */
 void dassie__dir_forks_watch(void);
 

@@ -194,7 +194,13 @@ static int open_store(struct dassie__impl *impl, struct errmsg *e)
         kv->ops->close(kv, false);
         return rc;
     }
-    rc = dassie__core_open(&impl->core, kv, &impl->recorder, &core_options, e);
+    rc = dassie__dir_sync(&impl->dir, e);
+    if (rc != 0) {
+        kv->ops->close(kv, false);
+    } else {
+        rc = dassie__core_open(&impl->core, kv, &impl->recorder, &core_options,
+                               e);
+    }
     if (rc != 0) {
         dassie__recorder_close(&impl->recorder, false);
     }

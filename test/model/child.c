@@ -71,7 +71,7 @@ static void kill_later(unsigned us)
         "no thread");
 }
 
-/* One kill in two is followed by another, once the next child runs its first
+/* One kill in three is followed by another, once the next child runs its first
  * job: that may be a suspect, alone. */
 static void kill_arm(void)
 {
@@ -82,7 +82,7 @@ static void kill_arm(void)
     if (!ledger->kill_soon) {
         ledger->kill_at += KILL_EVERY;
     }
-    ledger->kill_soon = dice_one_in(&dice, 2);
+    ledger->kill_soon = dice_one_in(&dice, 3);
     ledger->wants_kill = true;
     session.armed_at = ledger->op;
     session_kill_point(KILL_BETWEEN);

@@ -66,7 +66,7 @@ struct ledger {
     bool wants_kill;          /* or is about to */
     bool done;                /* all operations are through */
     int max_crashes;          /* the option */
-    uint32_t jobs_n;          /* jobs ever handed in */
+    _Atomic uint32_t jobs_n;  /* jobs ever handed in */
     uint64_t id_high;         /* the highest id at the last open */
     bool served[PLAN_QUEUES]; /* in this session */
     _Atomic uint64_t clock;   /* of facts */

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define BATCH_MAX 8
-#define THREAD_JOBS_MAX 6
+#define THREAD_JOBS_MAX 4
 #define PAGES_MAX 3
 
 /* One request of any kind, freed in its last callback. */
@@ -465,7 +465,7 @@ void ops_rest(void)
 static const struct {
     void (*op)(void);
     unsigned weight;
-} ops[] = {{op_enqueue, 10},     {op_enqueue_thread, 1},
+} ops[] = {{op_enqueue, 7},      {op_enqueue_thread, 1},
            {op_enqueue_many, 1}, {op_watch, 6},
            {op_get, 8},          {op_list, 4},
            {op_counts, 3},       {op_drain, 1},
