@@ -76,9 +76,14 @@ static void kill_later(unsigned us)
 static void kill_arm(void)
 {
     struct dice dice = dice_of(ledger->seed, ledger->op, UINT64_C(3) << 32);
-    session.kill =
-        (int)(ledger->kill_soon ? KILL_WORK + dice_below(&dice, 3)
-                                : KILL_BETWEEN + dice_below(&dice, KILLS - 1));
+    /* What was just told is what a kill must not undo. */
+    if (ledger->kill_soon) {
+        session.kill = KILL_WORK + (int)dice_below(&dice, 3);
+    } else if (dice_one_in(&dice, 3)) {
+        session.kill = KILL_ACK + (int)dice_below(&dice, 2);
+    } else {
+        session.kill = KILL_BETWEEN + (int)dice_below(&dice, KILLS - 1);
+    }
     if (!ledger->kill_soon) {
         ledger->kill_at += KILL_EVERY;
     }

@@ -63,12 +63,12 @@ static void must_not(int rc, int expected, const char *what)
 static void on_done(dassie_enqueue_t *req, int status, const dassie_info_t *job)
 {
     struct request *r = req->data;
-    session_kill_point(KILL_DONE);
     if (status == 0) {
         MODEL_CHECK(job->id == req->id, "done: another job");
         MODEL_CHECK(!r->acks, "done: before it is acknowledged");
         MODEL_CHECK(job->data == NULL, "done: with its payload");
         model_ended(job);
+        session_kill_point(KILL_DONE);
     } else {
         MODEL_CHECK(status == UV_ECANCELED && session.closing && job == NULL,
                     "done: %d", status);

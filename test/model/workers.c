@@ -134,6 +134,9 @@ static void on_start(dassie_job_t *job)
     if ((outcome.pace == PACE_QUICK && outcome.detour != DETOUR_NONE) ||
         held_n == HELD_MAX || (session.closing && !run.sticky)) {
         finish(&run);
+        MODEL_CHECK(CALL(dassie_finish)(&session.q, run.id, run.attempt, 1,
+                                        NULL, 0) == UV_EALREADY,
+                    "a run was finished twice in its start");
     } else {
         held[held_n++] = run;
     }
