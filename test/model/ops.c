@@ -466,9 +466,9 @@ void ops_rest(void)
 static const struct {
     void (*op)(void);
     unsigned weight;
-} ops[] = {{op_enqueue, 7},      {op_enqueue_thread, 1},
+} ops[] = {{op_enqueue, 5},      {op_enqueue_thread, 1},
            {op_enqueue_many, 1}, {op_watch, 6},
-           {op_get, 8},          {op_list, 4},
+           {op_get, 6},          {op_list, 4},
            {op_counts, 3},       {op_drain, 1},
            {op_stats, 3},        {op_misuse, 1},
            {op_helpers, 1},      {op_unref, 2},
