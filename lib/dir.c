@@ -22,12 +22,23 @@
 
 /* ---- Forks ---- */
 
+/* Held while a lock file is opened and its directory enters the list, and
+ * across a fork: a child finds every descriptor of a lock in the list. */
 static pthread_mutex_t open_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 static struct dir *open_dirs;
 static unsigned forks;
 
-/* In the child only one thread is left, so nothing is locked. */
+static void fork_prepare(void)
+{
+    pthread_mutex_lock(&open_mutex);
+}
+
+static void fork_parent(void)
+{
+    pthread_mutex_unlock(&open_mutex);
+}
+
 static void fork_child(void)
 {
     forks++;
@@ -36,11 +47,12 @@ static void fork_child(void)
         dir->lock_fd = -1;
     }
     open_dirs = NULL;
+    pthread_mutex_unlock(&open_mutex);
 }
 
 static void fork_setup(void)
 {
-    pthread_atfork(NULL, NULL, fork_child);
+    pthread_atfork(fork_prepare, fork_parent, fork_child);
 }
 
 void dassie__dir_forks_watch(void)
@@ -53,24 +65,34 @@ unsigned dassie__dir_forks(void)
     return forks;
 }
 
-static void dir_register(struct dir *dir)
+/* Opens the lock's file; a child that is forked from now on closes it. */
+static int lock_open(struct dir *dir, const char *path)
 {
     pthread_mutex_lock(&open_mutex);
-    dir->next = open_dirs;
-    open_dirs = dir;
+    dir->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    int rc = dir->lock_fd >= 0 ? 0 : -1;
+    if (rc == 0) {
+        dir->next = open_dirs;
+        open_dirs = dir;
+    }
     pthread_mutex_unlock(&open_mutex);
+    return rc;
 }
 
-static void dir_unregister(struct dir *dir)
+/* Lets go of the lock; a dir that is not in the list has none (in a child it
+ * is closed). */
+static void lock_close(struct dir *dir)
 {
     pthread_mutex_lock(&open_mutex);
     for (struct dir **at = &open_dirs; *at != NULL; at = &(*at)->next) {
         if (*at == dir) {
             *at = dir->next;
+            close(dir->lock_fd);
             break;
         }
     }
     pthread_mutex_unlock(&open_mutex);
+    dir->lock_fd = -1;
 }
 
 /* ---- Format ---- */
@@ -201,8 +223,7 @@ static int lock_take(struct dir *dir, struct errmsg *e)
     if (rc != 0) {
         return rc;
     }
-    dir->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (dir->lock_fd < 0) {
+    if (lock_open(dir, path) != 0) {
         return sys_error(e, "open lock");
     }
     if (flock(dir->lock_fd, LOCK_EX | LOCK_NB) == 0) {
@@ -275,10 +296,8 @@ int dassie__dir_open(struct dir *dir, const char *path, bool create,
         return dassie__errmsg_set(e, UV_ENAMETOOLONG, "the path is too long");
     }
     int rc = dir_take(dir, create, e);
-    if (rc == 0) {
-        dir_register(dir);
-    } else if (dir->lock_fd >= 0) {
-        close(dir->lock_fd);
+    if (rc != 0) {
+        lock_close(dir);
     }
     return rc;
 }
@@ -290,8 +309,5 @@ int dassie__dir_sync(const struct dir *dir, struct errmsg *e)
 
 void dassie__dir_close(struct dir *dir)
 {
-    dir_unregister(dir);
-    if (dir->lock_fd >= 0) {
-        close(dir->lock_fd);
-    }
+    lock_close(dir);
 }

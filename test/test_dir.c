@@ -7,6 +7,7 @@
 #include "temp_dir.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -279,6 +280,81 @@ START_TEST(child_keeps_no_lock)
 }
 END_TEST
 
+/* A child that is forked while its parent has just taken the lock does not
+ * keep it either: FORMAT is a pipe, and its second reading, which comes with
+ * the lock held, waits. */
+static int fifo;
+
+static void *open_slowly(void *arg)
+{
+    *(int *)arg = dassie__dir_open(&dir, path, false, &error);
+    return NULL;
+}
+
+static void format_give(void)
+{
+    ck_assert_int_eq(write(fifo, "dassie 1\n", 9), 9);
+}
+
+/* Whether one of this process's descriptors is the lock's. */
+static bool has_lock_fd(void)
+{
+    char link[PATH_MAX];
+    char file[PATH_MAX];
+    char lock[PATH_MAX];
+    temp_path(lock, path, "lock");
+    for (int fd = 0; fd < 256; fd++) {
+        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        ssize_t n = readlink(link, file, sizeof file - 1);
+        file[n > 0 ? n : 0] = '\0';
+        if (strcmp(file, lock) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool lock_is_taken(void)
+{
+    char lock[PATH_MAX];
+    struct stat st;
+    temp_path(lock, path, "lock");
+    return stat(lock, &st) == 0 && st.st_size > 0;
+}
+
+START_TEST(forked_while_opening)
+{
+    char format[PATH_MAX];
+    pthread_t thread;
+    int status;
+    int rc = 1;
+    temp_path(format, path, "FORMAT");
+    ck_assert_int_eq(mkdir(path, 0755), 0);
+    ck_assert_int_eq(mkfifo(format, 0600), 0);
+    fifo = open(format, O_RDWR | O_CLOEXEC);
+    ck_assert_int_ge(fifo, 0);
+    dassie__dir_forks_watch();
+    ck_assert_int_eq(pthread_create(&thread, NULL, open_slowly, &rc), 0);
+    format_give();
+    while (!lock_is_taken()) {
+        usleep(1000);
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        _exit(has_lock_fd());
+    }
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
+    ck_assert(has_lock_fd());
+    format_give();
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    ck_assert_int_eq(rc, 0);
+    dassie__dir_close(&dir);
+    ck_assert(!has_lock_fd());
+    close(fifo);
+}
+END_TEST
+
 /* The lock goes with its owner, however that ended. */
 START_TEST(killed_owner)
 {
@@ -314,6 +390,7 @@ static Suite *dir_suite(void)
     tcase_add_test(tc, second_open);
     tcase_add_test(tc, forked_child);
     tcase_add_test(tc, child_keeps_no_lock);
+    tcase_add_test(tc, forked_while_opening);
     tcase_add_test(tc, killed_owner);
     return suite;
 }
