@@ -45,6 +45,7 @@ job_t *dassie__job_new(size_t row_len, size_t extra)
         memset(job, 0, sizeof *job);
         job->row_len = row_len;
         job->state = STATE_NONE;
+        job->kind = LINE_NORMAL;
         job->small = small;
     }
     return job;

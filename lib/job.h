@@ -49,7 +49,7 @@ struct dassie_job_s {
     int status;    /* how it ended: 0, or the code */
     int8_t priority;
     uint8_t flags;
-    uint8_t kind;  /* enum line_kind, while it is pending */
+    uint8_t kind;  /* enum line_kind: where it stands, or stood last */
     bool small;    /* of the size that is kept for the next one */
     bool alone;    /* a suspect that runs with nothing beside it */
     bool busy;     /* async: a callback with it is running (runs mutex) */

@@ -279,6 +279,7 @@ static int read_history(struct store *s, struct kv_slice key,
 {
     struct kv_value value;
     memset(history, 0, sizeof *history);
+    history->kind = LINE_NORMAL;
     int rc = s->kv->ops->get(s->kv, NULL, FAMILY_HISTORY, key, &value, e);
     if (rc == UV_ENOENT) {
         return 0;
@@ -345,6 +346,7 @@ static int load_entry(struct store *s, const struct claim_entry *entry,
     }
     job->id = entry->id;
     job->attempts = entry->attempt - 1;
+    job->kind = history.kind;
     job->crashes = history.crashes;
     job->last_run = history.last_run;
     dassie__claims_add(s, job);

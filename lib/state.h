@@ -32,7 +32,7 @@ enum event {
     EVENT_CLAIM,     /* taken from a line on behalf of a processor */
     EVENT_COMPLETE,  /* the processor says so */
     EVENT_FAIL,      /* the processor says so */
-    EVENT_UNCLAIM,   /* handed back before it started */
+    EVENT_UNCLAIM,   /* handed back before it started; a suspect stays one */
     EVENT_REPEAT,    /* found executing or ended at open: runs again */
     EVENT_SUSPECT,   /* found executing when its process died: runs alone */
     EVENT_INTERRUPT, /* found so, but to be run at most once */

@@ -156,6 +156,14 @@ static bool enter_pending(struct store *s, job_t *job, enum line_kind kind,
     return join;
 }
 
+/* A suspect that is handed back before it started stays one. */
+static enum line_kind line_of(const job_t *job, enum event event,
+                              const struct transition *t)
+{
+    return event == EVENT_UNCLAIM && job->kind == LINE_SUSPECT ? LINE_SUSPECT
+                                                               : t->line;
+}
+
 /* The one way from state to state: counts, rows and memory together. */
 static int job_move(struct store *s, job_t *job, enum event event, bool *kept)
 {
@@ -178,7 +186,8 @@ static int job_move(struct store *s, job_t *job, enum event event, bool *kept)
     *kept = true;
     switch (t->to) {
         case DASSIE_PENDING:
-            *kept = enter_pending(s, job, t->line, from == STATE_NONE);
+            *kept = enter_pending(s, job, line_of(job, event, t),
+                                  from == STATE_NONE);
             break;
         case DASSIE_RUNNING:
             dassie__claims_add(s, job);

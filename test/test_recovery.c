@@ -88,16 +88,18 @@ struct fate {
 };
 
 /* What the table in doc/design.md says. */
-static struct fate fate_of(enum death death, uint8_t flags, struct cr_found was,
+static struct fate fate_of(enum death death, uint8_t flags, struct fate before,
                            uint32_t max)
 {
     bool valid = death <= ENDED;
-    struct fate fate = {was, 0};
+    struct cr_found was = before.found;
+    struct fate fate = before;
     fate.found.state = DASSIE_PENDING;
     if (valid && death == NOT_STARTED) {
         return fate;
     }
     fate.found.attempts++;
+    fate.suspects = 0;
     if (flags == AMO) {
         fate.found.state = DASSIE_FAILED;
         fate.found.code = DASSIE_EINTERRUPTED;
@@ -128,13 +130,14 @@ static void make_suspect(uint32_t crashes)
 static void dies_as(enum death death, uint8_t flags, uint32_t max)
 {
     struct cr_found was = cr_found(1);
+    struct fate before = {was, (unsigned)core->store.suspects};
     struct dassie__processor *p = cr_processor("mail", 2, CR_ASYNC);
     cr_step();
     bring_to(p, death);
     die_by(death);
     rig.options.crashes_max = max;
     cr_open();
-    struct fate fate = fate_of(death, flags, was, max);
+    struct fate fate = fate_of(death, flags, before, max);
     cr_is(1, fate.found.state, fate.found.attempts, fate.found.crashes,
           fate.found.code);
     ck_assert_int_eq(cr_found(1).text, fate.found.state == DASSIE_FAILED);
@@ -458,6 +461,7 @@ START_TEST(suspect_handed_back)
     ck_assert_ptr_null(core->alone);
     cr_commit();
     cr_is(1, DASSIE_PENDING, 1, 0, 0);
+    ck_assert_uint_eq(core->store.suspects, 1);
     web_goes_on(q);
 }
 END_TEST
@@ -680,7 +684,6 @@ struct model_job {
     uint64_t id;
     uint8_t flags;
     bool acked; /* its enqueue is committed */
-    bool left;  /* its line, since the last commit */
     bool suspect;
     bool alone;
     enum stage stage;     /* now */
@@ -739,7 +742,6 @@ static void model_claims(void)
             core->claimed[i] != NULL ? model_of(core->claimed[i]) : NULL;
         if (m != NULL && m->stage == AT_REST) {
             m->stage = CLAIMED;
-            m->left = true;
             ck_assert(!m->alone || m->suspect);
         }
     }
@@ -811,8 +813,7 @@ static void walk_commit(void)
     for (unsigned i = 0; i < model_n; i++) {
         struct model_job *m = &model[i];
         m->acked = true;
-        m->suspect = m->suspect && !m->left;
-        m->left = false;
+        m->suspect = m->suspect && m->stage != OVER;
         if (m->stage == OVER && m->committed != OVER) {
             m->found.attempts++;
             m->found.state = m->status == 0 ? DASSIE_COMPLETE : DASSIE_FAILED;
@@ -834,8 +835,9 @@ static void model_fate(struct model_job *m, bool power_cut)
     } else if (death == EXECUTING && m->alone) {
         death = ALONE;
     }
+    struct fate before = {m->found, m->suspect};
     struct fate fate =
-        fate_of(death, m->flags, m->found, rig.options.crashes_max);
+        fate_of(death, m->flags, before, rig.options.crashes_max);
     m->found = fate.found;
     m->suspect = fate.suspects > 0;
     m->committed = fate.found.state == DASSIE_FAILED ? OVER : AT_REST;
@@ -886,7 +888,7 @@ static void walk_die(void)
             model_fate(m, power_cut);
         }
         m->stage = m->committed;
-        m->left = m->alone = false;
+        m->alone = false;
     }
     cr_kill();
     rig.boot += power_cut;

@@ -112,7 +112,7 @@ START_TEST(hand_off)
 END_TEST
 
 /* Unclaim counts nothing and goes to the front; repeat counts; a suspect goes
- * aside. All take new positions, and the counts come back from disk. */
+ * aside, and stays there when it is handed back. All take new positions, and the counts come back from disk. */
 START_TEST(ways_back)
 {
     static const struct {
@@ -122,7 +122,7 @@ START_TEST(ways_back)
     } ways[] = {{EVENT_UNCLAIM, CLAIM_NOW, 0},
                 {EVENT_REPEAT, CLAIM_NOW, 1},
                 {EVENT_SUSPECT, CLAIM_ALONE, 2},
-                {EVENT_UNCLAIM, CLAIM_NOW, 2},
+                {EVENT_UNCLAIM, CLAIM_ALONE, 2},
                 {EVENT_REPEAT, CLAIM_NOW, 3}};
     rig_setup(r, _i);
     uint64_t id = rig_put(r, "mail", 5);
@@ -842,7 +842,9 @@ static void walk_move(void)
     job->state = event == EVENT_COMPLETE ? DASSIE_COMPLETE
                  : event == EVENT_FAIL   ? DASSIE_FAILED
                                          : DASSIE_PENDING;
-    job->kind = event == EVENT_SUSPECT ? LINE_SUSPECT : LINE_FRONT;
+    bool suspect = event == EVENT_SUSPECT ||
+                   (event == EVENT_UNCLAIM && job->kind == LINE_SUSPECT);
+    job->kind = suspect ? LINE_SUSPECT : LINE_FRONT;
     job->order = model.order++;
     if (job->state == DASSIE_PENDING) {
         model.next = r->s.next; /* its position is taken as well */
