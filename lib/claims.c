@@ -38,6 +38,7 @@ int dassie__claims_prepare(struct store *s)
 
 static void set_free(struct store *s, struct claim_set *set)
 {
+    s->refolded -= set->refolded;
     if (set->prev != NULL) {
         set->prev->next = set->next;
     } else {
@@ -75,6 +76,21 @@ static void set_link(struct claim_set *set, job_t *job)
     set->total++;
 }
 
+static void set_link_first(struct claim_set *set, job_t *job)
+{
+    job->set = set;
+    job->set_prev = NULL;
+    job->set_next = set->head;
+    if (set->head != NULL) {
+        set->head->set_prev = job;
+    } else {
+        set->tail = job;
+    }
+    set->head = job;
+    set->live++;
+    set->total++;
+}
+
 static void set_unlink(struct claim_set *set, job_t *job)
 {
     if (job->set_prev != NULL) {
@@ -96,18 +112,21 @@ void dassie__claims_add(struct store *s, job_t *job)
     set_link(s->newest, job);
 }
 
-/* What is left of set goes into the open one; without memory for that it
- * just stays. */
+/* What is left of set goes before all of the next newer one, so that claims
+ * stay in their order; without memory to open one it just stays. */
 static void set_fold(struct store *s, struct claim_set *set)
 {
-    if (dassie__claims_prepare(s) != 0) {
+    if (set->next == NULL && dassie__claims_prepare(s) != 0) {
         return;
     }
-    while (set->head != NULL) {
-        job_t *job = set->head;
+    struct claim_set *into = set->next;
+    while (set->tail != NULL) {
+        job_t *job = set->tail;
         set_unlink(set, job);
-        set_link(s->newest, job);
+        set_link_first(into, job);
     }
+    s->refolded += !into->refolded && !set_is_open(s, into);
+    into->refolded = !set_is_open(s, into);
     set_delete(s, set);
 }
 
@@ -126,18 +145,10 @@ void dassie__claims_remove(struct store *s, job_t *job)
     }
 }
 
-void dassie__claims_write(struct store *s)
+static void set_write(struct store *s, struct claim_set *set)
 {
-    struct claim_set *set = s->newest;
     uint8_t key[KEY_NUMBER_BYTES];
     uint64_t last = 0;
-    if (set == NULL || !set_is_open(s, set)) {
-        return;
-    }
-    if (set->live == 0) {
-        set_free(s, set);
-        return;
-    }
     size_t len = dassie__claim_set_begin(s->set_row);
     for (job_t *job = set->head; job != NULL; job = job->set_next) {
         struct claim_entry entry = {job->id, job->attempts + 1};
@@ -148,6 +159,27 @@ void dassie__claims_write(struct store *s)
     dassie__key_number(key, set->commit);
     s->kv->ops->put(s->kv, FAMILY_RUNNING, kv_slice(key, sizeof key),
                     kv_slice(s->set_row, len));
+}
+
+void dassie__claims_write(struct store *s)
+{
+    struct claim_set *set = s->oldest;
+    for (; s->refolded > 0; set = set->next) {
+        if (set->refolded) {
+            set->refolded = false;
+            s->refolded--;
+            set_write(s, set);
+        }
+    }
+    set = s->newest;
+    if (set == NULL || !set_is_open(s, set)) {
+        return;
+    }
+    if (set->live == 0) {
+        set_free(s, set);
+    } else {
+        set_write(s, set);
+    }
 }
 
 uint64_t dassie__claims_oldest(const struct store *s)

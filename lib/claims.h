@@ -4,7 +4,8 @@
  * running if its job has not ended and its history.last_run is below the
  * set's commit; so an end costs no row here. A set goes when its last job has
  * ended; when less than an eighth of it is left, the rest is folded into the
- * set of the open batch. Threads: the engine. */
+ * next newer set, before its own jobs: so all sets together are in the order of
+ * the claims. Threads: the engine. */
 #ifndef DASSIE_CLAIMS_H_
 #define DASSIE_CLAIMS_H_
 
@@ -15,7 +16,7 @@ int dassie__claims_prepare(struct store *s);
 void dassie__claims_add(struct store *s, job_t *job);
 void dassie__claims_remove(struct store *s, job_t *job);
 
-/* Puts the set of the open batch into it. */
+/* Puts the set of the open batch into it, and those that others went into. */
 void dassie__claims_write(struct store *s);
 
 /* The commit of the oldest set, or that of the open batch. */

@@ -48,6 +48,7 @@ struct claim_set {
     uint64_t commit;
     uint32_t total; /* jobs it began with */
     uint32_t live;  /* of them left */
+    bool refolded;  /* an older one went into it since the last commit */
     job_t *head;
     job_t *tail;
 };
@@ -57,6 +58,7 @@ struct store {
     struct queues queues;
     struct claim_set *oldest;
     struct claim_set *newest;
+    unsigned refolded; /* sets to be written again */
     struct line *dead; /* lines whose dead rows may go, first in first out */
     struct line **dead_end;
     uint64_t dead_rows;  /* of all lines */

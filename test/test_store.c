@@ -333,7 +333,8 @@ START_TEST(tiny_window)
 }
 END_TEST
 
-/* A set of which little is left is folded into the one of the open batch. */
+/* A set of which little is left is folded: without a newer one, into the one of
+ * the open batch. */
 START_TEST(claim_sets_fold)
 {
     job_t *jobs[17];
@@ -378,6 +379,44 @@ START_TEST(claimed_in_order)
         ck_assert_uint_eq(job->id, ids[i]);
         ck_assert_int_eq(job->state, DASSIE_RUNNING);
     }
+}
+END_TEST
+
+/* Ends all jobs of a set but the last. */
+static uint64_t leave_one(job_t **jobs, int n)
+{
+    for (int i = 0; i < n - 1; i++) {
+        rig_move(r, jobs[i], EVENT_COMPLETE);
+    }
+    return jobs[n - 1]->id;
+}
+
+/* Also when a set was folded: into the next one, and with that into the one
+ * after it, or into that of the open batch. */
+START_TEST(folded_in_order)
+{
+    job_t *jobs[3][33];
+    uint64_t ids[4];
+    rig_setup(r, _i % RIG_KINDS);
+    for (int set = 0; set < 3; set++) {
+        for (int i = 0; i < 33; i++) {
+            jobs[set][i] = rig_hand_off(r, "mail", 0);
+        }
+        rig_commit(r);
+    }
+    ids[3] = rig_hand_off(r, "mail", 0)->id;
+    for (int set = 0; set < 3; set++) {
+        ids[set] = leave_one(jobs[set], 33);
+        if (_i < RIG_KINDS) {
+            rig_commit(r);
+        }
+    }
+    settle(0, 4, 96, 0);
+    job_t *job = r->claimed.head;
+    for (int i = 0; i < 4; i++, job = job->next) {
+        ck_assert_uint_eq(job->id, ids[i]);
+    }
+    ck_assert_ptr_eq(r->s.oldest, r->s.newest);
 }
 END_TEST
 
@@ -940,6 +979,7 @@ static void add_claims(TCase *tc)
     tcase_add_loop_test(tc, uncommitted_is_not_claimed, 0, RIG_KINDS);
     tcase_add_loop_test(tc, tiny_window, 0, 5 * RIG_KINDS);
     tcase_add_loop_test(tc, claim_sets_fold, 0, RIG_KINDS);
+    tcase_add_loop_test(tc, folded_in_order, 0, 2 * RIG_KINDS);
     tcase_add_loop_test(tc, claimed_in_order, 0, RIG_KINDS);
     tcase_add_loop_test(tc, claims_bring_lines, 0, RIG_KINDS);
 }
