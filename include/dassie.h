@@ -497,10 +497,9 @@ struct dassie_processor_s {
 DASSIE_EXTERN int dassie_process(dassie_t *q, dassie_processor_t *p,
                                  const dassie_process_options_t *options);
 
-/* Unregisters p: nothing new starts (but an async job that is on its way to
- * the loop), jobs claimed but not started go back uncounted, running ones
- * finish, then cb (may be NULL). Errors: UV_EALREADY
- * it is being stopped; UV_EINVAL it is not registered. */
+/* Unregisters p: nothing new starts, jobs claimed but not started go back
+ * uncounted, running ones finish, then cb (may be NULL). Errors: UV_EALREADY it
+ * is being stopped; UV_EINVAL it is not registered. */
 DASSIE_EXTERN int dassie_processor_stop(dassie_processor_t *p,
                                         dassie_processor_cb cb);
 

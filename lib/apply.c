@@ -88,6 +88,16 @@ static void apply_finish(struct dassie__impl *impl, job_t *job)
     dassie__core_finish(&impl->core, job);
 }
 
+static void apply_back(struct dassie__impl *impl, job_t *job)
+{
+    recorder_not_started(&impl->recorder, job->slot);
+    if (impl->lost) {
+        dassie__core_lose(&impl->core, job);
+    } else {
+        dassie__core_unclaim(&impl->core, job);
+    }
+}
+
 static void apply_add(struct dassie__impl *impl, struct dassie__processor *p)
 {
     if (!impl->open || impl->closing) {
@@ -151,6 +161,9 @@ void dassie__apply_op(struct dassie__impl *impl, struct op *op)
             break;
         case OP_FINISH:
             apply_finish(impl, (job_t *)op);
+            break;
+        case OP_BACK:
+            apply_back(impl, (job_t *)op);
             break;
         case OP_ADD:
             apply_add(impl, container_of(op, struct dassie__processor, add_op));

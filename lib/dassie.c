@@ -108,7 +108,6 @@ static void deliver_closed(struct dassie__impl *impl)
     for (struct dassie__processor *p = impl->processors; p != NULL;
          p = p->loop_next) {
         p->engine_done = true;
-        dassie__runner_end(p);
     }
 }
 
@@ -293,6 +292,10 @@ int dassie_close(dassie_t *q, dassie_close_cb cb)
         return UV_EALREADY;
     }
     impl->close_cb = cb;
+    for (struct dassie__processor *p = impl->processors; p != NULL;
+         p = p->loop_next) {
+        dassie__runner_end(p);
+    }
     uv_ref((uv_handle_t *)&impl->async);
     if (impl->opened) {
         impl->close_op.type = OP_CLOSE;

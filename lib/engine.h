@@ -49,6 +49,7 @@ enum op_type {
     OP_ENQUEUE, /* job_t */
     OP_MANY,    /* struct many */
     OP_FINISH,  /* job_t */
+    OP_BACK,    /* job_t: not started, as its processor ends */
     OP_ADD,     /* struct dassie__processor, add_op */
     OP_STOP,    /* struct dassie__processor, stop_op */
     OP_LOOK,    /* struct look */

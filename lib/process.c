@@ -199,6 +199,7 @@ int dassie_processor_stop(dassie_processor_t *handle, dassie_processor_cb cb)
     }
     p->stop_asked = true;
     p->stopped_cb = cb;
+    dassie__runner_end(p);
     dassie__engine_post(p->impl, &p->stop_op);
     return 0;
 }
@@ -245,8 +246,15 @@ static void run_leave(struct dassie__impl *impl, job_t *job)
     }
 }
 
+/* Nothing starts once the user has said stop or close, which may have been
+ * after the engine gave the job to the loop. */
 static void deliver_start(struct dassie__impl *impl, job_t *job)
 {
+    if (impl->closed || job->processor->stop_asked) {
+        job->op.type = OP_BACK;
+        dassie__engine_post(impl, &job->op);
+        return;
+    }
     dassie__runs_add(&impl->runs, job);
     job->processor->start(job);
     run_leave(impl, job);
@@ -275,7 +283,6 @@ void dassie__processor_deliver(struct dassie__impl *impl, struct op *op)
             struct dassie__processor *p =
                 container_of(op, struct dassie__processor, stopped_op);
             p->engine_done = true;
-            dassie__runner_end(p);
             dassie__processor_settle(p);
             break;
         }

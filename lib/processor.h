@@ -51,7 +51,7 @@ struct dassie__processor {
     unsigned waiting; /* runners that wait for a job */
     unsigned active;  /* runners on the pool or on their way */
     uint64_t popped;  /* jobs taken from the run queue, ever */
-    bool ending;      /* runners leave when the run queue is empty */
+    bool ending;      /* runners take no more jobs */
 
     _Atomic uint64_t run_ns; /* how long a job takes, lately */
     atomic_bool wanted;      /* the loop is to start runners */

@@ -86,6 +86,13 @@ static inline void recorder_executing(struct recorder *r, uint32_t slot)
                           memory_order_release);
 }
 
+/* It was to be, but is not. */
+static inline void recorder_not_started(struct recorder *r, uint32_t slot)
+{
+    atomic_store_explicit(&r->page->slot[slot].phase, PHASE_CLAIMED,
+                          memory_order_release);
+}
+
 static inline void recorder_ended(struct recorder *r, uint32_t slot)
 {
     atomic_store_explicit(&r->page->slot[slot].phase, PHASE_ENDED,

@@ -45,20 +45,21 @@ static job_t *runner_next(struct dassie__processor *p, uint64_t until)
 {
     uint64_t linger = dassie__env.mono_ns() + LINGER_NS;
     linger = linger < until ? linger : until;
-    for (;;) {
+    while (!p->ending) {
         job_t *job = job_list_pop(&p->runq);
         if (job != NULL) {
             p->popped++;
             return job;
         }
         uint64_t now = dassie__env.mono_ns();
-        if (p->ending || now >= linger) {
-            return NULL;
+        if (now >= linger) {
+            break;
         }
         p->waiting++;
         uv_cond_timedwait(&p->cond, &p->mutex, linger - now);
         p->waiting--;
     }
+    return NULL;
 }
 
 static void runner_work(uv_work_t *work)
@@ -109,7 +110,8 @@ void dassie__runner_start(struct dassie__processor *p)
     struct dassie__impl *impl = p->impl;
     for (;;) {
         uv_mutex_lock(&p->mutex);
-        bool need = p->runq.n > p->waiting && p->active < p->slots;
+        bool need =
+            !p->ending && p->runq.n > p->waiting && p->active < p->slots;
         uv_mutex_unlock(&p->mutex);
         struct runner *runner = need ? runner_free(p) : NULL;
         if (runner == NULL) {

@@ -13,7 +13,8 @@
  * Possible failure modes are: none. What a processor does wrong is the job's
  * failure.
  *
- * On close: `ending` is set, runners leave when the run queue is empty.
+ * On close: `ending` is set, runners take no more jobs; the engine hands back
+ * what is left in the run queue.
  *
  * Threads: the loop, but for the work itself. */
 #ifndef DASSIE_RUNNER_H_
@@ -36,7 +37,7 @@ struct runner {
 /* Starts the runners that are needed and can be had. */
 void dassie__runner_start(struct dassie__processor *p);
 
-/* Makes waiting runners leave. */
+/* Makes runners leave after what they run. */
 void dassie__runner_end(struct dassie__processor *p);
 
 /* dassie.c: a runner has ended. */

@@ -561,6 +561,72 @@ START_TEST(stop_async)
 }
 END_TEST
 
+/* From the call on nothing starts, though a second job is on its way: a work
+ * processor's in the run queue while the engine gathers a commit, an async
+ * one's in the same batch of callbacks. */
+static int end_how;
+
+static void end_now(dassie_processor_t *p)
+{
+    ck_assert_int_eq(end_how == 0 ? dassie_processor_stop(p, NULL)
+                                  : dassie_close(&rig.q, rig_closed),
+                     0);
+}
+
+static void check_untouched(uint64_t id, unsigned n)
+{
+    struct rig_got got;
+    if (end_how == 1) {
+        rig_wait(&rig.closed, 1);
+        rig_open();
+    }
+    ck_assert_uint_eq(rig_counts().pending, n);
+    ck_assert_uint_eq(rig_get(&got, id)->attempts, 0);
+}
+
+START_TEST(stop_before_the_next)
+{
+    enum { JOBS = 300 };
+    static dassie_processor_t p;
+    end_how = _i;
+    rig.options.commit_delay_ms = 300;
+    rig_reopen();
+    gate_make();
+    gate_open();
+    process(&p, NULL, 1, work_gate, NULL);
+    rig_enqueue(NULL, NULL); /* a quick one: more are claimed ahead now */
+    rig_drain();
+    gate.open = false;
+    uint64_t first = enqueue_numbers(NULL, 0, JOBS);
+    wait_entered(2);
+    end_now(&p);
+    gate_open();
+    check_untouched(first + 1, JOBS - 1);
+    ck_assert_int_eq(entered, 2);
+    gate_unmake();
+}
+END_TEST
+
+static void start_and_end(dassie_job_t *job)
+{
+    end_now(dassie_job_processor(job));
+    entered++;
+    ck_assert_int_eq(dassie_finish(&rig.q, dassie_job_id(job), 1, 0, NULL, 0),
+                     0);
+}
+
+START_TEST(stop_before_the_next_async)
+{
+    static dassie_processor_t p;
+    end_how = _i;
+    entered = 0;
+    process(&p, NULL, 8, NULL, start_and_end);
+    uint64_t first = enqueue_numbers(NULL, 0, 8);
+    check_untouched(first + 1, 7);
+    ck_assert_int_eq(entered, 1);
+}
+END_TEST
+
 /* Idle ones, with and without a callback, and one that others close. */
 START_TEST(stop_idle)
 {
@@ -1137,6 +1203,8 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, hand_off);
     tcase_add_test(tc, stop_while_running);
     tcase_add_test(tc, stop_async);
+    tcase_add_loop_test(tc, stop_before_the_next, 0, 2);
+    tcase_add_loop_test(tc, stop_before_the_next_async, 0, 2);
     tcase_add_test(tc, stop_idle);
     tcase_add_test(tc, finish_once);
     tcase_add_test(tc, finish_while_closing);
