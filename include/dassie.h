@@ -202,7 +202,7 @@ typedef void (*dassie_get_cb)(dassie_get_t *req, int status,
                               const dassie_info_t *job);
 
 /* A page of n jobs, all from one snapshot (0), or an error as dassie_get_cb
- * with n = 0. n = 0 with status 0 is the end. Loop thread. */
+ * with n = 0. req->more tells whether it is the last. Loop thread. */
 typedef void (*dassie_list_cb)(dassie_list_t *req, int status,
                                const dassie_info_t *jobs, size_t n);
 
@@ -557,13 +557,17 @@ struct dassie_list_s {
     dassie_t *q;        /* set by dassie_list() */
     uint64_t cursor[3]; /* where the page begins: zeros for the first page,
                            then as left by the last one; opaque */
+    int more;           /* set before cb, if its status is 0: 1 if another
+                           page may hold more; 0 if this is the last */
     dassie_list_cb cb;  /* private from here on */
-    uint64_t reserved[5];
+    uint64_t reserved[4];
 };
 
 /* Tells a page of jobs in one state: pending ones in the order in which they
  * will be claimed, queue by queue; the others by id. Call it again with the
- * same req for the next page; after an error for the same one. options may be
+ * same req for the next page, as long as req->more; after an error for the same
+ * one. A page of one queue's ended jobs may hold few or none of them though
+ * there are more, as the work for a page is bounded. options may be
  * NULL. A queue that is not there has no jobs. Errors: UV_EINVAL state, limit
  * or queue name; UV_ENOBUFS; UV_ENOMEM. */
 DASSIE_EXTERN int dassie_list(dassie_t *q, dassie_list_t *req,

@@ -420,6 +420,8 @@ static int run_ended(struct look *look)
     uint8_t from[KEY_NUMBER_BYTES];
     uint64_t id;
     struct errmsg ignored;
+    size_t rows = 0;
+    size_t read = 0;
     int rc = 0;
     dassie__key_number(from, look->cursor[0] + 1);
     struct kv_iter *it = ops->iter(
@@ -431,6 +433,10 @@ static int run_ended(struct look *look)
     }
     for (; ops->iter_valid(it) && !page_full(look); ops->iter_next(it)) {
         struct kv_slice key = ops->iter_key(it);
+        if (rows++ == LOOK_READ_ROWS_MAX || read >= LOOK_READ_BYTES_MAX) {
+            look->more = true;
+            break;
+        }
         if (dassie__key_parse_number(key.p, key.len, &id) != 0) {
             rc = DASSIE_ECORRUPT;
             break;
@@ -441,6 +447,7 @@ static int run_ended(struct look *look)
             break;
         }
         look->cursor[0] = id;
+        read += look->bytes - bytes;
         if (look->queue != NULL &&
             look->infos[look->n - 1].queue != look->queue->name) {
             look->n--;
@@ -472,6 +479,7 @@ void dassie__look_run(struct look *look)
         look->status = UV_ENOMEM;
     } else {
         look->status = look->type == LOOK_LIST ? run_list(look) : run_get(look);
+        look->more |= page_full(look);
     }
     look->store->kv->ops->snapshot_release(look->store->kv, look->snapshot);
     look->snapshot = NULL;

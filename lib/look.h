@@ -20,6 +20,11 @@
 
 #define LOOK_PAGE_BYTES_MAX ((size_t)16 << 20)
 
+/* What is read for a page of one queue's ended jobs, those of other queues
+ * included: a page ends then, whatever it holds. */
+#define LOOK_READ_ROWS_MAX 10000
+#define LOOK_READ_BYTES_MAX ((size_t)64 << 20)
+
 enum look_type { LOOK_GET, LOOK_WATCH, LOOK_LIST };
 
 /* A claimed job. */
@@ -58,6 +63,7 @@ struct look {
     void **blocks; /* memory behind each info */
     size_t n;
     size_t bytes;
+    bool more; /* there may be */
 };
 
 /* NULL: no memory. */

@@ -189,6 +189,7 @@ static void deliver_look(struct dassie__impl *impl, struct look *look)
         impl->lookups--;
         if (look->status == 0) {
             memcpy(req->cursor, look->cursor, sizeof look->cursor);
+            req->more = look->more;
         }
         req->cb(req, look->status, infos, n);
     }

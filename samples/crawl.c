@@ -486,12 +486,12 @@ static void told_page(dassie_list_t *req, int status, const dassie_info_t *jobs,
         if (state == DASSIE_FAILED)
             reason_add(jobs[i].error);
     }
-    if (status == 0 && n == 0 && state == DASSIE_FAILED) {
+    if (status == 0 && !req->more && state == DASSIE_FAILED) {
         print_account();
         finish(failed > 0 ? 1 : 0);
         return;
     }
-    if (n == 0) {
+    if (!req->more) {
         state = DASSIE_FAILED; /* the other half, from its first page on */
         memset(req->cursor, 0, sizeof req->cursor);
     }

@@ -249,9 +249,13 @@ static size_t next_page(unsigned limit)
 static size_t all_pages(dassie_state_t state, const char *queue, unsigned limit)
 {
     pages_begin(state, queue);
-    while (next_page(limit) > 0) {
-    }
-    return pages.n;
+    do {
+        next_page(limit);
+    } while (pages.req.more);
+    size_t n = pages.n;
+    ck_assert_uint_eq(next_page(limit), 0); /* and so on */
+    ck_assert(!pages.req.more);
+    return n;
 }
 
 static void check_rising(void)
@@ -308,6 +312,7 @@ START_TEST(list_defaults)
         ck_assert_int_eq(dassie_list(&rig.q, &pages.req, NULL, on_page), 0);
         rig_wait(&pages.calls, call);
         ck_assert_uint_eq(pages.page, call == 1 ? 100 : call == 2 ? 40 : 0);
+        ck_assert_int_eq(pages.req.more, call == 1);
     }
 }
 END_TEST
@@ -400,6 +405,30 @@ START_TEST(list_bytes)
     ck_assert_uint_eq(all_pages(DASSIE_COMPLETE, "big", 100), BIG);
     ck_assert_uint_eq(all_pages(DASSIE_COMPLETE, "small", 100), 1);
     ck_assert_uint_eq(all_pages(DASSIE_COMPLETE, NULL, 100), BIG + 1);
+}
+END_TEST
+
+/* A page reads a bounded number of other queues' jobs, and says where it
+ * stopped: it may be empty then. */
+START_TEST(list_rare)
+{
+    enum { READ = 10000, COMMON = READ + 1 };
+    static dassie_spec_t specs[COMMON];
+    dassie_enqueue_many_t many = {0};
+    for (int i = 0; i < COMMON; i++) {
+        specs[i] = rig_spec("common", "payload");
+    }
+    ck_assert_int_eq(dassie_enqueue_many(&rig.q, &many, specs, COMMON, NULL),
+                     0);
+    complete_all("common");
+    enqueue_n("rare", 1, 0);
+    complete_all("rare");
+    pages_begin(DASSIE_COMPLETE, "rare");
+    ck_assert_uint_eq(next_page(0), 0);
+    ck_assert(pages.req.more);
+    ck_assert_uint_eq(next_page(0), 1);
+    ck_assert(!pages.req.more);
+    ck_assert_uint_eq(all_pages(DASSIE_COMPLETE, "rare", 0), 1);
 }
 END_TEST
 
@@ -801,6 +830,7 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, list_order);
     tcase_add_test(tc, list_while_changing);
     tcase_add_test(tc, list_bytes);
+    tcase_add_test(tc, list_rare);
     tcase_add_test(tc, bad_calls);
     tcase_add_test(tc, counts_of);
     tcase_add_test(tc, stats_figures);

@@ -112,7 +112,8 @@ START_TEST(hand_off)
 END_TEST
 
 /* Unclaim counts nothing and goes to the front; repeat counts; a suspect goes
- * aside, and stays there when it is handed back. All take new positions, and the counts come back from disk. */
+ * aside, and stays there when it is handed back. All take new positions, and
+ * the counts come back from disk. */
 START_TEST(ways_back)
 {
     static const struct {
