@@ -184,7 +184,8 @@ static int open_store(struct dassie__impl *impl, struct errmsg *e)
         dassie__kv_rocks_used(impl->dir.path) || access(inflight, F_OK) == 0;
     struct kv_rocks_options rocks = {.dir = impl->dir.path,
                                      .memory_bytes = o->memory_bytes / 4 * 3,
-                                     .create = !there};
+                                     .create = !there,
+                                     .gaps = dassie__recorder_lossy(inflight)};
     int rc = dassie__kv_rocks_open(&rocks, &kv, e);
     if (rc != 0) {
         return rc;

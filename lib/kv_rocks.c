@@ -4,6 +4,7 @@
 
 #include "alloc.h"
 #include "dassie.h"
+#include "wal.h"
 
 #include <rocksdb/c.h>
 
@@ -37,6 +38,7 @@ struct kv_rocks {
     char dir[PATH_MAX];
     int hwm_fd;
     bool read_only;
+    bool gaps;
 };
 
 struct kv_iter {
@@ -64,6 +66,7 @@ static int rocks_error(char *text, struct errmsg *e)
         {"Corruption", DASSIE_ECORRUPT},
         {"does not exist", DASSIE_ECORRUPT},
         {"No such file", DASSIE_ECORRUPT},
+        {"not found", DASSIE_ECORRUPT},
         {"Not implemented", UV_ENOTSUP},
         {"Column families not", UV_ENOTSUP},
         {"IO error", UV_EIO},
@@ -359,48 +362,6 @@ static int path_join(char *path, const char *dir, const char *name)
     return n >= PATH_MAX ? UV_ENAMETOOLONG : 0;
 }
 
-/* Opens the database and compares what came back with the mark. */
-static int db_open(struct kv_rocks *r, bool create, struct errmsg *e)
-{
-    char path[PATH_MAX];
-    const rocksdb_options_t *each[FAMILIES];
-    char *text = NULL;
-    uint64_t mark;
-    int rc = hwm_read(r, &mark);
-    if (rc == 0) {
-        rc = path_join(path, r->dir, "db");
-    }
-    if (rc != 0) {
-        return dassie__errmsg_set(e, rc, "hwm: %s", dassie_strerror(rc));
-    }
-    for (int i = 0; i < FAMILIES; i++) {
-        each[i] = r->options;
-    }
-    rocksdb_options_set_create_if_missing(r->options, create);
-    rocksdb_options_set_create_missing_column_families(r->options, create);
-    if (r->read_only) {
-        r->db = rocksdb_open_for_read_only_column_families(
-            r->options, path, FAMILIES, family_names, each, r->families, 0,
-            &text);
-    } else {
-        r->db = rocksdb_open_column_families(
-            r->options, path, FAMILIES, family_names, each, r->families, &text);
-    }
-    if (text != NULL) {
-        r->db = NULL;
-        return rocks_error(text, e);
-    }
-    uint64_t last = rocksdb_get_latest_sequence_number(r->db);
-    if (last < mark) {
-        return dassie__errmsg_set(
-            e, DASSIE_ECORRUPT,
-            "the log lost its end: %llu operations were durable, "
-            "%llu came back",
-            (unsigned long long)mark, (unsigned long long)last);
-    }
-    return 0;
-}
-
 static void db_close(struct kv_rocks *r)
 {
     if (r->db == NULL) {
@@ -411,6 +372,66 @@ static void db_close(struct kv_rocks *r)
     }
     rocksdb_close(r->db);
     r->db = NULL;
+}
+
+static int db_open_as(struct kv_rocks *r, const char *path, bool read_only,
+                      struct errmsg *e)
+{
+    const rocksdb_options_t *each[FAMILIES];
+    rocksdb_options_t *o = r->options;
+    char *text = NULL;
+    for (int i = 0; i < FAMILIES; i++) {
+        each[i] = o;
+    }
+    if (read_only) {
+        r->db = rocksdb_open_for_read_only_column_families(
+            o, path, FAMILIES, family_names, each, r->families, 0, &text);
+    } else {
+        r->db = rocksdb_open_column_families(o, path, FAMILIES, family_names,
+                                             each, r->families, &text);
+    }
+    if (text != NULL) {
+        r->db = NULL;
+        return rocks_error(text, e);
+    }
+    return 0;
+}
+
+/* What would come back is asked before anything changes: a real open deletes
+ * what the MANIFEST does not name, and of what the log has lost nobody tells.
+ */
+static int db_open(struct kv_rocks *r, bool create, struct errmsg *e)
+{
+    char path[PATH_MAX];
+    uint64_t mark;
+    int rc = hwm_read(r, &mark);
+    if (rc == 0) {
+        rc = path_join(path, r->dir, "db");
+    }
+    if (rc != 0) {
+        return dassie__errmsg_set(e, rc, "hwm: %s", dassie_strerror(rc));
+    }
+    rocksdb_options_set_create_if_missing(r->options, create);
+    rocksdb_options_set_create_missing_column_families(r->options, create);
+    if (!create) {
+        struct wal_check check = {.dir = path, .mark = mark, .gaps = r->gaps};
+        rc = dassie__wal_check(&check, e);
+    }
+    if (rc == 0) {
+        rc = db_open_as(r, path, r->read_only, e);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    uint64_t last = rocksdb_get_latest_sequence_number(r->db);
+    if (last < mark) {
+        return dassie__errmsg_set(
+            e, DASSIE_ECORRUPT,
+            "the log lost its end: %llu operations were durable, "
+            "%llu came back",
+            (unsigned long long)mark, (unsigned long long)last);
+    }
+    return 0;
 }
 
 static int rocks_reopen(struct kv *kv, struct errmsg *e)
@@ -510,6 +531,7 @@ int dassie__kv_rocks_open(const struct kv_rocks_options *options,
     r->kv.ops = &rocks_ops;
     r->hwm_fd = -1;
     r->read_only = options->read_only;
+    r->gaps = options->gaps;
     int n = snprintf(r->dir, sizeof r->dir, "%s", options->dir);
     int rc = n < (int)sizeof r->dir ? 0 : UV_ENAMETOOLONG;
     if (rc == 0) {

@@ -17,6 +17,8 @@ struct kv_rocks_options {
     size_t memory_bytes; /* memtables and block cache together */
     bool create;         /* make the database if it is not there */
     bool read_only;      /* for verify: nothing on disk changes */
+    bool gaps;           /* the log may have some: a power cut took what was
+                            never synced */
 };
 
 /* Errors: UV_ENOMEM, UV_EIO, UV_ENOSPC, DASSIE_ECORRUPT, ... with *e. */

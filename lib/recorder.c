@@ -45,6 +45,27 @@ static int map_file(struct recorder *r, const char *path, struct errmsg *e)
     return 0;
 }
 
+static bool same_boot(const struct recorder_page *page)
+{
+    static const uint8_t unknown[BOOT_ID_BYTES];
+    uint8_t now[BOOT_ID_BYTES];
+    dassie__env.boot_id(now);
+    return memcmp(now, unknown, sizeof now) != 0 &&
+           memcmp(now, page->boot_id, sizeof now) == 0;
+}
+
+bool dassie__recorder_lossy(const char *path)
+{
+    struct recorder_page page;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : pread(fd, &page, sizeof page, 0);
+    if (fd >= 0) {
+        close(fd);
+    }
+    return n == (ssize_t)sizeof page && page.magic == RECORDER_MAGIC &&
+           page.unsynced != 0 && page.clean == 0 && !same_boot(&page);
+}
+
 static int slot_cmp(const void *a, const void *b)
 {
     const struct recorder_slot *x = a;
@@ -55,19 +76,14 @@ static int slot_cmp(const void *a, const void *b)
 /* Copies what the last owner left, so that the page can be used again. */
 static void read_last(struct recorder *r)
 {
-    uint8_t now[BOOT_ID_BYTES];
-    static const uint8_t unknown[BOOT_ID_BYTES];
-    dassie__env.boot_id(now);
     if (r->page->magic != RECORDER_MAGIC ||
         r->page->slots != DASSIE_CLAIMED_MAX) {
         return;
     }
-    bool same_boot = memcmp(now, unknown, sizeof now) != 0 &&
-                     memcmp(now, r->page->boot_id, sizeof now) == 0;
     r->clean = r->page->clean != 0;
-    r->power_cut = !same_boot;
+    r->power_cut = !same_boot(r->page);
     r->was_unsynced = r->page->unsynced != 0;
-    r->valid = same_boot;
+    r->valid = !r->power_cut;
     for (uint32_t i = 0; i < DASSIE_CLAIMED_MAX; i++) {
         if (r->page->slot[i].phase != PHASE_FREE) {
             r->last[r->last_n++] = r->page->slot[i];

@@ -66,6 +66,10 @@ struct recorder {
 int dassie__recorder_open(struct recorder *r, const char *path,
                           struct errmsg *e);
 
+/* Whether unsynced commits may be lost: the last owner did not sync, did not
+ * close, and the machine was booted since. Changes nothing. */
+bool dassie__recorder_lossy(const char *path);
+
 /* What the last owner's recorder says of a run. */
 enum found dassie__recorder_found(const struct recorder *r, uint64_t id,
                                   uint32_t attempt);

@@ -5,6 +5,7 @@
 
 #include "dir.h"
 #include "kv_rocks.h"
+#include "recorder.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -525,21 +526,24 @@ int dassie__verify_kv(struct kv *kv, dassie_verify_cb cb, void *arg,
 /* ---- A directory ---- */
 
 /* FORMAT is there, but its maker got no further. */
-static bool is_empty(const char *dir)
+static bool is_empty(const char *dir, const char *inflight)
 {
-    char inflight[PATH_MAX + 16];
-    snprintf(inflight, sizeof inflight, "%s/inflight", dir);
     return !dassie__kv_rocks_used(dir) && access(inflight, F_OK) != 0;
 }
 
 static int verify_dir(const char *dir, dassie_verify_cb cb, void *arg,
                       dassie_verify_report_t *report)
 {
+    char inflight[PATH_MAX + 16];
+    snprintf(inflight, sizeof inflight, "%s/inflight", dir);
     struct kv_rocks_options options = {
-        .dir = dir, .memory_bytes = DASSIE_MEMORY_BYTES_MIN, .read_only = true};
+        .dir = dir,
+        .memory_bytes = DASSIE_MEMORY_BYTES_MIN,
+        .read_only = true,
+        .gaps = dassie__recorder_lossy(inflight)};
     struct errmsg e = {""};
     struct kv *kv;
-    if (is_empty(dir)) {
+    if (is_empty(dir, inflight)) {
         return 0;
     }
     int rc = dassie__kv_rocks_open(&options, &kv, &e);

@@ -1,0 +1,341 @@
+#include "config.h"
+
+#include "wal.h"
+
+#include "alloc.h"
+#include "dassie.h"
+#include "logfile.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A batch begins with its sequence number and the number of its operations,
+ * each of which takes one; little-endian. */
+#define BATCH_HEADER_BYTES 12
+
+static uint64_t get_le(const uint8_t *p, int bytes)
+{
+    uint64_t v = 0;
+    for (int i = 0; i < bytes; i++) {
+        v |= (uint64_t)p[i] << 8 * i;
+    }
+    return v;
+}
+
+/* ---- The MANIFEST ---- */
+
+/* Its records are edits, made of fields with a tag; these are all that RocksDB
+ * 7.8 writes. What it may pass over has a bit of its own. */
+enum tag {
+    TAG_COMPARATOR = 1,
+    TAG_LOG_NUMBER = 2,
+    TAG_NEXT_FILE = 3,
+    TAG_SEQUENCE = 4,
+    TAG_COMPACT_POINTER = 5,
+    TAG_DELETED_FILE = 6,
+    TAG_PREVIOUS_LOG = 9,
+    TAG_LEAST_LOG = 10,
+    TAG_FILE = 103,
+    TAG_FAMILY = 200,
+    TAG_FAMILY_ADD = 201,
+    TAG_FAMILY_DROP = 202,
+    TAG_FAMILY_MAX = 203,
+    TAG_GROUP = 300,
+    TAG_MAY_PASS = 1 << 13
+};
+
+struct edit {
+    const uint8_t *p;
+    const uint8_t *end;
+    bool good;
+    uint64_t sequence; /* 0: it has none */
+    uint64_t to_come;  /* edits that have to follow for this to count */
+};
+
+static uint64_t edit_number(struct edit *d)
+{
+    uint64_t v = 0;
+    for (int shift = 0; shift < 64 && d->p < d->end; shift += 7) {
+        uint8_t byte = *d->p++;
+        v |= (uint64_t)(byte & 0x7f) << shift;
+        if (byte < 0x80) {
+            return v;
+        }
+    }
+    d->good = false;
+    return 0;
+}
+
+static void edit_skip(struct edit *d)
+{
+    uint64_t len = edit_number(d);
+    if (len > (uint64_t)(d->end - d->p)) {
+        d->good = false;
+    } else {
+        d->p += len;
+    }
+}
+
+/* Level, number, size, two keys, two sequence numbers, and fields up to 1. */
+static void edit_skip_file(struct edit *d)
+{
+    for (int i = 0; i < 3; i++) {
+        edit_number(d);
+    }
+    edit_skip(d);
+    edit_skip(d);
+    edit_number(d);
+    edit_number(d);
+    while (d->good && edit_number(d) != 1) {
+        edit_skip(d);
+    }
+}
+
+static void edit_field(struct edit *d)
+{
+    uint64_t tag = edit_number(d);
+    switch (tag) {
+        case TAG_SEQUENCE:
+            d->sequence = edit_number(d);
+            break;
+        case TAG_GROUP:
+            d->to_come = edit_number(d);
+            break;
+        case TAG_LOG_NUMBER:
+        case TAG_NEXT_FILE:
+        case TAG_PREVIOUS_LOG:
+        case TAG_LEAST_LOG:
+        case TAG_FAMILY:
+        case TAG_FAMILY_MAX:
+            edit_number(d);
+            break;
+        case TAG_COMPARATOR:
+        case TAG_FAMILY_ADD:
+            edit_skip(d);
+            break;
+        case TAG_COMPACT_POINTER:
+            edit_number(d);
+            edit_skip(d);
+            break;
+        case TAG_DELETED_FILE:
+            edit_number(d);
+            edit_number(d);
+            break;
+        case TAG_FILE:
+            edit_skip_file(d);
+            break;
+        case TAG_FAMILY_DROP:
+            break;
+        default:
+            if ((tag & TAG_MAY_PASS) != 0) {
+                edit_skip(d);
+            } else {
+                d->good = false;
+            }
+            break;
+    }
+}
+
+struct manifest {
+    uint64_t sequence;
+    uint64_t in_group; /* of a group that has not ended */
+};
+
+/* A group that is cut short does not count, for RocksDB neither. */
+static int edit_seen(void *arg, const uint8_t *p, size_t n, long at)
+{
+    struct manifest *m = arg;
+    struct edit d = {.p = p, .end = p + n, .good = true};
+    (void)at;
+    while (d.good && d.p < d.end) {
+        edit_field(&d);
+    }
+    if (d.sequence > m->in_group) {
+        m->in_group = d.sequence;
+    }
+    if (d.to_come == 0) {
+        m->sequence = m->in_group > m->sequence ? m->in_group : m->sequence;
+        m->in_group = 0;
+    }
+    return 0;
+}
+
+/* CURRENT holds its name and a newline. */
+static int manifest_path(const char *dir, char path[PATH_MAX], struct errmsg *e)
+{
+    char name[64];
+    int n = snprintf(path, PATH_MAX, "%s/CURRENT", dir);
+    int fd = n < PATH_MAX ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    ssize_t len = fd < 0 ? -1 : read(fd, name, sizeof name - 1);
+    int error = errno;
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (len < 0 && error != ENOENT) {
+        int rc = uv_translate_sys_error(error);
+        return dassie__errmsg_set(e, rc, "read CURRENT: %s",
+                                  dassie_strerror(rc));
+    }
+    if (len < 1 || name[len - 1] != '\n' ||
+        strncmp(name, "MANIFEST-", strlen("MANIFEST-")) != 0) {
+        return dassie__errmsg_set(
+            e, DASSIE_ECORRUPT,
+            len < 0 ? "CURRENT is not there" : "CURRENT names no MANIFEST");
+    }
+    name[len - 1] = '\0';
+    n = snprintf(path, PATH_MAX, "%s/%s", dir, name);
+    return n < PATH_MAX ? 0
+                        : dassie__errmsg_set(e, UV_ENAMETOOLONG, "%s", name);
+}
+
+int dassie__manifest_read(const char *dir, uint64_t *sequence, struct errmsg *e)
+{
+    char path[PATH_MAX];
+    struct manifest m = {0};
+    struct logfile f = {
+        .path = path, .keep = SIZE_MAX, .record = edit_seen, .arg = &m};
+    int rc = manifest_path(dir, path, e);
+    if (rc == 0) {
+        rc = dassie__logfile_read(&f, e);
+    }
+    *sequence = m.sequence;
+    return rc;
+}
+
+/* ---- The log ---- */
+
+struct wal {
+    const struct wal_check *check;
+    struct errmsg *e;
+    uint64_t covered;   /* batches without a gap reach up to this number */
+    uint64_t file;      /* being read */
+    uint64_t torn_file; /* the first with a record that cannot be read, */
+    long torn_at;       /* and where it is; -1: there is none */
+};
+
+static int batch_seen(void *arg, const uint8_t *p, size_t n, long at)
+{
+    struct wal *w = arg;
+    if (n < BATCH_HEADER_BYTES) {
+        return 0;
+    }
+    uint64_t first = get_le(p, 8);
+    uint64_t last = first + get_le(p + 8, 4) - 1;
+    if (first > w->covered + 1 && !w->check->gaps) {
+        return dassie__errmsg_set(w->e, DASSIE_ECORRUPT,
+                                  "a part of the log is lost: %06" PRIu64
+                                  ".log goes on with operation %" PRIu64
+                                  " at byte %ld after %" PRIu64
+                                  " (or the MANIFEST has lost its end)",
+                                  w->file, first, at, w->covered);
+    }
+    w->covered = last > w->covered ? last : w->covered;
+    return 0;
+}
+
+static int file_check(struct wal *w)
+{
+    char path[PATH_MAX];
+    struct logfile f = {.path = path,
+                        .keep = BATCH_HEADER_BYTES,
+                        .record = batch_seen,
+                        .arg = w};
+    int n = snprintf(path, sizeof path, "%s/%06" PRIu64 ".log", w->check->dir,
+                     w->file);
+    if (n >= (int)sizeof path) {
+        return dassie__errmsg_set(w->e, UV_ENAMETOOLONG, "the path of a log");
+    }
+    int rc = dassie__logfile_read(&f, w->e);
+    if (f.torn_at >= 0 && w->torn_at < 0) {
+        w->torn_at = f.torn_at;
+        w->torn_file = w->file;
+    }
+    return rc;
+}
+
+static int number_cmp(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a;
+    uint64_t y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+int dassie__files_numbered(const char *dir, const char *suffix,
+                           uint64_t **numbers, size_t *n, struct errmsg *e)
+{
+    size_t room = 0;
+    struct dirent *entry;
+    DIR *d = opendir(dir);
+    *numbers = NULL;
+    *n = 0;
+    if (d == NULL) {
+        int rc = uv_translate_sys_error(errno);
+        return dassie__errmsg_set(e, rc == UV_ENOENT ? DASSIE_ECORRUPT : rc,
+                                  "read db: %s", dassie_strerror(rc));
+    }
+    while ((entry = readdir(d)) != NULL) {
+        char *end;
+        uint64_t number = strtoull(entry->d_name, &end, 10);
+        if (end == entry->d_name || strcmp(end, suffix) != 0) {
+            continue;
+        }
+        if (*n == room) {
+            room = 2 * room + 16;
+            uint64_t *more = dassie__realloc(*numbers, room * sizeof *more);
+            if (more == NULL) {
+                closedir(d);
+                return dassie__errmsg_set(e, UV_ENOMEM, "out of memory");
+            }
+            *numbers = more;
+        }
+        (*numbers)[(*n)++] = number;
+    }
+    closedir(d);
+    if (*n > 0) {
+        qsort(*numbers, *n, sizeof **numbers, number_cmp);
+    }
+    return 0;
+}
+
+/* Whether all came back that was durable. */
+static int mark_check(const struct wal *w)
+{
+    char where[64] = "a log file, or the end of the MANIFEST, is gone";
+    if (w->covered >= w->check->mark) {
+        return 0;
+    }
+    if (w->torn_at >= 0) {
+        snprintf(where, sizeof where,
+                 "%06" PRIu64 ".log cannot be read at byte %ld", w->torn_file,
+                 w->torn_at);
+    }
+    return dassie__errmsg_set(w->e, DASSIE_ECORRUPT,
+                              "the log lost its end: hwm says that %" PRIu64
+                              " operations were durable, %" PRIu64
+                              " are there; %s",
+                              w->check->mark, w->covered, where);
+}
+
+int dassie__wal_check(const struct wal_check *check, struct errmsg *e)
+{
+    struct wal w = {.check = check, .torn_at = -1, .e = e};
+    uint64_t *numbers = NULL;
+    size_t n = 0;
+    int rc = dassie__manifest_read(check->dir, &w.covered, e);
+    if (rc == 0) {
+        rc = dassie__files_numbered(check->dir, ".log", &numbers, &n, e);
+    }
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        w.file = numbers[i];
+        rc = file_check(&w);
+    }
+    dassie__free(numbers);
+    return rc == 0 ? mark_check(&w) : rc;
+}

@@ -1,0 +1,270 @@
+#include "config.h"
+
+#include "../lib/kv_rocks.h"
+#include "../lib/wal.h"
+#include "temp_dir.h"
+
+#include <check.h>
+#include <dassie.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* A database in a directory of its own, with logs to be damaged. */
+
+#define COMMITS 40u
+#define FILES_MAX 64
+
+static char dir[TEMP_PATH_BYTES];
+static struct kv *kv;
+static struct errmsg e;
+static struct wal_check check;
+static char log_path[TEMP_PATH_BYTES + 64];
+static uint8_t *log_bytes;
+static size_t log_len;
+
+static void db_open(bool create)
+{
+    struct kv_rocks_options options = {
+        .dir = dir, .memory_bytes = 16 << 20, .create = create};
+    int rc = dassie__kv_rocks_open(&options, &kv, &e);
+    ck_assert_msg(rc == 0, "%s", e.text);
+}
+
+static void db_close(void)
+{
+    kv->ops->close(kv, false);
+}
+
+/* Some of them go over more than one block of the log. */
+static void db_fill(uint8_t first)
+{
+    static char value[40000];
+    for (uint8_t i = 0; i < COMMITS; i++) {
+        uint8_t key[] = {first, i};
+        memset(value, i * 7 + 1, sizeof value);
+        size_t len = i % 8 == 5 ? sizeof value : 100u * i;
+        kv->ops->put(kv, FAMILY_JOBS, kv_slice(key, 2), kv_slice(value, len));
+        kv->ops->put(kv, FAMILY_PENDING, kv_slice(key, 2), kv_slice(value, 1));
+        ck_assert_int_eq(kv->ops->commit(kv, true, &e), 0);
+    }
+}
+
+/* The path of the one file whose name holds text. */
+static void find(const char *text, char path[static TEMP_PATH_BYTES + 64])
+{
+    char db[TEMP_PATH_BYTES + 8];
+    int n = 0;
+    snprintf(db, sizeof db, "%s/db", dir);
+    DIR *d = opendir(db);
+    ck_assert_ptr_nonnull(d);
+    for (struct dirent *f; (f = readdir(d)) != NULL;) {
+        if (strstr(f->d_name, text) != NULL) {
+            snprintf(path, TEMP_PATH_BYTES + 64, "%s/%.60s", db, f->d_name);
+            n++;
+        }
+    }
+    closedir(d);
+    ck_assert_int_eq(n, 1);
+}
+
+static uint8_t *read_all(const char *path, size_t *len)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY);
+    ck_assert_int_eq(fstat(fd, &st), 0);
+    uint8_t *bytes = malloc((size_t)st.st_size + 1);
+    ck_assert_ptr_nonnull(bytes);
+    ck_assert_int_eq(read(fd, bytes, (size_t)st.st_size), st.st_size);
+    close(fd);
+    *len = (size_t)st.st_size;
+    return bytes;
+}
+
+static void write_all(const char *path, const uint8_t *bytes, size_t len)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(write(fd, bytes, len), (ssize_t)len);
+    close(fd);
+}
+
+static uint64_t mark_read(void)
+{
+    char path[TEMP_PATH_BYTES + 8];
+    size_t len;
+    snprintf(path, sizeof path, "%s/hwm", dir);
+    uint8_t *bytes = read_all(path, &len);
+    ck_assert_uint_eq(len, 8);
+    uint64_t mark = get_be64(bytes);
+    free(bytes);
+    return mark;
+}
+
+static void setup(void)
+{
+    static char db[TEMP_PATH_BYTES + 8];
+    temp_dir_make(dir);
+    db_open(true);
+    db_fill(1);
+    db_close();
+    snprintf(db, sizeof db, "%s/db", dir);
+    find(".log", log_path);
+    log_bytes = read_all(log_path, &log_len);
+    memset(&check, 0, sizeof check);
+    check.dir = db;
+    check.mark = mark_read();
+    ck_assert_uint_ge(check.mark, 2 * COMMITS);
+}
+
+static void teardown(void)
+{
+    free(log_bytes);
+    temp_dir_remove(dir);
+}
+
+/* ---- The log ---- */
+
+START_TEST(whole)
+{
+    ck_assert_msg(dassie__wal_check(&check, &e) == 0, "%s", e.text);
+    check.mark++;
+    ck_assert_int_eq(dassie__wal_check(&check, &e), DASSIE_ECORRUPT);
+}
+END_TEST
+
+/* Every bit counts. */
+START_TEST(flipped)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < log_len; i += 1 + i / 300) {
+        log_bytes[i] ^= (uint8_t)(1 << i % 8);
+        write_all(log_path, log_bytes, log_len);
+        ck_assert_msg(dassie__wal_check(&check, &e) == DASSIE_ECORRUPT,
+                      "byte %zu", i);
+        ck_assert_ptr_nonnull(strstr(e.text, ".log "));
+        log_bytes[i] ^= (uint8_t)(1 << i % 8);
+        n++;
+    }
+    ck_assert_uint_gt(n, 500);
+}
+END_TEST
+
+/* A log that ends early has lost what the mark tells of, and no more. */
+START_TEST(cut)
+{
+    uint64_t mark = check.mark;
+    for (size_t len = 0; len < log_len; len += 1 + len / 50) {
+        write_all(log_path, log_bytes, len);
+        check.mark = mark;
+        ck_assert_int_eq(dassie__wal_check(&check, &e), DASSIE_ECORRUPT);
+        check.mark = 0;
+        ck_assert_msg(dassie__wal_check(&check, &e) == 0, "%s", e.text);
+    }
+    ck_assert_int_eq(unlink(log_path), 0);
+    ck_assert_int_eq(dassie__wal_check(&check, &e), 0);
+    check.mark = 1;
+    ck_assert_int_eq(dassie__wal_check(&check, &e), DASSIE_ECORRUPT);
+}
+END_TEST
+
+/* Whatever the mark says, what follows a gap tells of it. */
+START_TEST(gap)
+{
+    memset(log_bytes + 4096, 0, 4096);
+    write_all(log_path, log_bytes, log_len);
+    check.mark = 0;
+    ck_assert_int_eq(dassie__wal_check(&check, &e), DASSIE_ECORRUPT);
+    ck_assert_ptr_nonnull(strstr(e.text, "is lost"));
+    check.gaps = true;
+    check.mark = mark_read();
+    ck_assert_msg(dassie__wal_check(&check, &e) == 0, "%s", e.text);
+}
+END_TEST
+
+/* ---- The database ---- */
+
+/* Which of the files of the database are there. */
+static unsigned files_count(void)
+{
+    unsigned n = 0;
+    DIR *d = opendir(check.dir);
+    ck_assert_ptr_nonnull(d);
+    for (struct dirent *f; (f = readdir(d)) != NULL;) {
+        n += strstr(f->d_name, ".sst") != NULL ||
+             strstr(f->d_name, ".log") != NULL;
+    }
+    closedir(d);
+    return n;
+}
+
+static void expect_rows(void)
+{
+    for (uint8_t i = 0; i < COMMITS; i++) {
+        uint8_t key[] = {1, i};
+        struct kv_value value;
+        int rc =
+            kv->ops->get(kv, NULL, FAMILY_JOBS, kv_slice(key, 2), &value, &e);
+        ck_assert_msg(rc == 0, "row %d: %d", i, rc);
+        kv->ops->value_release(&value);
+    }
+}
+
+/* A MANIFEST that lost its end forgets tables, which a real open would then
+ * delete. It is noticed before, wherever the end is, or nothing was in it. */
+START_TEST(manifest_cut)
+{
+    char path[TEMP_PATH_BYTES + 64];
+    size_t len;
+    unsigned refused = 0;
+    db_open(false);
+    db_fill(2);
+    db_close();
+    unsigned files = files_count();
+    ck_assert_uint_ge(files, 3);
+    find("MANIFEST-", path);
+    uint8_t *bytes = read_all(path, &len);
+    for (size_t n = 0; n < len; n++) {
+        struct kv_rocks_options options = {
+            .dir = dir, .memory_bytes = 16 << 20, .read_only = true};
+        write_all(path, bytes, n);
+        if (dassie__kv_rocks_open(&options, &kv, &e) == 0) {
+            expect_rows();
+            db_close();
+            continue;
+        }
+        options.read_only = false;
+        int rc = dassie__kv_rocks_open(&options, &kv, &e);
+        ck_assert_msg(rc == DASSIE_ECORRUPT, "cut at %zu: %d", n, rc);
+        ck_assert_uint_eq(files_count(), files);
+        refused++;
+    }
+    ck_assert_uint_gt(refused, len / 2);
+    write_all(path, bytes, len);
+    free(bytes);
+    db_open(false);
+    expect_rows();
+    db_close();
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("wal");
+    TCase *tc = tcase_create("wal");
+    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_test(tc, whole);
+    tcase_add_test(tc, flipped);
+    tcase_add_test(tc, cut);
+    tcase_add_test(tc, gap);
+    tcase_add_test(tc, manifest_cut);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed > 0;
+}
