@@ -461,6 +461,7 @@ static void recover_job(struct core *c, job_t *job, enum found found)
     enum event event = dassie__store_recover(
         &c->store, job, found, c->options.crashes_max, c->wall_ms);
     c->stats.interrupted += event != EVENT_UNCLAIM;
+    c->stats.unrecorded += found == FOUND_UNKNOWN;
 }
 
 /* Those that were executing go first, then those that had only been claimed,

@@ -56,6 +56,7 @@ struct core_stats {
     uint64_t handed_off;
     uint64_t unclaimed;
     uint64_t interrupted;
+    uint64_t unrecorded; /* of them: the recorder told nothing of their runs */
 };
 
 struct core {

@@ -248,6 +248,14 @@ static int open_all(struct dassie__impl *impl, struct errmsg *e)
             (unsigned long long)impl->core.stats.interrupted,
             (unsigned long long)impl->core.store.suspects);
     }
+    if (impl->core.stats.unrecorded > 0) {
+        dassie__engine_log(
+            impl, DASSIE_LOG_WARNING,
+            "the flight recorder says nothing of %llu jobs under way (%s): "
+            "each counts a run, and nobody is suspected",
+            (unsigned long long)impl->core.stats.unrecorded,
+            impl->recorder.power_cut ? "a power cut" : "inflight is damaged");
+    }
     return 0;
 }
 

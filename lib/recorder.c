@@ -70,7 +70,9 @@ static int slot_cmp(const void *a, const void *b)
 {
     const struct recorder_slot *x = a;
     const struct recorder_slot *y = b;
-    return (x->id > y->id) - (x->id < y->id);
+    return x->id != y->id
+               ? (x->id > y->id) - (x->id < y->id)
+               : (x->attempt > y->attempt) - (x->attempt < y->attempt);
 }
 
 /* Copies what the last owner left, so that the page can be used again. */
@@ -120,25 +122,48 @@ int dassie__recorder_open(struct recorder *r, const char *path,
     return 0;
 }
 
+/* A job that was handed back and claimed again in one commit has two slots of
+ * one run until then, both unstarted. If they disagree, one is damaged. */
+static bool is_doubtful(const struct recorder *r,
+                        const struct recorder_slot *slot)
+{
+    for (const struct recorder_slot *at = slot;
+         at > r->last && slot_cmp(at - 1, slot) == 0; at--) {
+        if (at[-1].phase != slot->phase) {
+            return true;
+        }
+    }
+    for (const struct recorder_slot *at = slot + 1;
+         at < r->last + r->last_n && slot_cmp(at, slot) == 0; at++) {
+        if (at->phase != slot->phase) {
+            return true;
+        }
+    }
+    return false;
+}
+
 enum found dassie__recorder_found(const struct recorder *r, uint64_t id,
                                   uint32_t attempt)
 {
-    struct recorder_slot key = {.id = id};
+    struct recorder_slot key = {.id = id, .attempt = attempt};
     if (!r->valid) {
         return FOUND_UNKNOWN;
     }
     const struct recorder_slot *slot =
         bsearch(&key, r->last, r->last_n, sizeof key, slot_cmp);
-    if (slot == NULL || slot->attempt != attempt) {
+    if (slot == NULL || is_doubtful(r, slot)) {
         return FOUND_UNKNOWN;
     }
-    switch ((enum phase)slot->phase) {
+    uint8_t phase = slot->phase;
+    switch (phase) {
         case PHASE_CLAIMED:
             return FOUND_NOT_STARTED;
         case PHASE_EXECUTING:
-            return slot->alone ? FOUND_ALONE : FOUND_EXECUTING;
-        default:
+            return slot->alone == SLOT_ALONE ? FOUND_ALONE : FOUND_EXECUTING;
+        case PHASE_ENDED:
             return FOUND_ENDED;
+        default:
+            return FOUND_UNKNOWN;
     }
 }
 

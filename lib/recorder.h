@@ -12,7 +12,8 @@
  * release after the commit that holds the outcome.
  *
  * Possible failure modes are: no disk space at open (told); no valid recorder
- * (dassie__recorder_found() says unknown for all).
+ * (dassie__recorder_found() says unknown for all), or damage within (it says so
+ * for those slots).
  *
  * On close: marked clean, when the store is.
  *
@@ -32,11 +33,18 @@ struct recorder_slot {
     uint64_t id;
     uint32_t attempt;
     _Atomic uint8_t phase; /* enum phase */
-    _Atomic uint8_t alone;
+    _Atomic uint8_t alone; /* SLOT_ALONE or 0 */
     uint16_t unused;
 };
 
-enum phase { PHASE_FREE, PHASE_CLAIMED, PHASE_EXECUTING, PHASE_ENDED };
+/* Far enough apart that a flipped bit makes none of another. */
+enum phase {
+    PHASE_FREE = 0,
+    PHASE_CLAIMED = 0x33,
+    PHASE_EXECUTING = 0x55,
+    PHASE_ENDED = 0x66
+};
+#define SLOT_ALONE 0x5a
 
 struct recorder_page {
     uint64_t magic;
@@ -56,7 +64,7 @@ struct recorder {
     bool clean;                 /* the last owner closed */
     bool power_cut;             /* the machine was booted since */
     bool was_unsynced;          /* and the last owner had not synced */
-    struct recorder_slot *last; /* its slots, by id */
+    struct recorder_slot *last; /* its slots, by id and attempt */
     uint32_t last_n;
     uint32_t *free_slots;
     uint32_t free_n;
@@ -105,7 +113,8 @@ static inline void recorder_ended(struct recorder *r, uint32_t slot)
 
 static inline void recorder_alone(struct recorder *r, uint32_t slot, bool on)
 {
-    atomic_store_explicit(&r->page->slot[slot].alone, on, memory_order_release);
+    atomic_store_explicit(&r->page->slot[slot].alone, on ? SLOT_ALONE : 0,
+                          memory_order_release);
 }
 
 #endif /* DASSIE_RECORDER_H_ */

@@ -319,6 +319,52 @@ START_TEST(garbage_slots)
 END_TEST
 
 /* A file that was cut is made whole; what was lost is unknown. */
+/* Whichever bit flips: nothing that has begun is taken for unstarted, no job is
+ * blamed alone, and the others are told of as they were. */
+START_TEST(flipped)
+{
+    static const uint64_t executing = 20, alone = 30, ended = 40;
+    const size_t bits = 5 * 8 * sizeof(struct recorder_slot);
+    for (size_t bit = 0; bit < bits; bit++) {
+        leave();
+        struct recorder r = opened();
+        uint8_t *slots = (uint8_t *)r.page->slot;
+        slots[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        die(&r);
+        r = opened();
+        enum found found[] = {dassie__recorder_found(&r, executing, 2),
+                              dassie__recorder_found(&r, alone, 3),
+                              dassie__recorder_found(&r, ended, 4)};
+        ck_assert(found[0] == FOUND_EXECUTING || found[0] == FOUND_UNKNOWN);
+        ck_assert(found[1] == FOUND_ALONE || found[1] == FOUND_EXECUTING ||
+                  found[1] == FOUND_UNKNOWN);
+        ck_assert(found[2] == FOUND_ENDED || found[2] == FOUND_UNKNOWN);
+        ck_assert_int_le((found[0] != FOUND_EXECUTING) +
+                             (found[1] != FOUND_ALONE) +
+                             (found[2] != FOUND_ENDED),
+                         1);
+        die(&r);
+        ck_assert_int_eq(unlink(path), 0);
+    }
+}
+END_TEST
+
+/* A slot that a flipped bit makes one more of a job that is executing. */
+START_TEST(doubled)
+{
+    struct recorder r = opened();
+    begin(&r, false);
+    recorder_executing(&r, dassie__recorder_take(&r, 6, 1));
+    uint32_t slot = dassie__recorder_take(&r, 7, 1);
+    r.page->slot[slot].id ^= 1;
+    die(&r);
+    r = opened();
+    ck_assert_int_eq(dassie__recorder_found(&r, 6, 1), FOUND_UNKNOWN);
+    ck_assert_int_eq(dassie__recorder_found(&r, 7, 1), FOUND_UNKNOWN);
+    die(&r);
+}
+END_TEST
+
 START_TEST(cut)
 {
     leave();
@@ -379,6 +425,8 @@ static Suite *recorder_suite(void)
     tcase_add_test(tc, zeroed);
     tcase_add_loop_test(tc, other_head, 0, 2);
     tcase_add_test(tc, garbage_slots);
+    tcase_add_test(tc, flipped);
+    tcase_add_test(tc, doubled);
     tcase_add_test(tc, cut);
     tcase_add_test(tc, too_long);
     tcase_add_test(tc, refused);

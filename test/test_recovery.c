@@ -233,7 +233,7 @@ START_TEST(suspects_one_by_one)
         cr_step();
         job_t *job = cr_starts(p, id);
         ck_assert_uint_eq(core->claimed_n, 1);
-        ck_assert_uint_eq(rig.recorder.page->slot[job->slot].alone, 1);
+        ck_assert_uint_eq(rig.recorder.page->slot[job->slot].alone, SLOT_ALONE);
         ck_assert_uint_eq(job->attempts, 1);
         cr_end(job, 0);
     }
