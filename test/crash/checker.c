@@ -306,6 +306,32 @@ static void check_rest(void)
     }
 }
 
+/* All may run at once; what is left of the ledger tells of the ids. */
+static void open_to_run(const char *path)
+{
+    dassie_stats_t stats;
+    sync_open(path);
+    sync_must(dassie_stats(&rig.q, &stats), "stats");
+    suspects = stats.suspects;
+    for (uint32_t token = 0; token < ledger->tokens; token++) {
+        uint64_t id = ledger->entry[token].id;
+        id_max = id > id_max ? id : id_max;
+    }
+}
+
+void subject_compare(const char *path, bool run_first)
+{
+    if (run_first) {
+        open_to_run(path);
+    } else {
+        check_left(path);
+    }
+    if (ledger->faults == 0) {
+        check_rest();
+    }
+    sync_close();
+}
+
 /* A store that is found wrong is left as it is. */
 void subject_check(const char *path)
 {
@@ -317,11 +343,7 @@ void subject_check(const char *path)
     if (ledger->faults > 0) {
         return;
     }
-    check_left(path);
-    if (ledger->faults == 0) {
-        check_rest();
-    }
-    sync_close();
+    subject_compare(path, false);
     if (ledger->faults == 0) {
         verify(path);
     }

@@ -1,10 +1,12 @@
 /* subject.c: the program that kill_points.sh kills.
  *
  *     subject run DIR      mixed work on the store DIR/store, for DIR/ledger
- *     subject open DIR     opens the store and closes it: recovery alone
- *     subject check DIR    see checker.c
+ *     subject usage: subject run|open|check|judge|judge-run DIR DIR     opens
+ * the store and closes it: recovery alone subject check DIR    see checker.c
+ *     subject judge DIR    see judge.c; judge-run lets all jobs end first
  *
- * Exit status: 0 all was well, 1 a promise was broken, 3 a call failed.
+ * Exit status: 0 all was well, 1 a promise was broken, 3 a call failed, 4 it
+ * failed for damage.
  *
  * The work comes in rounds. A batch of jobs keeps both runners waiting at
  * gates, so that the rest of it is claimed, but not started; single jobs go to
@@ -304,8 +306,11 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*function)(const char *path);
-    } modes[] = {
-        {"run", subject_run}, {"open", subject_open}, {"check", subject_check}};
+    } modes[] = {{"run", subject_run},
+                 {"open", subject_open},
+                 {"check", subject_check},
+                 {"judge", subject_judge},
+                 {"judge-run", subject_judge_run}};
     char path[PATH_MAX];
     for (size_t i = 0; argc == 3 && i < sizeof modes / sizeof modes[0]; i++) {
         if (strcmp(argv[1], modes[i].name) != 0) {

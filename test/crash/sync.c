@@ -14,7 +14,7 @@ void sync_must(int rc, const char *what)
     if (rc != 0) {
         fprintf(stderr, "%s: %s %s\n", what, dassie_strerror(rc),
                 dassie_errmsg(&rig.q));
-        _exit(3);
+        _exit(rc == DASSIE_ECORRUPT ? 4 : 3);
     }
 }
 

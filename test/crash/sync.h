@@ -1,7 +1,8 @@
 /* sync.h: a queue on a loop, for programs that do one thing after the other.
  *
- * What must not fail ends the program with status 3; what never comes ends it
- * by SIGALRM. Threads: the loop's, but for sync_must() and sync_count(). */
+ * What must not fail ends the program with status 3, or 4 if it is damage; what
+ * never comes ends it by SIGALRM. Threads: the loop's, but for sync_must() and
+ * sync_count(). */
 #ifndef DASSIE_TEST_CRASH_SYNC_H_
 #define DASSIE_TEST_CRASH_SYNC_H_
 
