@@ -189,7 +189,9 @@ int dassie__recorder_begin(struct recorder *r, bool unsynced, struct errmsg *e)
 void dassie__recorder_close(struct recorder *r, bool clean)
 {
     if (r->page != NULL && r->fd >= 0) {
-        r->page->clean = clean;
+        if (clean) { /* who did not get to begin leaves the last owner's word */
+            r->page->clean = true;
+        }
         munmap(r->page, r->bytes);
     } else {
         dassie__free(r->page);

@@ -226,6 +226,20 @@ START_TEST(clean_close)
 }
 END_TEST
 
+/* An open that fails before it begins leaves the last owner's word. */
+START_TEST(clean_after_failed_open)
+{
+    struct recorder r = opened();
+    begin(&r, true);
+    dassie__recorder_close(&r, true);
+    r = opened();
+    dassie__recorder_close(&r, false);
+    r = opened();
+    ck_assert(r.clean);
+    dassie__recorder_close(&r, false);
+}
+END_TEST
+
 START_TEST(power_cut)
 {
     struct recorder r = opened();
@@ -420,6 +434,7 @@ static Suite *recorder_suite(void)
     tcase_add_test(tc, death);
     tcase_add_test(tc, death_in_recovery);
     tcase_add_test(tc, clean_close);
+    tcase_add_test(tc, clean_after_failed_open);
     tcase_add_test(tc, power_cut);
     tcase_add_test(tc, unknown_boot_id);
     tcase_add_test(tc, zeroed);
