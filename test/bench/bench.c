@@ -1,208 +1,130 @@
 /* bench.c: Dassie beside the bare machine; see bench.h.
  *
- *   bench [--csv] [--full] [NAME...]     the table, or some rows of it
+ *   bench [--csv] [--full] [--dir=DIR] [NAME...]   the table, or rows of it
  *   bench enq DIR N PAYLOAD INFLIGHT     durable enqueue
  *   bench e2e DIR N PAYLOAD CONCURRENCY  enqueue N and run them off-thread
+ *   bench deq DIR BACKLOG PAYLOAD SAMPLE run SAMPLE jobs of a backlog
+ *   bench idle DIR N                     enqueue to start, when all is idle
  */
 #include "config.h"
 
-#include "bench.h"
+#include "bare.h"
 
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#define REPEATS 5
-#define SAME_PERCENT 3.0 /* how much the limit's rows may differ */
-
-double now_s(void)
-{
-    return (double)uv_hrtime() / 1e9;
-}
-
-void die(const char *what, int rc)
-{
-    fprintf(stderr, "bench: %s: %s\n", what, dassie_strerror(rc));
-    exit(1);
-}
-
-static int remove_one(const char *path, const struct stat *st, int type,
-                      struct FTW *at)
-{
-    (void)st;
-    (void)type;
-    (void)at;
-    return remove(path);
-}
-
-void store_remove(const char *dir)
-{
-    nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-static int double_cmp(const void *a, const void *b)
-{
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *v, int n)
-{
-    qsort(v, (size_t)n, sizeof v[0], double_cmp);
-    return v[n / 2];
-}
-
-/* ---- The table ---- */
-
-struct row {
-    const char *name;
-    const char *what;
-    struct load load;
-    double wanted; /* the least ratio */
+static const struct row rows[] = {
+    {"enqueue_inflight", "durable enqueue, 20,000 in flight", "jobs/s", 0.85,
+     false, rate_row, 0},
+    {"e2e", "enqueue, run off-thread, complete, all durable", "jobs/s", 0.80,
+     false, rate_row, 1},
+    {"drain", "a backlog on disk, run to its end", "jobs/s", 0.75, false,
+     drain_row, 0},
+    {"latency_enqueue", "durable enqueue, one at a time, p50", "us", 1.25, true,
+     latency_row, 0},
+    {"latency_start_full", "enqueue to start when idle, durable, p50", "us",
+     1.30, true, start_row, DASSIE_FULL},
+    {"latency_start_off", "enqueue to start when idle, not synced, p50", "us",
+     1.30, true, start_row, DASSIE_OFF},
+    {"queues_1", "as e2e with priorities in use, 1 queue", "jobs/s", 0.80,
+     false, queues_row, 1},
+    {"queues_100", "100 queues", "jobs/s", 0.80, false, queues_row, 100},
+    {"queues_10000", "10,000 queues", "jobs/s", 0.80, false, queues_row, 10000},
+    {"payload_4096", "payloads of 4 KiB, run and kept", "MB/s", 0.85, false,
+     payload_row, 4096},
+    {"payload_65536", "payloads of 64 KiB", "MB/s", 0.85, false, payload_row,
+     65536},
+    {"payload_1048576", "payloads of 1 MiB", "MB/s", 0.85, false, payload_row,
+     1048576},
+    {"get", "e2e under 1,000 look-ups a second; the limit: without", "jobs/s",
+     0.90, false, get_row, 0},
+    {"get_cold", "get by id, one at a time, nothing cached, p50", "us", 0,
+     false, get_single_row, 0},
+    {"get_warm", "the same ids again, p50", "us", 0, false, get_single_row, 1},
+    {"rss", "resident memory with a backlog, and drained", "MB", 1, true,
+     memory_row, 0},
+    {"disk", "bytes on disk of a pending job of 128 bytes, compacted", "bytes",
+     1, true, disk_row, 0},
+    {"reopen", "open after kill -9 with a backlog", "ms", 1.5, true, reopen_row,
+     0},
+    {"idle", "wake-ups of our threads with processors only", "wake-ups", 0,
+     true, idle_row, 0},
+    {"loop", "calls and dispatch on the loop's thread, CPU p99.9", "us", 1,
+     true, loop_row, 0},
+    {"host", "the host's own uv_fs and uv_getaddrinfo beside long jobs, p99",
+     "ms", 1, true, host_row, 0},
 };
 
-static void check_same(const struct row *row, const struct figure *ours,
-                       const struct figure *limit)
+static void check_names(int n, char **names)
 {
-    double rows = (double)limit->stats.rows / (double)ours->stats.rows;
-    double bytes =
-        (double)limit->stats.row_bytes / (double)ours->stats.row_bytes;
-    double off = SAME_PERCENT / 100;
-    if (rows < 1 - off || rows > 1 + off || bytes < 1 - off ||
-        bytes > 1 + off || limit->stats.fsyncs != ours->stats.fsyncs) {
-        fprintf(stderr,
-                "bench: %s: the limit wrote %.3f of the rows, %.3f of the "
-                "bytes, %llu fsyncs of %llu\n",
-                row->name, rows, bytes, (unsigned long long)limit->stats.fsyncs,
-                (unsigned long long)ours->stats.fsyncs);
-        exit(1);
+    for (int i = 0; i < n; i++) {
+        size_t at = 0;
+        while (at < sizeof rows / sizeof rows[0] &&
+               strcmp(rows[at].name, names[i]) != 0) {
+            at++;
+        }
+        if (at == sizeof rows / sizeof rows[0]) {
+            die(names[i], UV_EINVAL);
+        }
     }
 }
 
-static void row_print(const struct row *row, bool csv, double ours[REPEATS],
-                      double limit[REPEATS], double ratio[REPEATS],
-                      const struct figure *last)
+static bool is_wanted(const char *name, int n, char **names)
 {
-    double jobs = (double)row->load.jobs;
-    double mid = median(ratio, REPEATS);
-    if (csv) {
-        printf("%s,%.0f,%.0f,%.3f,jobs/s\n", row->name, median(ours, REPEATS),
-               median(limit, REPEATS), mid);
-        return;
-    }
-    printf("%-18s %9.0f %9.0f  %5.2f (%.2f to %.2f, wanted %.2f)  %s\n",
-           row->name, median(ours, REPEATS), median(limit, REPEATS), mid,
-           ratio[0], ratio[REPEATS - 1], row->wanted, row->what);
-    printf(
-        "%18s   per job: %.2f rows, %.0f bytes; %.0f jobs a commit, "
-        "%.0f%% handed off\n",
-        "", (double)last->stats.rows / jobs,
-        (double)last->stats.row_bytes / jobs, jobs / (double)last->stats.fsyncs,
-        100 * (double)last->stats.handed_off / jobs);
-}
-
-static void row_run(const struct row *row, bool csv)
-{
-    double ours[REPEATS];
-    double limit[REPEATS];
-    double ratio[REPEATS];
-    struct figure mine;
-    struct figure bare;
-    double jobs = (double)row->load.jobs;
-    for (int i = 0; i < REPEATS; i++) {
-        load_run(&row->load, &mine);
-        limit_run(&row->load, &mine, &bare);
-        check_same(row, &mine, &bare);
-        ours[i] = jobs / mine.seconds;
-        limit[i] = jobs / bare.seconds;
-        ratio[i] = bare.seconds / mine.seconds;
-    }
-    store_remove(row->load.dir);
-    row_print(row, csv, ours, limit, ratio, &mine);
-    fflush(stdout);
-}
-
-static bool is_wanted(const char *name, int argc, char **argv, int from)
-{
-    for (int i = from; i < argc; i++) {
-        if (strcmp(argv[i], name) == 0) {
+    for (int i = 0; i < n; i++) {
+        if (strcmp(names[i], name) == 0) {
             return true;
         }
     }
-    return from == argc;
+    return n == 0;
 }
 
 static int table(int argc, char **argv)
 {
-    bool csv = false;
-    unsigned long scale = 1;
+    const char *parent = ".";
     int from = 1;
-    char dir[] = "bench.XXXXXX";
     for (; from < argc && argv[from][0] == '-'; from++) {
-        csv |= strcmp(argv[from], "--csv") == 0;
-        scale = strcmp(argv[from], "--full") == 0 ? 10 : scale;
-    }
-    if (mkdtemp(dir) == NULL) {
-        die("mkdtemp", UV_EIO);
-    }
-    const struct row rows[] = {
-        {"enqueue_inflight",
-         "durable enqueue, 20,000 in flight",
-         {dir, 200000 * scale, 128, 20000, 0, false},
-         0.85},
-        {"e2e",
-         "enqueue, run off-thread, complete, all durable",
-         {dir, 200000 * scale, 128, 20000, 3, true},
-         0.80},
-    };
-    if (!csv) {
-        printf("%-18s %9s %9s  %s\n", "", "dassie/s", "limit/s", "ratio");
-    }
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        if (is_wanted(rows[i].name, argc, argv, from)) {
-            row_run(&rows[i], csv);
+        bench.csv |= strcmp(argv[from], "--csv") == 0;
+        bench.scale = strcmp(argv[from], "--full") == 0 ? 10 : bench.scale;
+        if (strncmp(argv[from], "--dir=", 6) == 0) {
+            parent = argv[from] + 6;
         }
     }
-    store_remove(dir);
+    check_names(argc - from, argv + from);
+    snprintf(bench.dir, sizeof bench.dir, "%s/bench.XXXXXX", parent);
+    if (mkdtemp(bench.dir) == NULL) {
+        die(bench.dir, UV_EIO);
+    }
+    bare_model(path_of("model"));
+    report_head();
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (is_wanted(rows[i].name, argc - from, argv + from)) {
+            rows[i].run(&rows[i]);
+        }
+    }
+    store_remove(bench.dir);
     return 0;
 }
 
-/* ---- One workload ---- */
-
-static int one(char **argv)
-{
-    struct figure figure;
-    struct load load = {.dir = argv[2],
-                        .jobs = strtoul(argv[3], NULL, 10),
-                        .payload = strtoul(argv[4], NULL, 10),
-                        .inflight = 20000,
-                        .concurrency = 1,
-                        .run = strcmp(argv[1], "e2e") == 0};
-    if (load.jobs == 0) {
-        die("N", UV_EINVAL);
-    }
-    if (load.run) {
-        load.concurrency = (unsigned)strtoul(argv[5], NULL, 10);
-    } else {
-        load.inflight = strtoul(argv[5], NULL, 10);
-    }
-    load_run(&load, &figure);
-    printf("METRIC rate %.0f jobs/s\n", (double)load.jobs / figure.seconds);
-    return 0;
-}
+static const struct {
+    const char *name;
+    int argc;
+    int (*run)(char **argv);
+} ones[] = {
+    {"enq", 6, rate_one},
+    {"e2e", 6, rate_one},
+    {"deq", 6, drain_one},
+    {"idle", 4, start_one},
+};
 
 int main(int argc, char **argv)
 {
-    bool named = argc > 2 &&
-                 (strcmp(argv[1], "enq") == 0 || strcmp(argv[1], "e2e") == 0);
-    if (named && argc != 6) {
-        fprintf(stderr,
-                "usage: bench enq DIR N PAYLOAD INFLIGHT\n"
-                "       bench e2e DIR N PAYLOAD CONCURRENCY\n");
-        return 2;
+    for (size_t i = 0; i < sizeof ones / sizeof ones[0]; i++) {
+        if (argc > 1 && strcmp(argv[1], ones[i].name) == 0 &&
+            argc == ones[i].argc) {
+            return ones[i].run(argv);
+        }
     }
-    return named ? one(argv) : table(argc, argv);
+    return table(argc, argv);
 }

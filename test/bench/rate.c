@@ -1,0 +1,102 @@
+/* rate.c: rows 1, 2, 6 and 7: jobs a second, and bytes. */
+#include "config.h"
+
+#include "bench.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define IN_FLIGHT 20000
+#define SLOTS 3 /* what libuv's pool has to spare */
+
+/* Ours and the limit in turn; per_job is what a job counts. */
+static void rate_run(const struct row *row, const struct load *load,
+                     double per_job)
+{
+    struct figure *f = shared(2 * sizeof *f);
+    double ours[REPEATS];
+    double limit[REPEATS];
+    double jobs = (double)load->jobs;
+    for (int i = 0; i < REPEATS; i++) {
+        load_run(load, path_of("store"), &f[0]);
+        limit_run(load, path_of("limit"), &f[0].stats, &f[1]);
+        check_same(row->name, &f[0].stats, &f[1].stats);
+        ours[i] = jobs * per_job / f[0].seconds;
+        limit[i] = jobs * per_job / f[1].seconds;
+    }
+    report(row, ours, limit, REPEATS);
+    for (int i = 0; i < 2; i++) {
+        const dassie_stats_t *s = &f[i].stats;
+        note("%s, per job: %.2f rows, %.0f bytes, %.5f batches, %.5f fsyncs",
+             i == 0 ? "dassie" : "limit ", (double)s->rows / jobs,
+             (double)s->row_bytes / jobs, (double)s->commits / jobs,
+             (double)s->fsyncs / jobs);
+    }
+    note("%.0f jobs a commit, %.0f%% handed off",
+         jobs / (double)f[0].stats.commits,
+         100 * (double)f[0].stats.handed_off / jobs);
+}
+
+void rate_row(const struct row *row)
+{
+    struct load load = {.jobs = 200000 * bench.scale,
+                        .payload = 128,
+                        .inflight = IN_FLIGHT,
+                        .concurrency = SLOTS,
+                        .run = row->arg != 0,
+                        .queues = 1};
+    rate_run(row, &load, 1);
+}
+
+void queues_row(const struct row *row)
+{
+    struct load load = {.jobs = 200000 * bench.scale,
+                        .payload = 128,
+                        .inflight = IN_FLIGHT,
+                        .concurrency = SLOTS,
+                        .run = true,
+                        .queues = (unsigned)row->arg,
+                        .priorities = true};
+    rate_run(row, &load, 1);
+}
+
+/* A tenth of a gigabyte at a time; one copy of it is in each job's row. */
+void payload_row(const struct row *row)
+{
+    size_t bytes = row->arg;
+    struct load load = {.jobs = 104857600 / bytes * bench.scale,
+                        .payload = bytes,
+                        .inflight = IN_FLIGHT,
+                        .concurrency = SLOTS,
+                        .run = true,
+                        .queues = 1};
+    rate_run(row, &load, (double)bytes / 1e6);
+}
+
+int rate_one(char **argv)
+{
+    struct figure *f = shared(sizeof *f);
+    bool run = argv[1][0] == 'e' && argv[1][1] == '2';
+    struct load load = {.jobs = strtoul(argv[3], NULL, 10),
+                        .payload = strtoul(argv[4], NULL, 10),
+                        .inflight = IN_FLIGHT,
+                        .concurrency = 1,
+                        .run = run,
+                        .queues = 1};
+    unsigned long last = strtoul(argv[5], NULL, 10);
+    if (run) {
+        load.concurrency = (unsigned)last;
+    } else {
+        load.inflight = last;
+    }
+    if (load.jobs == 0 || last == 0) {
+        die("arguments", UV_EINVAL);
+    }
+    load_run(&load, argv[2], f);
+    printf("METRIC rate %.0f jobs/s\n", (double)load.jobs / f->seconds);
+    if (run) {
+        printf("METRIC process_rate %.0f jobs/s\n",
+               (double)load.jobs / f->process_seconds);
+    }
+    return 0;
+}
