@@ -547,9 +547,9 @@ void disk_end(void)
         entries_free(batch->entries);
         free(batch);
     }
-    begin();
+    memory_disk(true);
     dassie__kv_mem_free(disk.mem);
-    end();
+    memory_disk(false);
     SIM_CHECK(memory_of_disk() == 0, "the database has left %u blocks",
               memory_of_disk());
 }

@@ -406,6 +406,10 @@ int main(int argc, char **argv)
         return 3;
     }
     reached = &report->reached;
+    if (!tasks_possible()) {
+        printf("not with ThreadSanitizer\n");
+        return 77;
+    }
     if (one) {
         run(from, from, 1);
         return 0;

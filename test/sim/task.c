@@ -419,6 +419,15 @@ void sim_sleep(unsigned ms)
     task_sleep(ms * MS);
 }
 
+bool tasks_possible(void)
+{
+#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
+    return false;
+#else
+    return true;
+#endif
+}
+
 /* ---- Clocks ---- */
 
 static uint64_t mono_ns(void)
