@@ -9,3 +9,8 @@ void kept_drop(void)
     taken = 0;
     waiting = NULL;
 }
+
+unsigned kept_threads(void)
+{
+    return dassie__pool_threads() - taken;
+}

@@ -4,4 +4,7 @@
 
 void kept_drop(void);
 
+/* How many threads of the pool are free. */
+unsigned kept_threads(void);
+
 #endif /* DASSIE_TEST_SIM_KEPT_H_ */

@@ -1,12 +1,16 @@
 #include "model.h"
 
 #include "disk.h"
+#include "kept.h"
 #include "memory.h"
 #include "sim.h"
 #include "task.h"
 #include "verify.h"
 
 #include <string.h>
+
+/* How long a job may wait for a thread that is free. */
+#define WAITS_MAX (20 * MS)
 
 struct model model;
 
@@ -168,25 +172,82 @@ static bool stands_before(const struct fact *a, const struct fact *b)
                                       : a->position < b->position;
 }
 
-/* Nothing of a queue that stands before what was claimed was left. */
+/* Whether a job waits that could have been claimed: it has stood there since
+ * the last commit, or, when nothing was handed off, since this one's begin. */
+static bool was_left(const struct fact *o, const struct fact *n, bool fresh)
+{
+    return n->id != 0 && n->state == DASSIE_PENDING &&
+           n->kind != LINE_SUSPECT &&
+           (!fresh || (o->id != 0 && o->state == DASSIE_PENDING &&
+                       o->position == n->position));
+}
+
+/* Nothing of its queue that stands before a job was left when it was claimed.
+ */
 static void judge_order(const struct facts *new)
 {
-    const struct fact *last[DASSIE_QUEUES_MAX] = {NULL};
+    const struct fact *last[DASSIE_QUEUES_MAX][2] = {{NULL}};
     for (int i = 0; i < TOKENS_MAX; i++) {
         const struct fact *o = &model.facts.job[i];
         const struct fact *n = &new->job[i];
-        if (is_new_claim(o, n) && o->id != 0 && o->kind != LINE_SUSPECT &&
-            (last[o->queue] == NULL || stands_before(last[o->queue], o))) {
-            last[o->queue] = o;
+        bool fresh = o->id == 0;
+        const struct fact *from = fresh ? n : o;
+        if (is_new_claim(o, n) && from->kind != LINE_SUSPECT &&
+            (last[n->queue][fresh] == NULL ||
+             stands_before(last[n->queue][fresh], from))) {
+            last[n->queue][fresh] = from;
         }
     }
-    for (int i = 0; i < TOKENS_MAX; i++) {
+    for (int i = 0; i < 2 * TOKENS_MAX; i++) {
+        const struct fact *o = &model.facts.job[i / 2];
+        const struct fact *n = &new->job[i / 2];
+        SIM_CHECK(!was_left(o, n, i % 2) || last[n->queue][i % 2] == NULL ||
+                      !stands_before(n, last[n->queue][i % 2]),
+                  "job %d was claimed, but j%d stands before it",
+                  (int)last[n->queue][i % 2]->id, i / 2);
+    }
+}
+
+/* The queues that a processor serves before that of job. */
+static bool serves_before(const struct dassie__processor *p, uint32_t queue,
+                          const job_t *job)
+{
+    for (unsigned i = 0; p->queues[i] != job->queue; i++) {
+        if (p->queues[i]->id == queue) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What a processor is given: the jobs of its first queue first; and one that
+ * is to run at most once only for a free slot. */
+static void judge_turn(const struct facts *new,
+                       const struct dassie__processor *p, const job_t *job,
+                       size_t ahead)
+{
+    SIM_CHECK((job->flags & DASSIE_AT_MOST_ONCE) == 0 || ahead < p->slots,
+              "job %d is claimed ahead of a slot, and to run at most once",
+              (int)job->id);
+    for (int i = 0; i < TOKENS_MAX && job->kind != LINE_SUSPECT; i++) {
         const struct fact *n = &new->job[i];
-        SIM_CHECK(n->id == 0 || n->state != DASSIE_PENDING ||
-                      n->kind == LINE_SUSPECT || last[n->queue] == NULL ||
-                      !stands_before(n, last[n->queue]),
-                  "j%d was claimed, but j%d stands before it",
-                  (int)(last[n->queue] - model.facts.job), i);
+        SIM_CHECK(!was_left(&model.facts.job[i], n, true) ||
+                      !serves_before(p, n->queue, job),
+                  "job %d was claimed, but the queue of j%d goes before its",
+                  (int)job->id, i);
+    }
+}
+
+static void judge_turns(const struct facts *new)
+{
+    const struct core *core = &model_impl()->core;
+    const struct dassie__processor *p = core->starting;
+    for (; core->broken == 0 && p != NULL; p = p->starting_next) {
+        size_t ahead = p->claimed - p->starting.n;
+        for (const job_t *job = p->starting.head; job != NULL;
+             job = job->next) {
+            judge_turn(new, p, job, ahead++);
+        }
     }
 }
 
@@ -257,6 +318,7 @@ static void judge_live(const struct facts *new)
         count_move(j, o, n);
     }
     judge_order(new);
+    judge_turns(new);
     judge_alone(new);
 }
 
@@ -359,6 +421,7 @@ void model_process(void)
 {
     model.session++;
     model.live = false;
+    model.waits_from = UINT64_MAX;
 }
 
 /* What the recorder may say of a run that was under way. */
@@ -528,10 +591,31 @@ static void judge_idle(struct dassie__impl *impl)
               "the counts are not those of the rows");
 }
 
+/* No job waits for long where a thread could run it. */
+static void judge_threads(struct dassie__impl *impl)
+{
+    bool waits = false;
+    for (struct dassie__processor *p = impl->processors; p != NULL;
+         p = p->loop_next) {
+        waits |= p->runq.n > p->waiting && p->active < p->slots && !p->ending;
+    }
+    if (!waits || kept_threads() == 0) {
+        model.waits_from = UINT64_MAX;
+    } else if (model.waits_from == UINT64_MAX) {
+        model.waits_from = task_now;
+    }
+    SIM_CHECK(model.waits_from == UINT64_MAX ||
+                  task_now - model.waits_from < WAITS_MAX,
+              "a job waits, and a thread is free");
+}
+
 void model_step(void)
 {
     struct dassie__impl *impl = model_impl();
     go_live();
+    if (impl != NULL) {
+        judge_threads(impl);
+    }
     if (impl != NULL && impl->lost && !model.lost) {
         model.lost = true;
         reached->given_up++;

@@ -58,6 +58,7 @@ struct model {
     bool rebuilding; /* so open rebuilds */
     int alone;       /* the token of the suspect that runs alone, or -1 */
     uint64_t alone_until;
+    uint64_t waits_from; /* since then a job waits for a thread */
     uint32_t crashes_max;
     uint64_t suspect_ns;
 };

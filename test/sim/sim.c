@@ -167,6 +167,7 @@ static void plan_faults(void)
     disk_faults.open = ANY(0, 0, 200);
     disk_commit_ns = ANY(0, 200000, 3000000);
     task_preempt = ANY(0, 50, 300);
+    task_spurious = ANY(0, 20);
     fate.kill = ANY(0, 3, 10, 30);
     fate.power = ANY(0, 0, 2, 8);
     fate.no_boot_id = sim_chance(50);
@@ -178,7 +179,7 @@ static void plan_no_faults(void)
     memset(&disk_faults, 0, sizeof disk_faults);
     memory_fail(0);
     disk_free_bytes = UINT64_MAX;
-    fate.kill = fate.power = 0;
+    fate.kill = fate.power = task_spurious = 0;
     users_finish(true);
 }
 

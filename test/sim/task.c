@@ -26,7 +26,6 @@
 
 #define TASKS_MAX 16
 #define STACK_BYTES ((size_t)256 << 10)
-#define SPURIOUS 20 /* of a thousand steps: a condition wakes for nothing */
 
 enum state { TASK_FREE, TASK_READY, TASK_WAITS };
 
@@ -47,6 +46,7 @@ uint64_t task_now;
 int64_t task_wall_ms;
 uint64_t task_cycle;
 unsigned task_preempt;
+unsigned task_spurious;
 
 static struct task tasks[TASKS_MAX];
 static struct task *current;
@@ -164,7 +164,7 @@ static bool tasks_wake(void)
         struct task *task = &tasks[i];
         if (task->state == TASK_WAITS &&
             (task->deadline <= task_now ||
-             (task->on != NULL && sim_chance(SPURIOUS)))) {
+             (task->on != NULL && sim_chance(task_spurious)))) {
             task_wake(task, task->deadline <= task_now);
         }
     }

@@ -32,6 +32,9 @@ extern uint64_t task_cycle;
 /* How many calls in a thousand to a mutex make their task wait. */
 extern unsigned task_preempt;
 
+/* How many steps in a thousand wake who waits on a condition for nothing. */
+extern unsigned task_spurious;
+
 /* Whether this build can switch stacks: ThreadSanitizer loses track. */
 bool tasks_possible(void);
 

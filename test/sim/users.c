@@ -21,6 +21,7 @@ struct proc {
     bool active;
     bool stopping;
     bool async;
+    uint32_t all; /* it serves so many: all that there were; or 0 */
     unsigned concurrency;
     unsigned executing;
 };
@@ -341,6 +342,7 @@ static bool process(struct proc *proc, uv_buf_t *bufs, unsigned n)
     proc->concurrency = 1 + sim_below(4);
     proc->executing = 0;
     proc->stopping = false;
+    proc->all = 0;
     proc->handle.data = proc;
     options.queues = bufs;
     options.queues_n = n;
@@ -617,20 +619,30 @@ static bool op_draw(void)
 
 /* ---- Finishing ---- */
 
-/* Serves all queues that there are. */
+/* Serves all queues that there are; once, so that nothing but the library moves
+ * them on. */
 static bool process_all(void)
 {
     uv_buf_t bufs[DASSIE_QUEUES_MAX];
     const struct queues *qs = &users.q.impl->core.store.queues;
     struct proc *proc = proc_free();
+    for (int i = 0; i < PROCS_MAX; i++) {
+        if (users.procs[i].active && users.procs[i].all == qs->n) {
+            return false;
+        }
+    }
     for (uint32_t i = 0; i < qs->n; i++) {
         bufs[i] =
             uv_buf_init(qs->by_id[i]->name, (unsigned)qs->by_id[i]->name_len);
     }
     if (proc == NULL) {
-        return op_stop(); /* it may serve nothing of what is left */
+        return op_stop();
     }
-    return qs->n > 0 && process(proc, bufs, qs->n);
+    if (qs->n > 0) {
+        process(proc, bufs, qs->n);
+        proc->all = qs->n;
+    }
+    return qs->n > 0;
 }
 
 static bool all_done(void)
@@ -660,7 +672,7 @@ static void producer_main(void *arg)
     (void)arg;
     for (;;) {
         task_sleep(sim_below((unsigned)users_plan.pace_ns) * 3);
-        if (users.closing || users.q.impl == NULL) {
+        if (users.closing || users.finish || users.q.impl == NULL) {
             return;
         }
         if (sim_chance(700)) {
