@@ -1,8 +1,14 @@
 /* checker.c: compares a store with its ledger; see subject.h.
  *
- * First as the killed process left it: dassie_verify(), then what a processor
+ * First as the last process left it: dassie_verify(), then what a processor
  * would find; then once more when all jobs have run, those first that were
- * executing at the kill, each of them alone. */
+ * executing at the kill, each of them alone. A power cut makes no suspects, but
+ * those of a kill before it stay.
+ *
+ * A power cut may take what a store was told under DASSIE_OFF, unless it was
+ * closed. Then the first one to open it has to be told if anything is gone, and
+ * what is left has to be sound in itself: the ledger forgets what is gone, and
+ * is compared as ever. */
 #include "subject.h"
 
 #include "ledger.h"
@@ -129,6 +135,13 @@ static void count_all(void)
     }
 }
 
+/* How many runs the kills may have ended; the last death may be no kill. */
+static uint32_t kill_slots(void)
+{
+    uint32_t kills = ledger_kills() - (ledger_cut() ? 1 : 0);
+    return kills * (WORK_SLOTS + ASYNC_SLOTS);
+}
+
 /* All of a batch, with ids in a row, or nothing of it. */
 static void judge_batch(uint32_t first)
 {
@@ -165,10 +178,56 @@ static void judge_all(void)
         }
     }
     count_all();
-    uint32_t slots = ledger_kills() * (WORK_SLOTS + ASYNC_SLOTS);
-    if (ledger->unheard > slots) {
+    if (ledger->cuts == 0 && ledger->unheard > kill_slots()) {
         ledger_fault(NO_TOKEN, "%u runs are counted that never began",
                      ledger->unheard);
+    }
+}
+
+/* ---- What unsynced commits took with them ---- */
+
+/* It may be so: the power was cut, and it was neither synced nor closed. */
+static bool is_lossy(void)
+{
+    return ledger_cut() && ledger->unsynced && !ledger->closed;
+}
+
+static bool kept[TOKENS_MAX];
+static uint32_t forgotten; /* promises */
+
+static void keep(const dassie_info_t *job)
+{
+    uint32_t token = ledger_token(job->name, job->name_len);
+    if (token == NO_TOKEN) {
+        return;
+    }
+    struct entry *entry = &ledger->entry[token];
+    kept[token] = true;
+    entry->attempt = job->attempts;
+    entry->executing = 0;
+    if (entry->ended != 0 && (entry->ended != (uint32_t)job->state ||
+                              job->error_code == DASSIE_EINTERRUPTED)) {
+        entry->ended = 0;
+        forgotten++;
+    }
+}
+
+static void forget_all(void)
+{
+    sync_list(DASSIE_PENDING, keep);
+    sync_list(DASSIE_COMPLETE, keep);
+    sync_list(DASSIE_FAILED, keep);
+    for (uint32_t token = 0; token < ledger->tokens; token++) {
+        struct entry *entry = &ledger->entry[token];
+        if (!kept[token]) {
+            forgotten += entry->id != 0;
+            entry->id = 0;
+            entry->attempt = entry->executing = entry->ended = 0;
+        }
+    }
+    if (forgotten > 0 && rig.rebuilt == 0 && ledger_first_since_cut()) {
+        ledger_fault(NO_TOKEN, "%u promises are forgotten, and nobody told",
+                     forgotten);
     }
 }
 
@@ -255,7 +314,8 @@ static uint32_t find_suspects(void)
     uint32_t n = 0;
     for (uint32_t token = 0; token < ledger->tokens; token++) {
         const struct entry *entry = &ledger->entry[token];
-        was_executing[token] = entry->executing != 0 && found[token].id != 0 &&
+        was_executing[token] = !ledger_cut() && entry->executing != 0 &&
+                               found[token].id != 0 &&
                                found[token].state == DASSIE_PENDING;
         n += was_executing[token];
         if (entry->executing != 0 && found[token].id == 0) {
@@ -273,26 +333,31 @@ static void print_found(uint32_t certain)
         acknowledged += ledger->entry[token].id != 0;
         ended += ledger->entry[token].ended != 0;
     }
-    printf("acknowledged %u ended %u executing %u suspects %u unheard %u\n",
-           acknowledged, ended, certain, suspects, ledger->unheard);
+    printf(
+        "acknowledged %u ended %u executing %u suspects %u unheard %u "
+        "forgotten %u\n",
+        acknowledged, ended, certain, suspects, ledger->unheard, forgotten);
 }
 
-/* What the killed process has left. */
-static void check_left(const char *path)
+/* What the last process has left. */
+static void check_left(const char *path, bool lossy)
 {
     dassie_stats_t stats;
     sync_open(path);
-    ledger->opened = 1;
     sync_must(dassie_stats(&rig.q, &stats), "stats");
+    if (lossy) {
+        forget_all();
+    }
     judge_all();
     uint32_t certain = find_suspects();
+    uint32_t slots = kill_slots();
     suspects = stats.suspects;
-    uint32_t slots = ledger_kills() * (WORK_SLOTS + ASYNC_SLOTS);
     if (suspects < certain || suspects > certain + slots) {
         ledger_fault(NO_TOKEN, "%u jobs were executing, %u are suspects",
                      certain, suspects);
     }
     print_found(certain);
+    ledger_opened();
 }
 
 static void check_rest(void)
@@ -321,15 +386,18 @@ static void open_to_run(const char *path)
 
 void subject_compare(const char *path, bool run_first)
 {
+    bool lossy = is_lossy();
+    ledger->closed = 0;
     if (run_first) {
         open_to_run(path);
     } else {
-        check_left(path);
+        check_left(path, lossy);
     }
     if (ledger->faults == 0) {
         check_rest();
     }
     sync_close();
+    ledger->closed = 1;
 }
 
 /* A store that is found wrong is left as it is. */
@@ -339,7 +407,9 @@ void subject_check(const char *path)
         fprintf(stderr, "before: %s\n", ledger->fault);
         return;
     }
-    verify(path);
+    if (!is_lossy()) {
+        verify(path);
+    }
     if (ledger->faults > 0) {
         return;
     }

@@ -8,7 +8,11 @@
  * over, to the next one that can) or "after" it. Without KILL_AT it only
  * counts. A process that ends by itself leaves the number of its calls in the
  * file KILL_AT_COUNT. With KILL_AT_MARK="M" only the calls after the program's
- * M-th call of kill_at_mark() count, which it makes where it matters most.
+ * M-th call of subject_mark() count, which it makes where it matters most.
+ *
+ * With KILL_AT_CUT="DIR" the file system of that directory (ext4 or XFS) is
+ * shut down first, as a power cut would: nothing more of it is written, not
+ * even its journal.
  *
  * Not seen are stores to mapped memory, and what the C library writes by itself
  * (stdio). Threads: any. */
@@ -21,9 +25,11 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -34,6 +40,10 @@ enum when { NEVER, BEFORE, MIDDLE, AFTER };
 /* What the other threads may still do of what they have been told. */
 #define LAST_MOMENT_US 2000
 
+/* EXT4_IOC_SHUTDOWN and XFS_IOC_GOINGDOWN are the same. */
+#define SHUTDOWN _IOR('X', 125, uint32_t)
+#define SHUTDOWN_NO_FLUSH 2
+
 static const char *dir;
 static size_t dir_len;
 static long kill_call;
@@ -41,7 +51,7 @@ static atomic_long marks_to_come;
 static enum when kill_when;
 static atomic_long calls;
 
-void kill_at_mark(void);
+void subject_mark(void);
 
 static void __attribute__((constructor)) begin(void)
 {
@@ -77,11 +87,28 @@ static void __attribute__((destructor)) end(void)
     }
 }
 
+/* Without the right to do it nobody would be cut off. */
+static void cut(void)
+{
+    static atomic_flag done = ATOMIC_FLAG_INIT;
+    const char *path = getenv("KILL_AT_CUT");
+    uint32_t how = SHUTDOWN_NO_FLUSH;
+    if (path == NULL || atomic_flag_test_and_set(&done)) {
+        return;
+    }
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || ioctl(fd, SHUTDOWN, &how) != 0) {
+        perror(path);
+        _exit(2);
+    }
+}
+
 /* An acknowledgement that was given too early must have been heard, or nobody
  * would notice; hence the moment. */
 static void __attribute__((noreturn)) die(void)
 {
     usleep(LAST_MOMENT_US);
+    cut();
     kill(getpid(), SIGKILL);
     for (;;) {
         pause();
@@ -128,7 +155,7 @@ static enum when turn(bool counts, bool can_halve)
     return kill_when;
 }
 
-void kill_at_mark(void)
+void subject_mark(void)
 {
     atomic_fetch_sub(&marks_to_come, 1);
 }

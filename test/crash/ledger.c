@@ -141,7 +141,7 @@ const char *plan_differs(uint32_t token, const dassie_info_t *job)
 
 /* ---- The ledger ---- */
 
-void ledger_open(const char *path)
+static void ledger_map(const char *path)
 {
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (fd < 0 || ftruncate(fd, sizeof *ledger) != 0) {
@@ -155,12 +155,51 @@ void ledger_open(const char *path)
         exit(3);
     }
     close(fd);
+}
+
+void ledger_open(const char *path)
+{
+    ledger_map(path);
     process = ++ledger->begun;
+}
+
+void ledger_cut_in(struct ledger *told)
+{
+    told->cuts++;
+    told->cut_at = told->begun;
+}
+
+void ledger_cut_now(const char *path)
+{
+    ledger_map(path);
+    ledger_cut_in(ledger);
+    munmap(ledger, sizeof *ledger);
 }
 
 void ledger_close(void)
 {
     ledger->ended++;
+}
+
+bool ledger_cut(void)
+{
+    return ledger->cuts != ledger->healed;
+}
+
+bool ledger_first_since_cut(void)
+{
+    return process == ledger->cut_at + 1;
+}
+
+void ledger_opened(void)
+{
+    if (ledger_cut()) {
+        for (uint32_t token = 0; token < ledger->tokens; token++) {
+            ledger->entry[token].executing = 0;
+        }
+        ledger->healed = ledger->cuts;
+    }
+    ledger->opened = 1;
 }
 
 uint32_t ledger_kills(void)

@@ -67,13 +67,18 @@ struct entry {
 };
 
 struct ledger {
-    _Atomic uint32_t tokens;  /* how many were used */
-    _Atomic uint32_t opened;  /* the store was open once */
-    _Atomic uint32_t begun;   /* processes that began, and those ... */
-    _Atomic uint32_t ended;   /* ... that ended by themselves */
-    _Atomic uint32_t unheard; /* runs that were counted, but not seen here */
-    _Atomic uint32_t faults;  /* promises that were broken */
-    char fault[FAULT_BYTES];  /* the first of them */
+    _Atomic uint32_t tokens;   /* how many were used */
+    _Atomic uint32_t opened;   /* the store was open once */
+    _Atomic uint32_t begun;    /* processes that began, and those ... */
+    _Atomic uint32_t ended;    /* ... that ended by themselves */
+    _Atomic uint32_t unheard;  /* runs that were counted, but not seen here */
+    _Atomic uint32_t cuts;     /* how often the power was cut, and how ... */
+    _Atomic uint32_t healed;   /* ... often it was recovered from that */
+    _Atomic uint32_t cut_at;   /* how many had begun at the last one */
+    _Atomic uint32_t unsynced; /* its durability is DASSIE_OFF */
+    _Atomic uint32_t closed;   /* the store was closed properly */
+    _Atomic uint32_t faults;   /* promises that were broken */
+    char fault[FAULT_BYTES];   /* the first of them */
     struct entry entry[TOKENS_MAX];
 };
 
@@ -84,6 +89,20 @@ void ledger_open(const char *path);
 
 /* The process ends by itself. */
 void ledger_close(void);
+
+/* Notes a power cut, in the ledger of another process or in a file. */
+void ledger_cut_in(struct ledger *told);
+void ledger_cut_now(const char *path);
+
+/* The last process ended by a power cut, and nobody has recovered from it. */
+bool ledger_cut(void);
+
+/* Nobody else has tried to, either. */
+bool ledger_first_since_cut(void);
+
+/* The store was opened: whatever the last owner left is recovered. Nothing that
+ * a power cut has ended is executing any more. */
+void ledger_opened(void);
 
 /* How many processes were killed so far. */
 uint32_t ledger_kills(void);

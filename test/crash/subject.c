@@ -1,12 +1,4 @@
-/* subject.c: the program that kill_points.sh kills.
- *
- *     subject run DIR      mixed work on the store DIR/store, for DIR/ledger
- *     subject usage: subject run|open|check|judge|judge-run DIR DIR     opens
- * the store and closes it: recovery alone subject check DIR    see checker.c
- *     subject judge DIR    see judge.c; judge-run lets all jobs end first
- *
- * Exit status: 0 all was well, 1 a promise was broken, 3 a call failed, 4 it
- * failed for damage.
+/* subject.c: the work that is killed, and whose power is cut.
  *
  * The work comes in rounds. A batch of jobs keeps both runners waiting at
  * gates, so that the rest of it is claimed, but not started; single jobs go to
@@ -200,12 +192,12 @@ static void start(dassie_job_t *job)
 
 /* ---- Rounds ---- */
 
-/* Tells kill_at.c, if it is there, that jobs go back now. */
+/* Tells kill_at.c or record.c, if one is there, that jobs go back now. */
 static void mark(void)
 {
-    void (*kill_at_mark)(void) = dlsym(RTLD_DEFAULT, "kill_at_mark");
-    if (kill_at_mark != NULL) {
-        kill_at_mark();
+    void (*subject_mark)(void) = dlsym(RTLD_DEFAULT, "subject_mark");
+    if (subject_mark != NULL) {
+        subject_mark();
     }
 }
 
@@ -264,8 +256,9 @@ static void run_session(const char *path)
     dassie_process_options_t options = DASSIE_PROCESS_OPTIONS_INIT;
     static dassie_processor_t processor;
     static dassie_processor_t async;
+    ledger->closed = 0;
     sync_open(path);
-    ledger->opened = 1;
+    ledger_opened();
     options.queue = queues[QUEUE_WEB].base;
     options.concurrency = ASYNC_SLOTS;
     options.start = start;
@@ -279,6 +272,7 @@ static void run_session(const char *path)
     sync_must(dassie_close(&rig.q, sync_on_close), "close");
     gate_open();
     sync_wait(&rig.closed, 1);
+    ledger->closed = 1;
 }
 
 static void subject_run(const char *path)
@@ -297,35 +291,37 @@ static void subject_run(const char *path)
 static void subject_open(const char *path)
 {
     sync_open(path);
-    ledger->opened = 1;
+    ledger_opened();
     sync_close();
 }
 
-int main(int argc, char **argv)
+static const struct {
+    const char *name;
+    void (*function)(const char *path);
+} modes[] = {{"run", subject_run},
+             {"open", subject_open},
+             {"check", subject_check},
+             {"judge", subject_judge},
+             {"judge-run", subject_judge_run}};
+
+int subject_do(const char *mode, const char *dir, bool unsynced)
 {
-    static const struct {
-        const char *name;
-        void (*function)(const char *path);
-    } modes[] = {{"run", subject_run},
-                 {"open", subject_open},
-                 {"check", subject_check},
-                 {"judge", subject_judge},
-                 {"judge-run", subject_judge_run}};
     char path[PATH_MAX];
-    for (size_t i = 0; argc == 3 && i < sizeof modes / sizeof modes[0]; i++) {
-        if (strcmp(argv[1], modes[i].name) != 0) {
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        if (strcmp(mode, modes[i].name) != 0) {
             continue;
         }
-        snprintf(path, sizeof path, "%s/ledger", argv[2]);
+        snprintf(path, sizeof path, "%s/ledger", dir);
         ledger_open(path);
-        snprintf(path, sizeof path, "%s/store", argv[2]);
+        ledger->unsynced |= unsynced;
+        snprintf(path, sizeof path, "%s/store", dir);
         sync_begin();
         rig.options.max_crashes = -1;
+        rig.options.durability = ledger->unsynced ? DASSIE_OFF : DASSIE_FULL;
         modes[i].function(path);
         sync_end();
         ledger_close();
         return ledger->faults > 0;
     }
-    fprintf(stderr, "usage: subject run|open|check DIR\n");
     return 2;
 }

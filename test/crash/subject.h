@@ -1,9 +1,22 @@
-/* subject.h: what subject.c and checker.c share. Threads: the loop's. */
+/* subject.h: what subject.c and checker.c share with those who call them.
+ * Threads: the loop's. */
 #ifndef DASSIE_TEST_CRASH_SUBJECT_H_
 #define DASSIE_TEST_CRASH_SUBJECT_H_
 
 #include <stdbool.h>
 #include <stdint.h>
+
+/* One process on the store DIR/store, for DIR/ledger. The modes:
+ *
+ *     run        mixed work, see subject.c
+ *     open       opens the store and closes it: recovery alone
+ *     check      see checker.c
+ *     judge      see judge.c; judge-run lets all jobs end first
+ *
+ * unsynced: with DASSIE_OFF, from now on. Returns 0 all was well, 1 a promise
+ * was broken, 2 no such mode; a call that fails ends the process with 3, or 4
+ * if it failed for damage. */
+int subject_do(const char *mode, const char *dir, bool unsynced);
 
 /* Asks for a job and waits for the acknowledgement. */
 void subject_enqueue(uint32_t token);
@@ -12,7 +25,7 @@ void subject_enqueue(uint32_t token);
  * compares again; or lets them end first. */
 void subject_compare(const char *path, bool run_first);
 
-/* Opens what a killed process has left and does the same, and verifies it
+/* Opens what the last process has left and does the same, and verifies it
  * before and after. */
 void subject_check(const char *path);
 

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -36,6 +37,13 @@ void sync_wait(atomic_int *n, int least)
     }
 }
 
+static void on_log(dassie_t *q, dassie_log_level_t level, const char *line)
+{
+    (void)q;
+    (void)level;
+    rig.rebuilt += strncmp(line, "rebuilt ", 8) == 0;
+}
+
 void sync_begin(void)
 {
     static const dassie_options_t defaults = DASSIE_OPTIONS_INIT;
@@ -44,7 +52,9 @@ void sync_begin(void)
     setrlimit(RLIMIT_CORE, &no_core);
     alarm(SYNC_SECONDS);
     rig.options = defaults;
+    rig.options.log_cb = on_log;
     rig.options.free_bytes_min = 1;
+    rig.options.memory_bytes = DASSIE_MEMORY_BYTES_MIN;
     rig.options.suspect_ms = SYNC_SECONDS * 1000;
     sync_must(uv_loop_init(&rig.loop), "loop");
     sync_must(uv_async_init(&rig.loop, &rig.async, on_ring), "async");

@@ -17,6 +17,7 @@ struct sync {
     dassie_options_t options; /* of sync_open() */
     atomic_int opened;
     atomic_int closed;
+    atomic_int rebuilt; /* the log told of a rebuild */
 };
 
 extern struct sync rig;

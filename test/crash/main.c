@@ -1,0 +1,23 @@
+/* main.c: the program that is killed, and recorded.
+ *
+ *     subject run|open|check|judge|judge-run DIR [unsynced]
+ *
+ * See subject.h, which has the exit status as well. */
+#include "subject.h"
+
+#include <stdio.h>
+#include <string.h>
+
+int main(int argc, char **argv)
+{
+    int rc = 2;
+    if (argc == 3 || (argc == 4 && strcmp(argv[3], "unsynced") == 0)) {
+        rc = subject_do(argv[1], argv[2], argc == 4);
+    }
+    if (rc == 2) {
+        fprintf(stderr,
+                "usage: subject run|open|check|judge|judge-run DIR "
+                "[unsynced]\n");
+    }
+    return rc;
+}
