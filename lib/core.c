@@ -535,13 +535,14 @@ int dassie__core_open(struct core *c, struct kv *kv, struct recorder *recorder,
     return rc;
 }
 
-void dassie__core_close(struct core *c, bool clean)
+bool dassie__core_close(struct core *c, bool clean)
 {
-    dassie__store_close(&c->store, clean);
+    bool durable = dassie__store_close(&c->store, clean);
     dassie__free(c->claimed);
     dassie__free(c->released);
     c->claimed = NULL;
     c->released = NULL;
+    return durable;
 }
 
 void dassie__core_free(struct core *c)

@@ -93,7 +93,9 @@ struct core {
 /* Takes over kv, and closes it when it fails; recorder is open. */
 int dassie__core_open(struct core *c, struct kv *kv, struct recorder *recorder,
                       const struct core_options *options, struct errmsg *e);
-void dassie__core_close(struct core *c, bool clean);
+
+/* As dassie__store_close(). */
+bool dassie__core_close(struct core *c, bool clean);
 void dassie__core_free(struct core *c); /* what answers may still name */
 
 /* Takes job (its row written, its queue's name in batch_queue). 0: it is

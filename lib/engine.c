@@ -484,8 +484,8 @@ static void engine_close(struct dassie__impl *impl)
                                      &e) == 0;
     }
     dassie__apply_forsake(impl);
-    dassie__core_close(&impl->core, clean);
-    dassie__recorder_close(&impl->recorder, clean);
+    bool durable = dassie__core_close(&impl->core, clean);
+    dassie__recorder_close(&impl->recorder, clean && durable);
     dassie__dir_close(&impl->dir);
 }
 

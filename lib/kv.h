@@ -76,7 +76,8 @@ struct kv_ops {
     void (*iter_seek)(struct kv_iter *it, struct kv_slice from);
     /* 0, or why it is not valid any more; then closes it. */
     int (*iter_close)(struct kv_iter *it, struct errmsg *e);
-    void (*close)(struct kv *kv, bool clean);
+    /* clean: makes all commits durable before. False: it could not. */
+    bool (*close)(struct kv *kv, bool clean);
     bool shared_reads;
 };
 

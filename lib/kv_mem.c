@@ -353,10 +353,11 @@ static int mem_iter_close(struct kv_iter *it, struct errmsg *e)
     return 0;
 }
 
-static void mem_close(struct kv *kv, bool clean)
+static bool mem_close(struct kv *kv, bool clean)
 {
     (void)clean;
     mem_drop(kv);
+    return true;
 }
 
 static const struct kv_ops mem_ops = {

@@ -467,18 +467,21 @@ static void rocks_free(struct kv_rocks *r)
 }
 
 /* A clean close makes unsynced commits durable, whatever the durability. */
-static void rocks_close(struct kv *kv, bool clean)
+static bool rocks_close(struct kv *kv, bool clean)
 {
     struct kv_rocks *r = rocks(kv);
+    bool durable = true;
     if (r->db != NULL && clean && !r->read_only) {
         char *text = NULL;
         rocksdb_flush_wal(r->db, 1, &text);
-        if (text == NULL) {
+        durable = text == NULL;
+        if (durable) {
             hwm_write(r);
         }
         rocksdb_free(text);
     }
     rocks_free(r);
+    return durable;
 }
 
 static const struct kv_ops rocks_ops = {

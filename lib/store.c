@@ -447,15 +447,16 @@ int dassie__store_heal(struct store *s, struct errmsg *e)
     return rc;
 }
 
-void dassie__store_close(struct store *s, bool clean)
+bool dassie__store_close(struct store *s, bool clean)
 {
-    s->kv->ops->close(s->kv, clean);
+    bool durable = s->kv->ops->close(s->kv, clean);
     s->kv = NULL;
     dassie__claims_free(s);
     dassie__free(s->commit_row);
     dassie__free(s->set_row);
     s->commit_row = NULL;
     s->set_row = NULL;
+    return durable;
 }
 
 void dassie__store_free(struct store *s)

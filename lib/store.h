@@ -84,7 +84,8 @@ int dassie__store_open(struct store *s, struct kv *kv, size_t window_max,
 
 /* Closes the database. The queues stay readable (answers on their way to the
  * loop name them) until dassie__store_free(). */
-void dassie__store_close(struct store *s, bool clean);
+/* clean: all commits are made durable. False: they could not be. */
+bool dassie__store_close(struct store *s, bool clean);
 void dassie__store_free(struct store *s);
 
 /* The jobs that were claimed when the store was left, oldest claim first,

@@ -179,6 +179,13 @@ unsynced=1
 record unsynced run
 ends unsynced
 clean unsynced -s 2 -n $some
+
+# The first session's last sync fails, which is that of its close.
+record error-close run RECORD_MARK=4 RECORD_ERROR="sync 1 $EIO" \
+    RECORD_MEMTABLES=8388608
+ends error-close
+[ "$injected" -eq 1 ] || fail 'error-close: no error was injected'
+clean error-close -v smzr -s 1 -n $many -e
 unsynced=
 
 # ---- An error, and then a cut ------------------------------------------------
