@@ -104,10 +104,40 @@ static void apply_add(struct dassie__impl *impl, struct dassie__processor *p)
         return;
     }
     int rc = dassie__core_processor_add(&impl->core, p);
-    if (rc != 0) {
+    if (rc == UV_ENOMEM) {
+        p->next = impl->starved;
+        impl->starved = p;
+        impl->starved_at = impl->core.mono_ns + STARVED_NS;
+    } else if (rc != 0) {
         dassie__engine_log(impl, DASSIE_LOG_ERROR,
                            "a processor cannot serve its queues: %s",
                            dassie_strerror(rc));
+    }
+}
+
+uint64_t dassie__apply_starved(struct dassie__impl *impl)
+{
+    if (impl->starved != NULL && impl->core.mono_ns >= impl->starved_at) {
+        struct dassie__processor *list = impl->starved;
+        impl->starved = NULL;
+        while (list != NULL) {
+            struct dassie__processor *next = list->next;
+            apply_add(impl, list);
+            list = next;
+        }
+    }
+    return impl->starved != NULL ? impl->starved_at : UINT64_MAX;
+}
+
+static void forget_starved(struct dassie__impl *impl,
+                           struct dassie__processor *p)
+{
+    struct dassie__processor **at = &impl->starved;
+    while (*at != NULL && *at != p) {
+        at = &(*at)->next;
+    }
+    if (*at != NULL) {
+        *at = p->next;
     }
 }
 
@@ -130,6 +160,7 @@ static void apply_stop(struct dassie__impl *impl, struct dassie__processor *p)
         dassie__apply_hand_back(impl, p, 0);
         dassie__core_processor_stop(&impl->core, p);
     }
+    forget_starved(impl, p);
     p->stopping = true;
     stop_check(impl, p);
 }

@@ -8,6 +8,10 @@
 /* Applies one operation. */
 void dassie__apply_op(struct dassie__impl *impl, struct op *op);
 
+/* Adds the processors again for which there was no memory. Returns when to do
+ * so the next time. */
+uint64_t dassie__apply_starved(struct dassie__impl *impl);
+
 /* The commit is done: status 0, or the error with which all of the batch is
  * answered. Posts answers, hands claimed jobs to their processors, looks up
  * what waited for the commit. */

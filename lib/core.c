@@ -353,10 +353,10 @@ uint64_t dassie__core_due(const struct core *c)
     if (c->again) {
         return c->mono_ns;
     }
-    if (c->alone != NULL) {
-        return c->alone_until;
-    }
-    return c->hold_until != 0 ? c->hold_until : UINT64_MAX;
+    uint64_t due =
+        c->broken == UV_ENOMEM ? c->mono_ns + STARVED_NS : UINT64_MAX;
+    uint64_t alone = c->alone != NULL ? c->alone_until : c->hold_until;
+    return alone != 0 && alone < due ? alone : due;
 }
 
 /* ---- Processors ---- */

@@ -35,6 +35,9 @@
  * are handed back. */
 #define PARKED_NS 50000000u
 
+/* What there was no memory for is tried again after so long. */
+#define STARVED_NS 100000000u
+
 /* A processor that serves a queue. */
 struct server {
     struct dassie__processor *processor;

@@ -489,6 +489,11 @@ static void engine_close(struct dassie__impl *impl)
     dassie__dir_close(&impl->dir);
 }
 
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 static void engine_main(void *arg)
 {
     struct dassie__impl *impl = arg;
@@ -512,15 +517,12 @@ static void engine_main(void *arg)
         }
         apply_batch(impl);
         if (impl->open && !impl->lost) {
-            due = check_parked(impl);
+            due = earlier(check_parked(impl), dassie__apply_starved(impl));
             dassie__core_dispatch(&impl->core);
-            due = dassie__core_due(&impl->core) < due
-                      ? dassie__core_due(&impl->core)
-                      : due;
+            due = earlier(due, dassie__core_due(&impl->core));
         }
         if (impl->closing) {
-            uint64_t closing_due = check_closing(impl);
-            due = closing_due < due ? closing_due : due;
+            due = earlier(due, check_closing(impl));
         }
         commit(impl);
     }

@@ -164,6 +164,8 @@ struct dassie__impl {
     struct ops answers; /* of the open batch */
     struct ops after;   /* to be looked up after the commit */
     struct ops drains;
+    struct dassie__processor *starved; /* no memory to add them: by next, */
+    uint64_t starved_at;               /* to be tried again then */
     size_t batch_jobs; /* of the open batch, to leave the inbox's count */
     size_t batch_bytes;
     uint64_t batch_from; /* the first id of the open batch, or of the one that
