@@ -298,23 +298,27 @@ void dassie__apply_lose(struct dassie__impl *impl)
     impl->lost = true;
 }
 
-void dassie__apply_cancel_all(struct dassie__impl *impl)
+bool dassie__apply_cancel_all(struct dassie__impl *impl)
 {
     struct core *core = &impl->core;
+    bool all = true;
     for (uint32_t i = 0; i < core->claimed_high; i++) {
         job_t *job = core->claimed[i];
         if (job == NULL) {
             continue;
         }
         atomic_store(&job->cancelled, true);
-        if (job->processor->cancel != NULL) {
+        if (job->processor->cancel != NULL && !job->cancel_told) {
             struct cancel *cancel = dassie__malloc(sizeof *cancel);
             if (cancel != NULL) {
                 cancel->id = job->id;
                 answer(impl, &cancel->op, OP_CANCEL, 0);
             }
+            job->cancel_told = cancel != NULL;
+            all &= cancel != NULL;
         }
     }
+    return all;
 }
 
 /* ---- After the commit ---- */

@@ -24,8 +24,9 @@ void dassie__apply_hand_back(struct dassie__impl *impl,
 /* The store did not heal: nothing more starts, what runs may end. */
 void dassie__apply_lose(struct dassie__impl *impl);
 
-/* Raises the cancel flag of every claimed job. */
-void dassie__apply_cancel_all(struct dassie__impl *impl);
+/* Raises the cancel flag of every claimed job. False: there was no memory to
+ * tell all of them. */
+bool dassie__apply_cancel_all(struct dassie__impl *impl);
 
 /* Nothing will come any more for whoever still waits. */
 void dassie__apply_forsake(struct dassie__impl *impl);

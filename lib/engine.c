@@ -445,8 +445,8 @@ static uint64_t check_closing(struct dassie__impl *impl)
         return UINT64_MAX;
     }
     if (!impl->cancelled && mono_ns >= impl->grace_at) {
-        impl->cancelled = true;
-        dassie__apply_cancel_all(impl);
+        impl->cancelled = dassie__apply_cancel_all(impl);
+        impl->grace_at = mono_ns + STARVED_NS; /* if not: again */
     }
     if (mono_ns >= impl->stuck_at) {
         dassie__engine_log(impl, DASSIE_LOG_WARNING,

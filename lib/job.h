@@ -55,6 +55,7 @@ struct dassie_job_s {
     bool busy;     /* async: a callback with it is running (runs mutex) */
     bool finished; /* async: dassie_finish() came meanwhile (runs mutex) */
     bool out_is_error;
+    bool cancel_told; /* async: its cancel callback is on its way, or was */
     atomic_bool cancelled;
     void *out; /* result or error text, owned */
     size_t out_len;
