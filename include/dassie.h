@@ -10,9 +10,10 @@
  * Results. A function returns 0, or a negative error: libuv's codes (UV_E...)
  * where one fits, DASSIE_E... beside them. After 0 the callback comes exactly
  * once; after an error it never comes and the request is the caller's again.
- * Every function of a queue returns UV_EPERM in a forked child, UV_EINVAL for
- * a NULL it does not allow or a handle that is not open, and UV_ECANCELED once
- * dassie_close() was called; only further errors are listed below.
+ * Every function of a queue returns UV_EPERM in a forked child (and in a work
+ * callback of that queue, if it is the loop's), UV_EINVAL for a NULL it does
+ * not allow or a handle that is not open, and UV_ECANCELED once dassie_close()
+ * was called; only further errors are listed below.
  *
  * Ownership. Requests (dassie_enqueue_t, dassie_get_t, ...) are the caller's
  * memory and stay untouched by the caller until their last callback has begun.
@@ -401,7 +402,8 @@ DASSIE_EXTERN int dassie_init(uv_loop_t *loop, dassie_t *q);
  * asked of q meanwhile waits. options and cb may be NULL. The open queue keeps
  * the loop alive (see dassie_unref()).
  * Errors: UV_EINVAL options out of range, UV_EALREADY opened before, UV_ENOMEM,
- * UV_EAGAIN no thread, UV_ENAMETOOLONG. */
+ * UV_EAGAIN no thread, UV_ENAMETOOLONG, UV_EPERM also in a child of a process
+ * that has had any store open, until it calls execve(). */
 DASSIE_EXTERN int dassie_open(dassie_t *q, const char *path,
                               const dassie_options_t *options,
                               dassie_open_cb cb);
@@ -607,7 +609,7 @@ DASSIE_EXTERN int dassie_stats(dassie_t *q, dassie_stats_t *stats);
  * that is pending or claimed: not for the loop's thread. Any thread. report may
  * be NULL. Returns 0 when the whole store was read, whatever was found, or an
  * error as dassie_open_cb has (never UV_ECANCELED), UV_EINVAL path is NULL, or
- * UV_ENAMETOOLONG. */
+ * UV_ENAMETOOLONG, UV_EPERM as for dassie_open(). */
 DASSIE_EXTERN int dassie_verify(const char *path, dassie_verify_cb cb,
                                 void *arg, dassie_verify_report_t *report);
 

@@ -30,17 +30,22 @@ static void impl_settle(struct dassie__impl *impl);
 
 /* ---- Checks ---- */
 
-static int impl_check_child(const dassie_t *q)
+/* What is for the loop's thread alone is refused where it is easily seen not to
+ * be that: in a work callback. */
+static int impl_check_place(const dassie_t *q)
 {
     if (q == NULL || q->impl == NULL) {
         return UV_EINVAL;
     }
-    return q->impl->forks != dassie__dir_forks() ? UV_EPERM : 0;
+    return q->impl->forks != dassie__dir_forks() ||
+                   dassie__runner_is_here(q->impl)
+               ? UV_EPERM
+               : 0;
 }
 
 int dassie__impl_check(const dassie_t *q)
 {
-    int rc = impl_check_child(q);
+    int rc = impl_check_place(q);
     if (rc != 0) {
         return rc;
     }
@@ -283,7 +288,7 @@ void dassie__runner_ended(struct dassie__processor *p)
 
 int dassie_close(dassie_t *q, dassie_close_cb cb)
 {
-    int rc = impl_check_child(q);
+    int rc = impl_check_place(q);
     if (rc != 0) {
         return rc;
     }
@@ -417,7 +422,7 @@ int dassie_open(dassie_t *q, const char *path, const dassie_options_t *options,
                 dassie_open_cb cb)
 {
     static const dassie_options_t init = DASSIE_OPTIONS_INIT;
-    int rc = impl_check_child(q);
+    int rc = impl_check_place(q);
     if (rc != 0) {
         return rc;
     }
@@ -428,6 +433,9 @@ int dassie_open(dassie_t *q, const char *path, const dassie_options_t *options,
     }
     if (path == NULL || path[0] == '\0') {
         return UV_EINVAL;
+    }
+    if (dassie__dir_is_orphan()) {
+        return UV_EPERM;
     }
     rc = dassie__options_copy(&impl->options, sizeof impl->options, options,
                               options->size);

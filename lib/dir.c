@@ -28,6 +28,8 @@ static pthread_mutex_t open_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 static struct dir *open_dirs;
 static unsigned forks;
+static bool used;   /* this process has had a store, */
+static bool orphan; /* or one whose child it is */
 
 static void fork_prepare(void)
 {
@@ -42,6 +44,7 @@ static void fork_parent(void)
 static void fork_child(void)
 {
     forks++;
+    orphan = orphan || used;
     for (struct dir *dir = open_dirs; dir != NULL; dir = dir->next) {
         close(dir->lock_fd);
         dir->lock_fd = -1;
@@ -63,6 +66,18 @@ void dassie__dir_forks_watch(void)
 unsigned dassie__dir_forks(void)
 {
     return forks;
+}
+
+bool dassie__dir_is_orphan(void)
+{
+    return orphan;
+}
+
+static void remember_use(void)
+{
+    pthread_mutex_lock(&open_mutex);
+    used = true;
+    pthread_mutex_unlock(&open_mutex);
 }
 
 /* Opens the lock's file; a child that is forked from now on closes it. */
@@ -291,12 +306,15 @@ int dassie__dir_open(struct dir *dir, const char *path, bool create,
 {
     dir->lock_fd = -1;
     dir->fresh = false;
+    dassie__dir_forks_watch();
     int n = snprintf(dir->path, sizeof dir->path, "%s", path);
     if (n >= (int)sizeof dir->path) {
         return dassie__errmsg_set(e, UV_ENAMETOOLONG, "the path is too long");
     }
     int rc = dir_take(dir, create, e);
-    if (rc != 0) {
+    if (rc == 0) {
+        remember_use();
+    } else {
         lock_close(dir);
     }
     return rc;

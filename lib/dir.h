@@ -50,4 +50,8 @@ void dassie__dir_forks_watch(void);
  * remembers the value and finds another is in a child. */
 unsigned dassie__dir_forks(void);
 
+/* Whether this is a child of a process that has had a store open: RocksDB's
+ * threads are not here, and it would wait for them for ever. */
+bool dassie__dir_is_orphan(void);
+
 #endif /* DASSIE_DIR_H_ */

@@ -22,10 +22,20 @@ static void job_settle(job_t *job, int status)
     }
 }
 
+/* Whose job this thread runs. */
+static _Thread_local const struct dassie__impl *working;
+
+bool dassie__runner_is_here(const struct dassie__impl *impl)
+{
+    return working == impl;
+}
+
 static void job_run(struct dassie__processor *p, job_t *job)
 {
     recorder_executing(&p->impl->recorder, job->slot);
+    working = p->impl;
     int status = p->work(job);
+    working = NULL;
     recorder_ended(&p->impl->recorder, job->slot);
     job_settle(job, status);
     job->op.type = OP_FINISH;

@@ -40,6 +40,9 @@ void dassie__runner_start(struct dassie__processor *p);
 /* Makes runners leave after what they run. */
 void dassie__runner_end(struct dassie__processor *p);
 
+/* Whether this thread is in a work callback of impl. Any thread. */
+bool dassie__runner_is_here(const struct dassie__impl *impl);
+
 /* dassie.c: a runner has ended. */
 void dassie__runner_ended(struct dassie__processor *p);
 

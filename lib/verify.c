@@ -569,6 +569,9 @@ int dassie_verify(const char *path, dassie_verify_cb cb, void *arg,
     if (path == NULL) {
         return UV_EINVAL;
     }
+    if (dassie__dir_is_orphan()) {
+        return UV_EPERM;
+    }
     if (report == NULL) {
         report = &unwanted;
     }
