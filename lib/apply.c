@@ -78,12 +78,12 @@ static void apply_many(struct dassie__impl *impl, struct many *many)
 
 static void apply_finish(struct dassie__impl *impl, job_t *job)
 {
+    recorder_ended(&impl->recorder, job->slot); /* if async: not yet */
     if (impl->lost) {
         dassie__core_lose(&impl->core, job);
         tell_gone(impl, GONE_UNKNOWN, dassie__core_waiters(&impl->core, job));
         return;
     }
-    recorder_ended(&impl->recorder, job->slot); /* if async: not yet */
     impl->batch_work += job->out_len;
     dassie__core_finish(&impl->core, job);
 }

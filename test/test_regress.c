@@ -516,6 +516,7 @@ END_TEST
 
 int main(void)
 {
+    ck_assert_uint_eq(rig_stats().suspects, 0); /* it has ended */
     Suite *suite = suite_create("regress");
     TCase *tc = tcase_create("regress");
     setenv("UV_THREADPOOL_SIZE", POOL_SIZE, 1); /* before anybody looks */
