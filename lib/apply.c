@@ -169,7 +169,7 @@ static void apply_close(struct dassie__impl *impl)
 {
     impl->closing = true;
     impl->grace_at =
-        impl->core.mono_ns + (uint64_t)impl->options.grace_ms * 1000000;
+        impl->closed_at + (uint64_t)impl->options.grace_ms * 1000000;
     impl->stuck_at = impl->core.mono_ns + STUCK_NS;
     if (!impl->open || impl->lost) {
         return;

@@ -33,6 +33,7 @@ void dassie__engine_post_close(struct dassie__impl *impl, struct op *op)
 {
     uv_mutex_lock(&impl->mutex);
     impl->closed = true;
+    impl->closed_at = dassie__env.mono_ns();
     inbox_push(impl, op);
     uv_mutex_unlock(&impl->mutex);
 }
@@ -272,8 +273,14 @@ static void answer_opened(struct dassie__impl *impl)
 
 /* ---- The commit ---- */
 
-/* Waits between two tries to heal. True: the owner wants to close. */
-static bool heal_wait(struct dassie__impl *impl, uint64_t ms)
+static uint64_t grace_ns(const struct dassie__impl *impl)
+{
+    return (uint64_t)impl->options.grace_ms * 1000000;
+}
+
+/* Waits between two tries to heal. Returns when to give up: once the owner
+ * wants to close, after the grace period. */
+static uint64_t heal_wait(struct dassie__impl *impl, uint64_t ms)
 {
     uint64_t until = dassie__env.mono_ns() + ms * 1000000;
     uv_mutex_lock(&impl->mutex);
@@ -286,9 +293,25 @@ static bool heal_wait(struct dassie__impl *impl, uint64_t ms)
         uv_cond_timedwait(&impl->cond, &impl->mutex, until - now);
         impl->sleeping = false;
     }
-    bool closed = impl->closed;
+    uint64_t give_up =
+        impl->closed ? impl->closed_at + grace_ns(impl) : UINT64_MAX;
     uv_mutex_unlock(&impl->mutex);
-    return closed;
+    return give_up;
+}
+
+/* What the commit holds that is in doubt. */
+static void tell_doubt(struct dassie__impl *impl, const struct errmsg *e)
+{
+    size_t claimed = 0;
+    for (struct dassie__processor *p = impl->core.starting; p != NULL;
+         p = p->starting_next) {
+        claimed += p->starting.n;
+    }
+    dassie__engine_log(impl, DASSIE_LOG_ERROR,
+                       "a commit is in doubt: %zu enqueued, %zu claimed, "
+                       "%u ended: %s",
+                       impl->batch_jobs, claimed,
+                       (unsigned)impl->core.released_n, e->text);
 }
 
 /* The commit is in doubt. Reopens the store until it is settled; once the
@@ -296,16 +319,12 @@ static bool heal_wait(struct dassie__impl *impl, uint64_t ms)
 static int heal(struct dassie__impl *impl, int rc, struct errmsg *e)
 {
     uint64_t ms = HEAL_MS_MIN;
-    uint64_t give_up = UINT64_MAX;
-    dassie__engine_log(impl, DASSIE_LOG_ERROR, "a commit failed: %s", e->text);
+    tell_doubt(impl, e);
     stats_copy(impl, rc);
     dassie__reader_wait(impl);
     for (;;) {
-        bool closed = heal_wait(impl, ms);
+        uint64_t give_up = heal_wait(impl, ms);
         uint64_t now = dassie__env.mono_ns();
-        if (closed && give_up == UINT64_MAX) {
-            give_up = now + (uint64_t)impl->options.grace_ms * 1000000;
-        }
         rc = dassie__store_heal(&impl->core.store, e);
         if (rc == 0) {
             dassie__engine_log(impl, DASSIE_LOG_WARNING,
@@ -318,12 +337,20 @@ static int heal(struct dassie__impl *impl, int rc, struct errmsg *e)
         if (now >= give_up) {
             return rc;
         }
-        if (closed) {
+        if (give_up != UINT64_MAX) {
             uv_sleep(HEAL_MS_MIN);
         } else {
             ms = 2 * ms < HEAL_MS_MAX ? 2 * ms : HEAL_MS_MAX;
         }
     }
+}
+
+/* Once the grace period of a close is over. */
+static void cancel_running(struct dassie__impl *impl)
+{
+    if (!impl->cancelled) {
+        impl->cancelled = dassie__apply_cancel_all(impl);
+        impl->grace_at = impl->core.mono_ns + STARVED_NS; /* if not: again */
 }
 
 /* A line that cannot be read is told once. */
@@ -337,6 +364,16 @@ static void tell_broken(struct dassie__impl *impl)
     }
 }
 
+/* The store did not heal within the grace period of a close. */
+static void give_up(struct dassie__impl *impl)
+{
+    dassie__apply_lose(impl);
+    cancel_running(impl);
+    dassie__engine_log(impl, DASSIE_LOG_ERROR,
+                       "the store is given up: %zu jobs are in doubt",
+                       impl->batch_jobs);
+}
+
 static void commit(struct dassie__impl *impl)
 {
     struct errmsg e = {""};
@@ -345,10 +382,7 @@ static void commit(struct dassie__impl *impl)
         status =
             dassie__store_commit(&impl->core.store, impl->core.wall_ms, &e);
         if (status != 0 && heal(impl, status, &e) != 0) {
-            dassie__apply_lose(impl);
-            dassie__engine_log(impl, DASSIE_LOG_ERROR,
-                               "the store is given up: %zu jobs are in doubt",
-                               impl->batch_jobs);
+            give_up(impl);
         }
         impl->commits++;
     }
@@ -444,9 +478,8 @@ static uint64_t check_closing(struct dassie__impl *impl)
     if (impl->core.claimed_n == 0) {
         return UINT64_MAX;
     }
-    if (!impl->cancelled && mono_ns >= impl->grace_at) {
-        impl->cancelled = dassie__apply_cancel_all(impl);
-        impl->grace_at = mono_ns + STARVED_NS; /* if not: again */
+    if (mono_ns >= impl->grace_at) {
+        cancel_running(impl);
     }
     if (mono_ns >= impl->stuck_at) {
         dassie__engine_log(impl, DASSIE_LOG_WARNING,

@@ -142,9 +142,10 @@ struct dassie__impl {
     uv_mutex_t mutex;
     uv_cond_t cond;
     struct ops inbox;
-    bool sleeping;     /* the engine waits on cond */
-    bool closed;       /* dassie_close() was called */
-    size_t inbox_jobs; /* until they are committed */
+    bool sleeping;      /* the engine waits on cond */
+    bool closed;        /* dassie_close() was called, */
+    uint64_t closed_at; /* and when */
+    size_t inbox_jobs;  /* until they are committed */
     size_t inbox_bytes;
     bool full;
     atomic_bool pressed; /* it is full */
