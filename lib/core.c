@@ -329,6 +329,19 @@ static void dispatch_suspects(struct core *c)
     }
 }
 
+/* Whatever else happens meanwhile, a line that cannot be read is tried again by
+ * then: nothing may ever happen. */
+static void retry_later(struct core *c)
+{
+    if (c->broken == 0) {
+        c->retry_ns = 0;
+    } else if (c->retry_ns == 0 || c->mono_ns >= c->retry_at) {
+        c->retry_ns = c->retry_ns == 0 ? RETRY_NS_MIN : 2 * c->retry_ns;
+        c->retry_ns = c->retry_ns < RETRY_NS_MAX ? c->retry_ns : RETRY_NS_MAX;
+        c->retry_at = c->mono_ns + c->retry_ns;
+    }
+}
+
 void dassie__core_dispatch(struct core *c)
 {
     if (c->stopping) {
@@ -343,6 +356,7 @@ void dassie__core_dispatch(struct core *c)
     }
     /* Slots of what has ended in this batch are free after its commit only. */
     c->again |= c->recorder->free_n == 0 && c->released_n > 0;
+    retry_later(c);
 }
 
 uint64_t dassie__core_due(const struct core *c)
@@ -353,8 +367,7 @@ uint64_t dassie__core_due(const struct core *c)
     if (c->again) {
         return c->mono_ns;
     }
-    uint64_t due =
-        c->broken == UV_ENOMEM ? c->mono_ns + STARVED_NS : UINT64_MAX;
+    uint64_t due = c->broken != 0 ? c->retry_at : UINT64_MAX;
     uint64_t alone = c->alone != NULL ? c->alone_until : c->hold_until;
     return alone != 0 && alone < due ? alone : due;
 }

@@ -38,6 +38,11 @@
 /* What there was no memory for is tried again after so long. */
 #define STARVED_NS 100000000u
 
+/* A line that cannot be read is tried again after this long, then twice as
+ * long, up to the most. */
+#define RETRY_NS_MIN 100000000u
+#define RETRY_NS_MAX UINT64_C(5000000000)
+
 /* A processor that serves a queue. */
 struct server {
     struct dassie__processor *processor;
@@ -89,7 +94,9 @@ struct core {
     bool again;           /* more can be claimed after the commit */
     int refuse;           /* 0, or why new jobs are refused */
     bool stopping;
-    int broken;          /* the last error of a line that cannot be read */
+    int broken;          /* the last error of a line that cannot be read, */
+    uint64_t retry_at;   /* when it is tried again, */
+    uint64_t retry_ns;   /* and after how long a wait */
     struct errmsg error; /* and its text */
 };
 

@@ -351,16 +351,24 @@ static void cancel_running(struct dassie__impl *impl)
     if (!impl->cancelled) {
         impl->cancelled = dassie__apply_cancel_all(impl);
         impl->grace_at = impl->core.mono_ns + STARVED_NS; /* if not: again */
+    }
 }
 
-/* A line that cannot be read is told once. */
+/* A line that cannot be read is told once, and so is its end. */
 static void tell_broken(struct dassie__impl *impl)
 {
-    if (impl->core.broken != impl->broken_told) {
-        impl->broken_told = impl->core.broken;
+    int broken = impl->core.broken;
+    if (broken == impl->broken_told) {
+        return;
+    }
+    impl->broken_told = broken;
+    if (broken != 0) {
         dassie__engine_log(impl, DASSIE_LOG_ERROR,
                            "pending jobs cannot be read: %s",
                            impl->core.error.text);
+    } else {
+        dassie__engine_log(impl, DASSIE_LOG_WARNING,
+                           "pending jobs are read again");
     }
 }
 

@@ -172,19 +172,19 @@ static int refill_open(struct refill *r, struct errmsg *e)
 int dassie__refill_line(struct store *s, struct line *line, struct errmsg *e)
 {
     struct refill r = {.s = s, .line = line, .bytes_max = refill_bytes_max(s)};
-    struct errmsg ignored;
     int rc = refill_open(&r, e);
     if (rc == 0) {
         s->refills++;
         rc = refill_walk(&r, e);
     }
+    /* A row that could not be read looks as if it were not there. */
     if (r.pending != NULL) {
-        int failed = s->kv->ops->iter_close(r.pending, rc == 0 ? e : &ignored);
-        rc = rc != 0 ? rc : failed;
+        int failed = s->kv->ops->iter_close(r.pending, e);
+        rc = failed != 0 ? failed : rc;
     }
     if (r.jobs != NULL) {
-        int failed = s->kv->ops->iter_close(r.jobs, rc == 0 ? e : &ignored);
-        rc = rc != 0 ? rc : failed;
+        int failed = s->kv->ops->iter_close(r.jobs, e);
+        rc = failed != 0 ? failed : rc;
     }
     return line->window.n > 0 ? 0 : rc;
 }

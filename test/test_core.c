@@ -770,6 +770,7 @@ START_TEST(broken_line)
         cr_step();
         ck_assert_int_eq(core->broken, DASSIE_ECORRUPT);
         ck_assert_ptr_nonnull(strstr(core->error.text, "job 1 "));
+        ck_assert_uint_lt(dassie__core_due(core), UINT64_MAX);
         cr_end(cr_starts(p, id), 0);
     }
     cr_step();
