@@ -372,6 +372,24 @@ static void tell_broken(struct dassie__impl *impl)
     }
 }
 
+/* So too a mark that cannot be written. */
+static void tell_mark(struct dassie__impl *impl)
+{
+    int error = impl->core.store.kv->mark_error;
+    if (error == impl->mark_told) {
+        return;
+    }
+    impl->mark_told = error;
+    if (error != 0) {
+        dassie__engine_log(impl, DASSIE_LOG_WARNING,
+                           "hwm is not written (%s): if the log loses its end "
+                           "now, that may go unnoticed",
+                           dassie_strerror(error));
+    } else {
+        dassie__engine_log(impl, DASSIE_LOG_WARNING, "hwm is written again");
+    }
+}
+
 /* The store did not heal within the grace period of a close. */
 static void give_up(struct dassie__impl *impl)
 {
@@ -399,6 +417,7 @@ static void commit(struct dassie__impl *impl)
     impl->batch_work = 0;
     if (impl->open && !impl->lost) {
         tell_broken(impl);
+        tell_mark(impl);
         stats_copy(impl, impl->core.broken);
     }
 }
@@ -411,23 +430,30 @@ static void now(struct dassie__impl *impl)
     impl->core.mono_ns = dassie__env.mono_ns();
 }
 
-/* Looks once a second whether there is room for new jobs. */
+/* Looks once a second whether there is room for new jobs. Where nobody knows,
+ * what was known last holds. */
 static void check_space(struct dassie__impl *impl)
 {
     struct core *core = &impl->core;
     if (core->mono_ns < impl->space_at) {
         return;
     }
-    bool low =
-        dassie__env.free_bytes(impl->dir.path) < impl->options.free_bytes_min;
-    if (low && core->refuse == 0) {
+    impl->space_at = core->mono_ns + SPACE_NS;
+    uint64_t free_bytes = dassie__env.free_bytes(impl->dir.path);
+    int refuse = free_bytes < impl->options.free_bytes_min ? UV_ENOSPC : 0;
+    if (free_bytes == UINT64_MAX || refuse == core->refuse) {
+        return;
+    }
+    core->refuse = refuse;
+    if (refuse != 0) {
         dassie__engine_log(
             impl, DASSIE_LOG_WARNING,
             "less than %llu bytes of disk are free: new jobs are refused",
             (unsigned long long)impl->options.free_bytes_min);
+    } else {
+        dassie__engine_log(impl, DASSIE_LOG_WARNING,
+                           "enough disk is free again: new jobs are taken");
     }
-    core->refuse = low ? UV_ENOSPC : 0;
-    impl->space_at = core->mono_ns + SPACE_NS;
 }
 
 static void apply_batch(struct dassie__impl *impl)

@@ -181,7 +181,8 @@ struct dassie__impl {
     bool lost;      /* the store did not heal */
     uint64_t commits;
     uint64_t heals;
-    int broken_told;             /* the core's error that the log knows */
+    int broken_told;             /* the core's error that the log knows, */
+    int mark_told;               /* and the database's */
     struct log_line opened_line; /* the answer OP_OPENED */
     struct op close_op;
     struct op closed_op;

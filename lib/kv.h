@@ -86,6 +86,8 @@ struct kv {
     uint64_t rows;      /* puts and deletes of all batches */
     uint64_t row_bytes; /* keys and values of them */
     uint64_t syncs;     /* fsynced commits */
+    int mark_error;     /* 0, or why the mark of what is durable was not
+                           written last; see kv_rocks.h */
 };
 
 static inline struct kv_slice kv_slice(const void *p, size_t len)

@@ -1,0 +1,248 @@
+/* Single system calls that fail, and what users see of it: RocksDB's question
+ * for sync_file_range(), the mark that is written after each commit, free disk
+ * space that nobody can tell, rows that cannot be read for a while. The calls
+ * are this program's own, which go before the C library's. */
+#include "config.h"
+
+#include "queue_rig.h"
+
+#include <stdatomic.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+
+/* ---- The calls ---- */
+
+static atomic_int range_error;  /* of sync_file_range() */
+static atomic_int mark_error;   /* of writes to hwm */
+static atomic_long reads_good;  /* from tables, until they fail; -1: always */
+static atomic_ulong free_bytes; /* 0: nobody knows */
+static atomic_int free_asked;
+
+static bool is_of(int fd, const char *end)
+{
+    char link[32];
+    char path[PATH_MAX];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, path, sizeof path);
+    ssize_t len = (ssize_t)strlen(end);
+    return n > len && memcmp(path + n - len, end, (size_t)len) == 0;
+}
+
+int sync_file_range(int fd, off64_t at, off64_t n, unsigned flags)
+{
+    int error = atomic_load(&range_error);
+    if (error == 0) {
+        return (int)syscall(SYS_sync_file_range, fd, at, n, flags);
+    }
+    errno = error;
+    return -1;
+}
+
+ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
+{
+    int error = atomic_load(&mark_error);
+    if (error == 0 || !is_of(fd, "/hwm")) {
+        return syscall(SYS_pwrite64, fd, p, n, at);
+    }
+    errno = error;
+    return -1;
+}
+
+ssize_t pread(int fd, void *p, size_t n, off_t at)
+{
+    if (atomic_load(&reads_good) >= 0 && is_of(fd, ".sst") &&
+        atomic_fetch_sub(&reads_good, 1) <= 0) {
+        atomic_store(&reads_good, 0);
+        errno = EIO;
+        return -1;
+    }
+    return syscall(SYS_pread64, fd, p, n, at);
+}
+
+int statvfs(const char *path, struct statvfs *fs)
+{
+    unsigned long bytes = atomic_load(&free_bytes);
+    (void)path;
+    free_asked++;
+    if (bytes == 0) {
+        errno = EIO;
+        return -1;
+    }
+    memset(fs, 0, sizeof *fs);
+    fs->f_frsize = 1;
+    fs->f_bavail = bytes;
+    return 0;
+}
+
+/* ---- The log ---- */
+
+static struct {
+    int unwritten;
+    int written;
+    int unreadable;
+    int readable;
+    int wrong; /* rows are said to be gone */
+    int low;
+    int room;
+} told;
+
+static void on_log(dassie_t *q, dassie_log_level_t level, const char *line)
+{
+    rig_log(q, level, line);
+    told.unwritten += strstr(line, "hwm is not written") != NULL;
+    told.written += strstr(line, "hwm is written again") != NULL;
+    told.unreadable += strstr(line, "jobs cannot be read") != NULL;
+    told.readable += strstr(line, "jobs are read again") != NULL;
+    told.wrong += strstr(line, "gone") != NULL;
+    told.low += strstr(line, "new jobs are refused") != NULL;
+    told.room += strstr(line, "new jobs are taken") != NULL;
+}
+
+static void setup(void)
+{
+    range_error = 0;
+    mark_error = 0;
+    reads_good = -1;
+    free_bytes = 1 << 30;
+    free_asked = 0;
+    memset(&told, 0, sizeof told);
+    rig_setup();
+    rig.options.log_cb = on_log;
+}
+
+static void teardown(void)
+{
+    rig_close();
+    rig_verify();
+    rig_teardown();
+}
+
+/* ---- Tests ---- */
+
+/* A filter's answer would abort the host: an assertion of RocksDB's. Of a
+ * kernel without the call it knows. */
+START_TEST(no_sync_file_range)
+{
+    range_error = EPERM;
+    ck_assert_int_eq(rig_try_open(), UV_EPERM);
+    ck_assert_ptr_nonnull(strstr(dassie_errmsg(&rig.q), "sync_file_range"));
+    rig_close();
+    range_error = ENOSYS;
+    rig_open();
+    rig_enqueue(NULL, NULL);
+}
+END_TEST
+
+static void is_told(const int *n, int times)
+{
+    rig_counts(); /* the log is told before */
+    ck_assert_int_eq(*n, times);
+}
+
+/* An old mark notices less, which is told; no job is refused for it. */
+START_TEST(mark_not_written)
+{
+    rig_open();
+    rig_enqueue(NULL, NULL);
+    ck_assert_int_eq(told.unwritten, 0);
+    mark_error = EIO;
+    rig_enqueue(NULL, NULL);
+    rig_enqueue(NULL, NULL);
+    is_told(&told.unwritten, 1);
+    ck_assert_int_eq(rig_stats().degraded, 0);
+    mark_error = 0;
+    rig_enqueue(NULL, NULL);
+    is_told(&told.written, 1);
+    mark_error = EIO;
+    rig_enqueue(NULL, NULL);
+    rig_reopen();
+    ck_assert_uint_eq(rig_counts().pending, 5);
+}
+END_TEST
+
+/* Enqueues until the free space was asked for once more; the last status. */
+static int enqueue_until_asked(void)
+{
+    dassie_spec_t spec = rig_spec(NULL, NULL);
+    int status;
+    int before = free_asked;
+    do {
+        rig_try_enqueue(&spec, &status);
+    } while (free_asked == before);
+    return status;
+}
+
+/* Where nobody can tell how much room is left, it is as it was. */
+START_TEST(space_unknown)
+{
+    rig.options.free_bytes_min = 1 << 20;
+    rig_open();
+    ck_assert_int_eq(enqueue_until_asked(), 0);
+    free_bytes = 0;
+    ck_assert_int_eq(enqueue_until_asked(), 0);
+    free_bytes = 1;
+    ck_assert_int_eq(enqueue_until_asked(), UV_ENOSPC);
+    free_bytes = 0;
+    ck_assert_int_eq(enqueue_until_asked(), UV_ENOSPC);
+    free_bytes = 1 << 20;
+    ck_assert_int_eq(enqueue_until_asked(), 0);
+    is_told(&told.low, 1);
+    is_told(&told.room, 1);
+}
+END_TEST
+
+static int work(dassie_job_t *job)
+{
+    (void)job;
+    return 0;
+}
+
+/* Whether that a refill fails, or a compaction, for which commits wait then. */
+static bool is_told_of(void)
+{
+    return told.unreadable > 0 || rig_stats().degraded != 0;
+}
+
+/* What is told once rows stand in a table, and n reads of it are good. Nothing
+ * else happens: the line is tried again all the same. */
+START_TEST(rows_not_read)
+{
+    static dassie_processor_t p;
+    dassie_process_options_t options = DASSIE_PROCESS_OPTIONS_INIT;
+    struct rig_got got;
+    options.work = work;
+    rig_open();
+    uint64_t first = rig_enqueue(NULL, "first");
+    rig_enqueue(NULL, "second");
+    rig_reopen();
+    reads_good = 0;
+    ck_assert_int_eq(rig_try_get(&got, first), UV_EIO);
+    reads_good = _i;
+    ck_assert_int_eq(dassie_process(&rig.q, &p, &options), 0);
+    rig_poll(is_told_of);
+    ck_assert_int_eq(told.wrong, 0);
+    reads_good = -1;
+    rig_drain();
+    ck_assert_int_eq(rig_get(&got, first)->state, DASSIE_COMPLETE);
+    ck_assert_uint_eq(rig_counts().complete, 2);
+    ck_assert_int_le(told.unreadable, 1);
+    ck_assert_int_eq(told.readable, told.unreadable);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("calls");
+    TCase *tc = tcase_create("calls");
+    suite_add_tcase(suite, tc);
+    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_test(tc, no_sync_file_range);
+    tcase_add_test(tc, mark_not_written);
+    tcase_add_test(tc, space_unknown);
+    tcase_add_loop_test(tc, rows_not_read, 0, 2);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
