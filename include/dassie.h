@@ -88,8 +88,16 @@ typedef enum {
 #define DASSIE_MEMORY_BYTES_MIN 16777216       /* the least it may be */
 #define DASSIE_PRIORITY_MIN (-20)              /* runs first */
 #define DASSIE_PRIORITY_MAX 19                 /* runs last */
+#define DASSIE_ATTEMPTS 20                     /* default; see spec */
+#define DASSIE_ATTEMPTS_MAX 1000000            /* the most it may be */
+#define DASSIE_BACKOFF_MS 1000                 /* default; see spec */
+#define DASSIE_BACKOFF_MAX_MS 3600000          /* default; see spec */
 
 /* ---- Types ------------------------------------------------------------- */
+
+/* Times are milliseconds since 1970 by the wall clock, up to the end of the
+ * year 9999; a later one is UV_EINVAL. */
+#define DASSIE_TIME_MS_MAX 253402300799999
 
 typedef struct dassie_s dassie_t;
 typedef struct dassie_options_s dassie_options_t;
@@ -110,13 +118,15 @@ typedef struct dassie_process_options_s dassie_process_options_t;
 typedef struct dassie_verify_report_s dassie_verify_report_t;
 typedef struct dassie_job_s dassie_job_t;
 
-/* The state of a job. A job is in exactly one at any time. Values 1, 3 and 6
- * are never given; they keep their place for delays and cancellation. */
+/* The state of a job. A job is in exactly one at any time. The value 3 is never
+ * given, and 6 not yet. */
 typedef enum {
-    DASSIE_PENDING = 0,  /* waits for a processor */
-    DASSIE_RUNNING = 2,  /* claimed on behalf of a processor */
-    DASSIE_COMPLETE = 4, /* ended well; never runs again */
-    DASSIE_FAILED = 5    /* ended badly; does not run again by itself */
+    DASSIE_PENDING = 0,   /* waits for a processor */
+    DASSIE_SCHEDULED = 1, /* waits for its time */
+    DASSIE_RUNNING = 2,   /* claimed on behalf of a processor */
+    DASSIE_COMPLETE = 4,  /* ended well; never runs again */
+    DASSIE_FAILED = 5,    /* ended badly; does not run again by itself */
+    DASSIE_CANCELLED = 6  /* given up before it ended by itself */
 } dassie_state_t;
 
 /* When is an enqueue or an end acknowledged? It belongs to the store, never
@@ -138,7 +148,8 @@ typedef enum {
 enum {
     /* A run of this job that was interrupted (process killed, power cut) is
      * not repeated: the job goes to failed with DASSIE_EINTERRUPTED. So does
-     * one that ended just before, if its end was not yet on disk. */
+     * one that ended just before, if its end was not yet on disk. Unless
+     * attempts_max says otherwise, one that fails is not repeated either. */
     DASSIE_AT_MOST_ONCE = 1
 };
 
@@ -212,13 +223,15 @@ typedef void (*dassie_list_cb)(dassie_list_t *req, int status,
 typedef void (*dassie_counts_cb)(dassie_counts_t *req, int status,
                                  const dassie_count_t *count);
 
-/* Nothing is pending or running any more, durably (0); UV_ECANCELED: the
+/* Nothing is pending or running any more, durably (0), whatever is scheduled;
+ * UV_ECANCELED: the
  * queue was closed first. Loop thread. */
 typedef void (*dassie_drain_cb)(dassie_drain_t *req, int status);
 
-/* Runs one job and returns how it ended: 0 is complete; anything else is
- * failed, with the text of dassie_job_set_error() or, for an error code
- * without one, its message. POOL THREAD: touch no loop object here; of this
+/* Runs one job and returns how it ended: 0 is complete; after anything else
+ * the job is tried again later (see dassie_spec_t) or, in the end, failed, with
+ * the text of dassie_job_set_error() or, for an error code without one, its
+ * message. POOL THREAD: touch no loop object here; of this
  * library only what is marked "any thread" and the dassie_job_ functions. */
 typedef int (*dassie_work_cb)(dassie_job_t *job);
 
@@ -229,6 +242,13 @@ typedef void (*dassie_start_cb)(dassie_job_t *job);
 /* Asks a job that was started to end soon: dassie_job_cancelled() is true now.
  * The job still ends by dassie_finish(). Loop thread. */
 typedef void (*dassie_cancel_cb)(dassie_job_t *job);
+
+/* How many ms after its failure a job is to be tried again; n attempts have
+ * failed so far, this one included. It is asked in place of the formula in
+ * dassie_spec_t, when the work callback returned an error without having called
+ * dassie_job_retry_in() or dassie_job_no_retry(), on its thread. Whether there
+ * is another attempt is not for it to say. */
+typedef uint64_t (*dassie_backoff_cb)(dassie_job_t *job, uint32_t n);
 
 /* No job of this processor is under way and none will start: its memory is the
  * caller's again. Loop thread. */
@@ -267,39 +287,61 @@ struct dassie_options_s {
             0, 0, NULL, NULL                                                  \
     }
 
-/* What to enqueue. */
+/* What to enqueue.
+ *
+ * A job that is not to run before some time is scheduled: for delay_ms from
+ * now, or until run_at_ms by the wall clock (at most one of them is set). A
+ * time that has passed is now. When its time has come it goes to the end of its
+ * line, behind what is pending there. A wall clock that is set back delays it.
+ *
+ * A job whose run fails is tried again until attempts_max have failed, or a
+ * retry would begin later than retry_for_ms after the enqueue; then it is
+ * failed. After n failed attempts it waits for
+ *
+ *     min(backoff_ms * 2^(n - 1), backoff_max_ms) * jitter
+ *
+ * with jitter uniform in [0.75, 1.25]: with the defaults about 1 s, 2 s, 4 s
+ * ... up to an hour, some eight hours in all. attempts_max 1 is no retry. */
 struct dassie_spec_s {
-    size_t size;       /* set by DASSIE_SPEC_INIT */
-    const char *queue; /* NULL: "default" */
-    size_t queue_len;  /* 0: a C string */
-    const char *name;  /* NULL: no name; else 1 to 255 bytes */
-    size_t name_len;   /* 0: a C string */
-    const void *data;  /* the payload; may be NULL if data_len is 0 */
-    size_t data_len;   /* 0 up to the store's payload_bytes_max */
-    int priority;      /* -20 runs first, 19 last, 0 by default */
-    unsigned flags;    /* DASSIE_AT_MOST_ONCE */
+    size_t size;           /* set by DASSIE_SPEC_INIT */
+    const char *queue;     /* NULL: "default" */
+    size_t queue_len;      /* 0: a C string */
+    const char *name;      /* NULL: no name; else 1 to 255 bytes */
+    size_t name_len;       /* 0: a C string */
+    const void *data;      /* the payload; may be NULL if data_len is 0 */
+    size_t data_len;       /* 0 up to the store's payload_bytes_max */
+    int priority;          /* -20 runs first, 19 last, 0 by default */
+    unsigned flags;        /* DASSIE_AT_MOST_ONCE */
+    uint64_t delay_ms;     /* 0: now */
+    uint64_t run_at_ms;    /* ms since 1970; 0: now */
+    uint32_t attempts_max; /* 0: DASSIE_ATTEMPTS, with DASSIE_AT_MOST_ONCE 1 */
+    uint64_t backoff_ms;   /* 0: DASSIE_BACKOFF_MS */
+    uint64_t backoff_max_ms; /* 0: DASSIE_BACKOFF_MAX_MS */
+    uint64_t retry_for_ms;   /* 0: as long as attempts are left */
 };
-#define DASSIE_SPEC_INIT                                              \
-    {                                                                 \
-        sizeof(struct dassie_spec_s), NULL, 0, NULL, 0, NULL, 0, 0, 0 \
+#define DASSIE_SPEC_INIT                                                     \
+    {                                                                        \
+        sizeof(struct dassie_spec_s), NULL, 0, NULL, 0, NULL, 0, 0, 0, 0, 0, \
+            0, 0, 0, 0                                                       \
     }
 
 /* How to process. Exactly one of work and start is set. */
 struct dassie_process_options_s {
-    size_t size;             /* set by DASSIE_PROCESS_OPTIONS_INIT */
-    const char *queue;       /* the one queue; NULL: "default" */
-    size_t queue_len;        /* 0: a C string */
-    const uv_buf_t *queues;  /* or several, served in strict order */
-    unsigned queues_n;       /* how many; 0: the one above */
-    unsigned concurrency;    /* 1: how many jobs at a time */
-    dassie_work_cb work;     /* runs on the thread pool ... */
-    dassie_start_cb start;   /* ... or starts on the loop (async) */
-    dassie_cancel_cb cancel; /* async only, may be NULL */
+    size_t size;               /* set by DASSIE_PROCESS_OPTIONS_INIT */
+    const char *queue;         /* the one queue; NULL: "default" */
+    size_t queue_len;          /* 0: a C string */
+    const uv_buf_t *queues;    /* or several, served in strict order */
+    unsigned queues_n;         /* how many; 0: the one above */
+    unsigned concurrency;      /* 1: how many jobs at a time */
+    dassie_work_cb work;       /* runs on the thread pool ... */
+    dassie_start_cb start;     /* ... or starts on the loop (async) */
+    dassie_cancel_cb cancel;   /* async only, may be NULL */
+    dassie_backoff_cb backoff; /* work only, may be NULL */
 };
 #define DASSIE_PROCESS_OPTIONS_INIT                                         \
     {                                                                       \
         sizeof(struct dassie_process_options_s), NULL, 0, NULL, 0, 0, NULL, \
-            NULL, NULL                                                      \
+            NULL, NULL, NULL                                                \
     }
 
 struct dassie_list_options_s {
@@ -325,9 +367,12 @@ struct dassie_info_s {
     unsigned flags;
     int priority;
     uint32_t attempts;    /* runs begun and counted, this one included */
+    uint32_t excused;     /* of them, until it has ended: those that use up no
+                             attempt, as they were snoozed */
     uint32_t crashes;     /* deaths of the process while it ran alone */
     uint64_t enqueued_ms; /* wall clock, ms since 1970 */
     uint64_t ended_ms;    /* wall clock; 0 until it ended */
+    uint64_t due_ms;      /* wall clock, of a scheduled job */
     const char *queue;
     size_t queue_len;
     const char *name;
@@ -336,7 +381,8 @@ struct dassie_info_s {
     size_t data_len;
     const void *result; /* of a complete job */
     size_t result_len;
-    int error_code;    /* of a failed job */
+    int error_code;    /* of a failed job; of one that is pending or scheduled,
+                          that of its last failed attempt, or 0 */
     const char *error; /* its text */
     size_t error_len;
 };
@@ -344,9 +390,11 @@ struct dassie_info_s {
 /* How many jobs are in each state. */
 struct dassie_count_s {
     uint64_t pending;
+    uint64_t scheduled;
     uint64_t running;
     uint64_t complete;
     uint64_t failed;
+    uint64_t cancelled;
 };
 
 /* What a handle has done since it was opened, and how it stands. */
@@ -355,7 +403,10 @@ struct dassie_stats_s {
     uint64_t queues;       /* queues in the store */
     uint64_t enqueued;     /* jobs */
     uint64_t completed;    /* jobs */
-    uint64_t failed;       /* jobs */
+    uint64_t failed;       /* jobs, in the end */
+    uint64_t retried;      /* failed attempts that were not the last */
+    uint64_t snoozed;      /* runs that ended so */
+    uint64_t promoted;     /* scheduled jobs whose time has come */
     uint64_t claimed;      /* claims, hand-offs included */
     uint64_t handed_off;   /* claims that skipped the pending row */
     uint64_t unclaimed;    /* claims handed back unrun */
@@ -440,7 +491,8 @@ struct dassie_enqueue_s {
  * and until dassie_close() is called. req may be NULL when nobody wants to
  * know; else cb (may be NULL) tells when the job is durable, and req->done_cb
  * (if set) when it has ended; req stays the library's until the last of them.
- * Errors: UV_EINVAL name, queue, priority, flags or size out of range; UV_E2BIG
+ * Errors: UV_EINVAL name, queue, priority, flags, size or a time out of range,
+ * delay_ms beside run_at_ms; UV_E2BIG
  * payload above the store's limit; UV_ENOBUFS inbox full (pressure_cb tells
  * when to go on); UV_ENOMEM. */
 DASSIE_EXTERN int dassie_enqueue(dassie_t *q, dassie_enqueue_t *req,
@@ -538,6 +590,19 @@ DASSIE_EXTERN int dassie_job_set_result(dassie_job_t *job, const void *data,
 DASSIE_EXTERN int dassie_job_set_error(dassie_job_t *job, const char *text,
                                        size_t len);
 
+/* What is to become of a job when its run ends; the last call counts. For a
+ * work processor's job in its callback, for an async one before
+ * dassie_finish().
+ * retry_in: if the run fails, the next attempt is in ms, whatever the formula
+ * says; there is none if this was the last one.
+ * no_retry: if the run fails, it was the last attempt.
+ * snooze: if the run does not fail, the job is not complete either, but runs
+ * again in ms. That uses up no attempt; what it set as its result is dropped.
+ * Errors: UV_EINVAL NULL, or a time beyond DASSIE_TIME_MS_MAX. */
+DASSIE_EXTERN int dassie_job_retry_in(dassie_job_t *job, uint64_t ms);
+DASSIE_EXTERN int dassie_job_no_retry(dassie_job_t *job);
+DASSIE_EXTERN int dassie_job_snooze(dassie_job_t *job, uint64_t ms);
+
 /* ---- Look ------------------------------------------------------------- */
 
 struct dassie_get_s {
@@ -566,12 +631,13 @@ struct dassie_list_s {
 };
 
 /* Tells a page of jobs in one state: pending ones in the order in which they
- * will be claimed, queue by queue; the others by id. Call it again with the
- * same req for the next page, as long as req->more; after an error for the same
- * one. A page of one queue's ended jobs may hold few or none of them though
- * there are more, as the work for a page is bounded. options may be
- * NULL. A queue that is not there has no jobs. Errors: UV_EINVAL state, limit
- * or queue name; UV_ENOBUFS; UV_ENOMEM. */
+ * will be claimed, queue by queue; scheduled ones in that in which they are
+ * due; the others by id. Call it again with the same req for the next page, as
+ * long as req->more; after an error for the same one. A page of one queue's
+ * scheduled or ended jobs may hold few or none of them though there are more,
+ * as the work for a page is bounded. options may be NULL. A queue that is not
+ * there has no jobs. Errors: UV_EINVAL state, limit or queue name; UV_ENOBUFS;
+ * UV_ENOMEM. */
 DASSIE_EXTERN int dassie_list(dassie_t *q, dassie_list_t *req,
                               const dassie_list_options_t *options,
                               dassie_list_cb cb);
@@ -596,7 +662,8 @@ struct dassie_drain_s {
     uint64_t reserved[5];
 };
 
-/* Tells when nothing is pending or running any more in any queue. */
+/* Tells when nothing is pending or running any more in any queue; what is
+ * scheduled does not count. */
 DASSIE_EXTERN int dassie_drain(dassie_t *q, dassie_drain_t *req,
                                dassie_drain_cb cb);
 

@@ -358,6 +358,7 @@ static void start_async(struct dassie__impl *impl, struct dassie__processor *p)
 {
     job_t *job;
     while ((job = job_list_pop(&p->starting)) != NULL) {
+        dassie__job_begin(job);
         recorder_executing(&impl->recorder, job->slot);
         answer(impl, &job->op, OP_START, 0);
     }
@@ -378,27 +379,19 @@ static bool start_claimed(struct dassie__impl *impl)
     return ring;
 }
 
-static void count_copy(dassie_count_t *count, const struct tally *tally)
-{
-    count->pending = tally->pending;
-    count->running = tally->running;
-    count->complete = tally->complete;
-    count->failed = tally->failed;
-}
-
 static void after_counts(struct dassie__impl *impl, struct counts_look *look)
 {
     struct queues *qs = &impl->core.store.queues;
     const struct queue *q = NULL;
     int status = refusal(impl);
     if (status == 0 && look->queue == NULL) {
-        count_copy(&look->count, &qs->tally);
+        dassie__count_copy(&look->count, &qs->tally);
     } else if (status == 0) {
         q = dassie__queues_find(qs, look->queue, look->queue_len);
         status = q == NULL ? UV_ENOENT : 0;
     }
     if (q != NULL) {
-        count_copy(&look->count, &q->tally);
+        dassie__count_copy(&look->count, &q->tally);
     }
     answer(impl, &look->op, OP_COUNTS, status);
 }

@@ -100,17 +100,75 @@ static void claim_end(struct core *c, job_t *job)
     }
 }
 
+static void policy_of(const struct core *c, const job_t *job,
+                      struct retry_policy *policy)
+{
+    struct job_row row;
+    dassie__job_row_read(job->row, job->row_len, &row); /* ours */
+    const uint64_t *number = row.options.number;
+    policy->attempts_max = number[JOB_ATTEMPTS];
+    policy->backoff_ms = number[JOB_BACKOFF];
+    policy->backoff_max_ms = number[JOB_BACKOFF_MAX];
+    policy->until_ms =
+        number[JOB_RETRY_FOR] == 0
+            ? UINT64_MAX
+            : dassie__time_add(row.enqueued_ms, number[JOB_RETRY_FOR]);
+    if (policy->attempts_max == 0) {
+        bool once = (job->flags & DASSIE_AT_MOST_ONCE) != 0;
+        policy->attempts_max = once ? 1 : c->options.attempts_max;
+    }
+    if (policy->backoff_ms == 0) {
+        policy->backoff_ms = DASSIE_BACKOFF_MS;
+    }
+    if (policy->backoff_max_ms == 0) {
+        policy->backoff_max_ms = DASSIE_BACKOFF_MAX_MS;
+    }
+}
+
+/* A run that has failed is followed by another one, or is the last. */
+static enum event failed_event(struct core *c, job_t *job)
+{
+    struct retry_policy policy;
+    uint32_t n = job->attempts - job->excused + 1;
+    policy_of(c, job, &policy);
+    uint64_t delay = job->verdict == VERDICT_RETRY
+                         ? job->again_ms
+                         : dassie__retry_delay(&policy, n, c->options.random());
+    job->due_ms = dassie__time_add(c->wall_ms, delay);
+    return job->verdict != VERDICT_NO_RETRY &&
+                   dassie__retry_may(&policy, n, job->due_ms)
+               ? EVENT_RETRY
+               : EVENT_FAIL;
+}
+
+static enum event finish_event(struct core *c, job_t *job)
+{
+    if (job->status != 0) {
+        return failed_event(c, job);
+    }
+    if (job->verdict == VERDICT_SNOOZE) {
+        job->due_ms = dassie__time_add(c->wall_ms, job->again_ms);
+        return EVENT_SNOOZE;
+    }
+    return EVENT_COMPLETE;
+}
+
 void dassie__core_finish(struct core *c, job_t *job)
 {
     bool kept;
-    bool well = job->status == 0;
+    enum event event = finish_event(c, job);
     job->ended_ms = c->wall_ms;
     claim_end(c, job);
-    dassie__store_move(&c->store, job, well ? EVENT_COMPLETE : EVENT_FAIL,
-                       &kept);
-    c->stats.completed += well;
-    c->stats.failed += !well;
-    job_tell(c, job);
+    dassie__store_move(&c->store, job, event, &kept);
+    c->stats.completed += event == EVENT_COMPLETE;
+    c->stats.failed += event == EVENT_FAIL;
+    c->stats.retried += event == EVENT_RETRY;
+    c->stats.snoozed += event == EVENT_SNOOZE;
+    if (kept) {
+        job_tell(c, job);
+    } else {
+        job_leave(c, job);
+    }
 }
 
 void dassie__core_unclaim(struct core *c, job_t *job)
@@ -189,7 +247,10 @@ static void enqueue_enter(struct core *c, job_t *job)
 {
     struct dassie__processor *p = idle_processor(c, job->queue, job->flags);
     c->stats.enqueued++;
-    if (p != NULL && dassie__store_prepare_claim(&c->store) == 0) {
+    if (job->due_ms > 0) {
+        dassie__store_insert(&c->store, job, EVENT_SCHEDULE);
+        job_leave(c, job);
+    } else if (p != NULL && dassie__store_prepare_claim(&c->store) == 0) {
         dassie__store_insert(&c->store, job, EVENT_HAND_OFF);
         c->stats.handed_off++;
         claim_begin(c, p, job);
@@ -223,6 +284,36 @@ int dassie__core_enqueue_many(struct core *c, struct job_list *jobs,
         enqueue_enter(c, job);
     }
     return 0;
+}
+
+/* ---- What is due ---- */
+
+void dassie__core_promote(struct core *c)
+{
+    unsigned n = 0;
+    c->promote_again = false;
+    if (c->stopping || dassie__schedule_due(&c->store) > c->wall_ms ||
+        (c->promote_error != 0 && c->mono_ns < c->retry_at)) {
+        return;
+    }
+    c->promote_error = dassie__schedule_promote(&c->store, c->wall_ms,
+                                                PROMOTE_MAX, &n, &c->error);
+    c->stats.promoted += n;
+    c->promote_again = c->promote_error == 0 &&
+                       dassie__schedule_due(&c->store) <= c->wall_ms;
+}
+
+/* When the schedule is to be looked at again. A clock may be set: so long ahead
+ * only. */
+static uint64_t promote_due(const struct core *c)
+{
+    uint64_t due_ms = dassie__schedule_due(&c->store);
+    if (due_ms == UINT64_MAX || c->promote_error != 0) {
+        return UINT64_MAX;
+    }
+    uint64_t ms = due_ms > c->wall_ms ? due_ms - c->wall_ms : 0;
+    ms = ms < CLOCK_MS_MAX ? ms : CLOCK_MS_MAX;
+    return c->mono_ns + ms * 1000000;
 }
 
 /* ---- Dispatch ---- */
@@ -329,7 +420,7 @@ static void dispatch_suspects(struct core *c)
     }
 }
 
-/* Whatever else happens meanwhile, a line that cannot be read is tried again by
+/* Whatever else happens meanwhile, what cannot be read is tried again by
  * then: nothing may ever happen. */
 static void retry_later(struct core *c)
 {
@@ -347,7 +438,7 @@ void dassie__core_dispatch(struct core *c)
     if (c->stopping) {
         return;
     }
-    c->broken = 0;
+    c->broken = c->promote_error;
     c->again = false;
     dispatch_suspects(c);
     for (struct dassie__processor *p = c->processors;
@@ -367,9 +458,12 @@ uint64_t dassie__core_due(const struct core *c)
     if (c->again) {
         return c->mono_ns;
     }
-    uint64_t due = c->broken != 0 ? c->retry_at : UINT64_MAX;
-    uint64_t alone = c->alone != NULL ? c->alone_until : c->hold_until;
-    return alone != 0 && alone < due ? alone : due;
+    uint64_t due = promote_due(c);
+    uint64_t suspects = c->alone != NULL ? c->alone_until : c->hold_until;
+    if (c->broken != 0 && c->retry_at < due) {
+        due = c->retry_at;
+    }
+    return suspects != 0 && suspects < due ? suspects : due;
 }
 
 /* ---- Processors ---- */

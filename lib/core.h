@@ -22,6 +22,8 @@
 #include "processor.h"
 #include "rebuild.h"
 #include "recorder.h"
+#include "retry.h"
+#include "schedule.h"
 #include "store.h"
 #include "waiter.h"
 
@@ -43,6 +45,9 @@
 #define RETRY_NS_MIN 100000000u
 #define RETRY_NS_MAX UINT64_C(5000000000)
 
+/* The wall clock is read at least so often while something is scheduled. */
+#define CLOCK_MS_MAX 30000
+
 /* A processor that serves a queue. */
 struct server {
     struct dassie__processor *processor;
@@ -54,12 +59,17 @@ struct core_options {
     uint64_t suspect_ns;
     bool unsynced;
     size_t window_max;
+    uint32_t attempts_max;    /* of a job that does not say */
+    uint64_t (*random)(void); /* any 64 bits */
 };
 
 struct core_stats {
     uint64_t enqueued;
     uint64_t completed;
     uint64_t failed;
+    uint64_t retried;
+    uint64_t snoozed;
+    uint64_t promoted;
     uint64_t claimed;
     uint64_t handed_off;
     uint64_t unclaimed;
@@ -94,7 +104,9 @@ struct core {
     bool again;           /* more can be claimed after the commit */
     int refuse;           /* 0, or why new jobs are refused */
     bool stopping;
-    int broken;          /* the last error of a line that cannot be read, */
+    bool promote_again;  /* more is due than one commit takes */
+    int promote_error;   /* why the schedule could not be read, or 0 */
+    int broken;          /* the last error of what cannot be read, */
     uint64_t retry_at;   /* when it is tried again, */
     uint64_t retry_ns;   /* and after how long a wait */
     struct errmsg error; /* and its text */
@@ -117,7 +129,10 @@ int dassie__core_enqueue(struct core *c, job_t *job);
 int dassie__core_enqueue_many(struct core *c, struct job_list *jobs,
                               uint64_t *first_id);
 
-/* A run has ended: job->status and job->out say how. */
+/* Moves what is due into its lines. Before anything else of a batch. */
+void dassie__core_promote(struct core *c);
+
+/* A run has ended: job->status, job->out and job->verdict say how. */
 void dassie__core_finish(struct core *c, job_t *job);
 
 /* Hands a claimed job back unrun. */

@@ -138,14 +138,13 @@ static void stats_copy(struct dassie__impl *impl, int degraded)
     const struct core *core = &impl->core;
     const struct core_stats *c = &core->stats;
     dassie_stats_t s = {
-        .jobs = {core->store.queues.tally.pending,
-                 core->store.queues.tally.running,
-                 core->store.queues.tally.complete,
-                 core->store.queues.tally.failed},
         .queues = core->store.queues.n,
         .enqueued = c->enqueued,
         .completed = c->completed,
         .failed = c->failed,
+        .retried = c->retried,
+        .snoozed = c->snoozed,
+        .promoted = c->promoted,
         .claimed = c->claimed,
         .handed_off = c->handed_off,
         .unclaimed = c->unclaimed,
@@ -154,6 +153,7 @@ static void stats_copy(struct dassie__impl *impl, int degraded)
         .suspects = (uint32_t)core->store.suspects,
         .degraded = degraded,
     };
+    dassie__count_copy(&s.jobs, &core->store.queues.tally);
     if (core->store.kv != NULL) {
         s.fsyncs = core->store.kv->syncs;
         s.rows = core->store.kv->rows;
@@ -176,7 +176,9 @@ static int open_store(struct dassie__impl *impl, struct errmsg *e)
         .crashes_max = o->max_crashes < 0 ? 0 : (uint32_t)o->max_crashes,
         .suspect_ns = (uint64_t)o->suspect_ms * 1000000,
         .unsynced = o->durability == DASSIE_OFF,
-        .window_max = o->memory_bytes / 4};
+        .window_max = o->memory_bytes / 4,
+        .attempts_max = DASSIE_ATTEMPTS,
+        .random = dassie__env.random};
     struct kv *kv;
     snprintf(inflight, sizeof inflight, "%s/inflight", impl->dir.path);
     /* The recorder is made once the database stands, in whatever way its
@@ -578,6 +580,7 @@ static void engine_main(void *arg)
         due = UINT64_MAX;
         if (impl->open && !impl->lost) {
             check_space(impl);
+            dassie__core_promote(&impl->core);
         }
         if (!impl->lost) {
             impl->batch_from = impl->core.store.next;

@@ -20,6 +20,19 @@ _Static_assert(sizeof(struct watch_priv) <=
 
 /* ---- Specs ---- */
 
+/* Times, and what goes with them. */
+static int spec_check_times(const dassie_spec_t *spec)
+{
+    const uint64_t max = DASSIE_TIME_MS_MAX;
+    return (spec->delay_ms > 0 && spec->run_at_ms > 0) ||
+                   spec->delay_ms > max || spec->run_at_ms > max ||
+                   spec->attempts_max > DASSIE_ATTEMPTS_MAX ||
+                   spec->backoff_ms > max || spec->backoff_max_ms > max ||
+                   spec->retry_for_ms > max
+               ? UV_EINVAL
+               : 0;
+}
+
 static int spec_check(const struct dassie__impl *impl, dassie_spec_t *spec)
 {
     int rc = dassie__name_check(&spec->queue, &spec->queue_len, "default");
@@ -30,10 +43,34 @@ static int spec_check(const struct dassie__impl *impl, dassie_spec_t *spec)
     if (rc != 0 || spec->priority < DASSIE_PRIORITY_MIN ||
         spec->priority > DASSIE_PRIORITY_MAX ||
         (spec->flags & ~(unsigned)DASSIE_AT_MOST_ONCE) != 0 ||
-        (spec->data == NULL && spec->data_len > 0)) {
+        (spec->data == NULL && spec->data_len > 0) ||
+        spec_check_times(spec) != 0) {
         return UV_EINVAL;
     }
     return spec->data_len > impl->options.payload_bytes_max ? UV_E2BIG : 0;
+}
+
+/* When a job is due: 0 if that is now, or an error. */
+static int spec_due(const dassie_spec_t *spec, uint64_t now_ms,
+                    uint64_t *due_ms)
+{
+    uint64_t at_ms = spec->run_at_ms;
+    if (spec->delay_ms > 0) {
+        if (spec->delay_ms > DASSIE_TIME_MS_MAX - now_ms) {
+            return UV_EINVAL;
+        }
+        at_ms = now_ms + spec->delay_ms;
+    }
+    *due_ms = at_ms > now_ms ? at_ms : 0;
+    return 0;
+}
+
+static void spec_options(const dassie_spec_t *spec, struct job_options *options)
+{
+    options->number[JOB_ATTEMPTS] = spec->attempts_max;
+    options->number[JOB_BACKOFF] = spec->backoff_ms;
+    options->number[JOB_BACKOFF_MAX] = spec->backoff_max_ms;
+    options->number[JOB_RETRY_FOR] = spec->retry_for_ms;
 }
 
 /* A job with its row written and, behind the row, its queue's name. */
@@ -51,11 +88,6 @@ static int job_from_spec(const struct dassie__impl *impl,
     if (rc != 0) {
         return rc;
     }
-    size_t row_len = dassie__job_row_bytes(spec.name_len, spec.data_len);
-    job_t *job = dassie__job_new(row_len, spec.queue_len);
-    if (job == NULL) {
-        return UV_ENOMEM;
-    }
     struct job_row row = {.flags = (uint8_t)spec.flags,
                           .priority = (int8_t)spec.priority,
                           .enqueued_ms = dassie__env.wall_ms(),
@@ -63,12 +95,24 @@ static int job_from_spec(const struct dassie__impl *impl,
                           .name_len = spec.name_len,
                           .data = spec.data,
                           .data_len = spec.data_len};
+    rc = spec_due(&spec, row.enqueued_ms, &row.options.number[JOB_DUE]);
+    if (rc != 0) {
+        return rc;
+    }
+    spec_options(&spec, &row.options);
+    size_t row_len = dassie__job_row_bytes(spec.name_len, spec.data_len) +
+                     dassie__job_options_bytes(&row.options);
+    job_t *job = dassie__job_new(row_len, spec.queue_len);
+    if (job == NULL) {
+        return UV_ENOMEM;
+    }
     dassie__job_row_write(job->row, &row);
     memcpy(job->row + row_len, spec.queue, spec.queue_len);
     job->batch_queue = (const char *)job->row + row_len;
     job->batch_queue_len = spec.queue_len;
     job->priority = row.priority;
     job->flags = row.flags;
+    job->due_ms = row.options.number[JOB_DUE];
     *out = job;
     return 0;
 }

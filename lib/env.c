@@ -5,6 +5,7 @@
 #include <uv.h>
 
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/statvfs.h>
 #include <time.h>
@@ -58,4 +59,16 @@ static uint64_t env_free_bytes(const char *path)
     return (uint64_t)fs.f_bavail * fs.f_frsize;
 }
 
-struct env dassie__env = {env_wall_ms, uv_hrtime, env_boot_id, env_free_bytes};
+/* A step of splitmix64 from where the clock stands: fit to spread retries. */
+static uint64_t env_random(void)
+{
+    static _Atomic uint64_t state;
+    uint64_t z =
+        atomic_fetch_add(&state, UINT64_C(0x9e3779b97f4a7c15)) + uv_hrtime();
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return z ^ z >> 31;
+}
+
+struct env dassie__env = {env_wall_ms, uv_hrtime, env_boot_id, env_free_bytes,
+                          env_random};

@@ -1,9 +1,9 @@
 /* env.h: what the library knows of the world around it.
  *
- * Clocks, the boot id and free disk space come through one table, so that a
- * test can replace them. Stored times are wall-clock milliseconds; intervals
- * in memory are monotonic nanoseconds. Threads: any; a test replaces entries
- * before it opens a queue. */
+ * Clocks, the boot id, free disk space and randomness come through one table,
+ * so that a test can replace them. Stored times are wall-clock milliseconds;
+ * intervals in memory are monotonic nanoseconds. Threads: any; a test replaces
+ * entries before it opens a queue. */
 #ifndef DASSIE_ENV_H_
 #define DASSIE_ENV_H_
 
@@ -19,6 +19,8 @@ struct env {
     void (*boot_id)(uint8_t id[BOOT_ID_BYTES]);
     /* Bytes free below path, or UINT64_MAX when nobody knows. */
     uint64_t (*free_bytes)(const char *path);
+    /* Any 64 bits, others each time. */
+    uint64_t (*random)(void);
 };
 
 extern struct env dassie__env;

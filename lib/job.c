@@ -44,6 +44,7 @@ job_t *dassie__job_new(size_t row_len, size_t extra)
     if (job != NULL) {
         memset(job, 0, sizeof *job);
         job->row_len = row_len;
+        job->stored = row_len;
         job->state = STATE_NONE;
         job->kind = LINE_NORMAL;
         job->small = small;
@@ -95,6 +96,14 @@ void dassie__job_cache_clear(void)
 size_t dassie__job_bytes(const job_t *job)
 {
     return sizeof *job + job->row_len + job->out_len;
+}
+
+void dassie__job_begin(job_t *job)
+{
+    dassie__free(job->out);
+    job->out = NULL;
+    job->out_len = 0;
+    job->status = 0;
 }
 
 int dassie__job_set_out(job_t *job, const void *data, size_t len)

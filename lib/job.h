@@ -21,6 +21,14 @@ struct queue;
 struct claim_set;
 struct dassie__processor;
 
+/* What the processor wants to become of a run. */
+enum verdict {
+    VERDICT_NONE,
+    VERDICT_RETRY,    /* should it fail: again after again_ms */
+    VERDICT_NO_RETRY, /* should it fail: never again */
+    VERDICT_SNOOZE    /* if it does not fail: again after again_ms */
+};
+
 struct op {
     struct op *next;
     int type;   /* engine.h, enum op_type */
@@ -40,13 +48,17 @@ struct dassie_job_s {
     struct dassie_job_s *set_next;
     uint64_t id;
     uint64_t position; /* in its line, while it is pending */
+    uint64_t due_ms;   /* while it is scheduled: when it may run */
     uint64_t last_run; /* as in struct history_row */
     uint64_t ended_ms;
+    uint64_t again_ms; /* with verdict: after how long */
     uint32_t attempts; /* runs counted so far; one under way is not */
+    uint32_t excused;  /* of them, those that use up no attempt */
     uint32_t crashes;
     uint32_t slot; /* of the flight recorder, while it is claimed */
     int state;     /* dassie_state_t or STATE_NONE */
-    int status;    /* how it ended: 0, or the code */
+    int status;    /* how it ended: 0, or the code; before a run, that of the
+                      last failed attempt */
     int8_t priority;
     uint8_t flags;
     uint8_t kind;  /* enum line_kind: where it stands, or stood last */
@@ -56,10 +68,12 @@ struct dassie_job_s {
     bool finished; /* async: dassie_finish() came meanwhile (runs mutex) */
     bool out_is_error;
     bool cancel_told; /* async: its cancel callback is on its way, or was */
+    uint8_t verdict; /* enum verdict */
     atomic_bool cancelled;
-    void *out; /* result or error text, owned */
+    void *out; /* result or error text, owned; as status */
     size_t out_len;
     size_t row_len;
+    size_t stored;           /* bytes of its row on disk */
     const char *batch_queue; /* the queue's name, until the engine knows it */
     size_t batch_queue_len;
     uint8_t row[];
@@ -123,6 +137,9 @@ void dassie__job_cache_clear(void);
 
 /* Bytes that the job keeps in memory. */
 size_t dassie__job_bytes(const job_t *job);
+
+/* A run begins: what the last one left behind goes. */
+void dassie__job_begin(job_t *job);
 
 /* Replaces what the job leaves behind by a copy. 0 or UV_ENOMEM. */
 int dassie__job_set_out(job_t *job, const void *data, size_t len);

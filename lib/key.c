@@ -38,6 +38,24 @@ int dassie__key_parse_pending(const uint8_t *key, size_t len,
     return 0;
 }
 
+void dassie__key_due(uint8_t key[KEY_DUE_BYTES], const struct due *due)
+{
+    put_be64(key, due->ms);
+    put_be64(key + 8, due->id);
+    key[16] = due->kind;
+}
+
+int dassie__key_parse_due(const uint8_t *key, size_t len, struct due *due)
+{
+    if (len != KEY_DUE_BYTES || key[16] >= DUE_KINDS) {
+        return -1;
+    }
+    due->ms = get_be64(key);
+    due->id = get_be64(key + 8);
+    due->kind = key[16];
+    return 0;
+}
+
 void dassie__key_queue(uint8_t key[KEY_QUEUE_BYTES], char tag, uint32_t queue)
 {
     key[0] = (uint8_t)tag;

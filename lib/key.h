@@ -16,10 +16,13 @@ enum family {
     FAMILY_COMMITS,
     FAMILY_JOBS,
     FAMILY_PENDING,
+    FAMILY_SCHEDULED,
     FAMILY_RUNNING,
     FAMILY_COMPLETE,
     FAMILY_FAILED,
+    FAMILY_CANCELLED,
     FAMILY_HISTORY,
+    FAMILY_UNIQUE,
     FAMILIES
 };
 
@@ -28,10 +31,17 @@ enum family {
  * before and is served ahead of the normal one. */
 enum line_kind { LINE_SUSPECT, LINE_FRONT, LINE_NORMAL, LINE_KINDS };
 
+/* Where a job waits that is not in a line but scheduled; after the lines. */
+#define PLACE_SCHEDULED LINE_KINDS
+
+/* What a row of the scheduled family is for. */
+enum due_kind { DUE_JOB, DUE_KINDS };
+
 #define KEY_NUMBER_BYTES 8
 #define KEY_PENDING_BYTES 14
 #define KEY_QUEUE_BYTES 5
-#define KEY_BYTES_MAX KEY_PENDING_BYTES
+#define KEY_DUE_BYTES 17
+#define KEY_BYTES_MAX KEY_DUE_BYTES
 
 /* Keys of the meta family: the store's row, and two rows of each queue. */
 #define KEY_STORE "s"
@@ -71,8 +81,15 @@ struct place {
     uint64_t position;
 };
 
-/* Families keyed by one number: jobs, complete, failed and history by job id,
- * commits and running by commit number. */
+/* When something is due. */
+struct due {
+    uint64_t ms;  /* wall clock */
+    uint64_t id;  /* of the job that it is about */
+    uint8_t kind; /* enum due_kind */
+};
+
+/* Families keyed by one number: jobs, complete, failed, cancelled and history
+ * by job id, commits and running by commit number. */
 void dassie__key_number(uint8_t key[KEY_NUMBER_BYTES], uint64_t number);
 int dassie__key_parse_number(const uint8_t *key, size_t len, uint64_t *number);
 
@@ -80,6 +97,9 @@ void dassie__key_pending(uint8_t key[KEY_PENDING_BYTES],
                          const struct place *place);
 int dassie__key_parse_pending(const uint8_t *key, size_t len,
                               struct place *place);
+
+void dassie__key_due(uint8_t key[KEY_DUE_BYTES], const struct due *due);
+int dassie__key_parse_due(const uint8_t *key, size_t len, struct due *due);
 
 void dassie__key_queue(uint8_t key[KEY_QUEUE_BYTES], char tag, uint32_t queue);
 int dassie__key_parse_queue(const uint8_t *key, size_t len, char *tag,

@@ -47,8 +47,8 @@ struct kv_iter {
 };
 
 static const char *const family_names[FAMILIES] = {
-    "default", "commits",  "jobs",   "pending",
-    "running", "complete", "failed", "history"};
+    "default",  "commits", "jobs",      "pending", "scheduled", "running",
+    "complete", "failed",  "cancelled", "history", "unique"};
 
 /* The C API has no codes: the leading words tell. Frees text. */
 static int rocks_error(char *text, struct errmsg *e)

@@ -41,6 +41,7 @@ static int load_store_row(struct store *s, struct errmsg *e)
         return damaged(e, "the store's row");
     }
     s->next = row.next;
+    s->schedule = row.schedule;
     s->folded = row.folded;
     s->commit = row.folded + 1;
     return 0;
@@ -157,6 +158,7 @@ static int load_commit(struct store *s, struct kv_slice key,
         }
     }
     s->next = row.next;
+    s->schedule = row.schedule;
     s->commit = number + 1;
     return 0;
 }
@@ -166,10 +168,7 @@ static void load_totals(struct store *s)
 {
     for (uint32_t i = 0; i < s->queues.n; i++) {
         struct queue *q = s->queues.by_id[i];
-        s->queues.tally.pending += q->tally.pending;
-        s->queues.tally.running += q->tally.running;
-        s->queues.tally.complete += q->tally.complete;
-        s->queues.tally.failed += q->tally.failed;
+        dassie__tally_add(&s->queues.tally, &q->tally);
         q->unfolded = true;
         q->unfolded_next = s->queues.unfolded;
         s->queues.unfolded = q;
@@ -240,9 +239,10 @@ struct claim_load {
 /* 0: the job has ended; 1: it has not. */
 static int has_not_ended(struct store *s, struct kv_slice key, struct errmsg *e)
 {
-    static const enum family ends[] = {FAMILY_COMPLETE, FAMILY_FAILED};
+    static const enum family ends[] = {FAMILY_COMPLETE, FAMILY_FAILED,
+                                       FAMILY_CANCELLED};
     struct kv_value value;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         int rc = s->kv->ops->get(s->kv, NULL, ends[i], key, &value, e);
         if (rc == 0) {
             s->kv->ops->value_release(&value);
@@ -274,20 +274,42 @@ int dassie__store_ended(struct store *s, uint64_t id)
     return rc < 0 ? rc : !rc;
 }
 
-static int read_history(struct store *s, struct kv_slice key,
-                        struct history_row *history, struct errmsg *e)
+static int take_history(job_t *job, const struct kv_value *value,
+                        struct errmsg *e)
 {
+    struct history_row history;
+    if (dassie__history_row_read(value->p, value->len, &history) != 0) {
+        return dassie__errmsg_set(e, DASSIE_ECORRUPT, "history of job %llu",
+                                  (unsigned long long)job->id);
+    }
+    job->attempts = history.attempts;
+    job->excused = history.excused;
+    job->crashes = history.crashes;
+    job->last_run = history.last_run;
+    if (history.kind < LINE_KINDS) {
+        job->kind = history.kind;
+    }
+    job->status = history.code;
+    if (history.error_len > 0 &&
+        dassie__job_set_out(job, history.error, history.error_len) != 0) {
+        return no_memory(e);
+    }
+    return 0;
+}
+
+int dassie__store_history(struct store *s, job_t *job, struct errmsg *e)
+{
+    uint8_t key[KEY_NUMBER_BYTES];
     struct kv_value value;
-    memset(history, 0, sizeof *history);
-    history->kind = LINE_NORMAL;
-    int rc = s->kv->ops->get(s->kv, NULL, FAMILY_HISTORY, key, &value, e);
+    dassie__key_number(key, job->id);
+    int rc = s->kv->ops->get(s->kv, NULL, FAMILY_HISTORY,
+                             kv_slice(key, sizeof key), &value, e);
     if (rc == UV_ENOENT) {
         return 0;
     }
     if (rc == 0) {
-        rc = dassie__history_row_read(value.p, value.len, history);
+        rc = take_history(job, &value, e);
         s->kv->ops->value_release(&value);
-        rc = rc != 0 ? damaged(e, "a history row") : 0;
     }
     return rc;
 }
@@ -303,6 +325,7 @@ static int read_job(struct store *s, struct kv_slice key, job_t **out,
         return rc == UV_ENOENT ? damaged(e, "a claimed job is gone") : rc;
     }
     rc = dassie__job_row_read(value.p, value.len, &row);
+    size_t stored = value.len;
     s->kv->ops->value_release(&value);
     if (rc != 0 || row.queue >= s->queues.n) {
         return damaged(e, "the row of a claimed job");
@@ -320,6 +343,7 @@ static int read_job(struct store *s, struct kv_slice key, job_t **out,
     job->priority = row.priority;
     job->flags = row.flags;
     job->state = DASSIE_RUNNING;
+    job->stored = stored;
     *out = job;
     return 0;
 }
@@ -328,7 +352,6 @@ static int load_entry(struct store *s, const struct claim_entry *entry,
                       struct job_list *out, struct errmsg *e)
 {
     uint8_t bytes[KEY_NUMBER_BYTES];
-    struct history_row history;
     job_t *job = NULL;
     dassie__key_number(bytes, entry->id);
     struct kv_slice key = kv_slice(bytes, sizeof bytes);
@@ -336,19 +359,17 @@ static int load_entry(struct store *s, const struct claim_entry *entry,
     if (rc != 1) {
         return rc;
     }
-    rc = read_history(s, key, &history, e);
-    if (rc != 0 || history.last_run >= s->newest->commit) {
-        return rc;
-    }
     rc = read_job(s, key, &job, e);
     if (rc != 0) {
         return rc;
     }
     job->id = entry->id;
+    rc = dassie__store_history(s, job, e);
+    if (rc != 0 || job->last_run >= s->newest->commit) {
+        dassie__job_free(job);
+        return rc;
+    }
     job->attempts = entry->attempt - 1;
-    job->kind = history.kind;
-    job->crashes = history.crashes;
-    job->last_run = history.last_run;
     dassie__claims_add(s, job);
     job_list_push(out, job);
     return 0;

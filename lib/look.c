@@ -147,6 +147,17 @@ static int capture_pending(struct look *look, struct core *core)
     return 0;
 }
 
+/* The cursor is the next row's time and id. */
+static void capture_scheduled(struct look *look, struct core *core)
+{
+    const struct schedule_row *row = &core->store.schedule;
+    if (row->head_ms > look->cursor[0] ||
+        (row->head_ms == look->cursor[0] && row->head_id > look->cursor[1])) {
+        look->cursor[0] = row->head_ms;
+        look->cursor[1] = row->head_id;
+    }
+}
+
 static int capture_list(struct look *look, struct core *core)
 {
     if (look->queue_name != NULL) {
@@ -159,6 +170,9 @@ static int capture_list(struct look *look, struct core *core)
     switch (look->state) {
         case DASSIE_PENDING:
             return capture_pending(look, core);
+        case DASSIE_SCHEDULED:
+            capture_scheduled(look, core);
+            return 0;
         case DASSIE_RUNNING:
             return capture_running(look, core);
         default:
@@ -214,6 +228,11 @@ static int info_job(dassie_info_t *info, struct look *look, const uint8_t *row,
     info->name_len = job.name_len;
     info->data = job.data;
     info->data_len = job.data_len;
+    if ((info->state == DASSIE_PENDING || info->state == DASSIE_SCHEDULED) &&
+        job.options.number[JOB_DUE] != 0) {
+        info->state = DASSIE_SCHEDULED; /* unless its history says otherwise */
+        info->due_ms = job.options.number[JOB_DUE];
+    }
     return 0;
 }
 
@@ -241,47 +260,50 @@ static int info_end(dassie_info_t *info, const uint8_t *row, size_t len)
 static int look_end(struct look *look, dassie_info_t *info,
                     struct kv_value *value)
 {
-    int rc = look_row(look, FAMILY_COMPLETE, info->id, value);
-    if (rc == 0) {
-        info->state = DASSIE_COMPLETE;
-        return 1;
-    }
-    if (rc == UV_ENOENT) {
-        rc = look_row(look, FAMILY_FAILED, info->id, value);
+    static const dassie_state_t states[] = {DASSIE_COMPLETE, DASSIE_FAILED,
+                                            DASSIE_CANCELLED};
+    static const enum family families[] = {FAMILY_COMPLETE, FAMILY_FAILED,
+                                           FAMILY_CANCELLED};
+    for (int i = 0; i < 3; i++) {
+        int rc = look_row(look, families[i], info->id, value);
         if (rc == 0) {
-            info->state = DASSIE_FAILED;
+            info->state = states[i];
             return 1;
         }
+        if (rc != UV_ENOENT) {
+            return rc;
+        }
     }
-    return rc == UV_ENOENT ? 0 : rc;
-}
-
-static int info_history(struct look *look, dassie_info_t *info)
-{
-    struct kv_value value;
-    struct history_row history;
-    int rc = look_row(look, FAMILY_HISTORY, info->id, &value);
-    if (rc == UV_ENOENT) {
-        return 0;
-    }
-    if (rc != 0) {
-        return rc;
-    }
-    rc = dassie__history_row_read(value.p, value.len, &history);
-    look->store->kv->ops->value_release(&value);
-    if (rc != 0) {
-        return DASSIE_ECORRUPT;
-    }
-    if (info->state == DASSIE_PENDING) {
-        info->attempts = history.attempts;
-    }
-    info->crashes = history.crashes;
     return 0;
 }
 
-/* Keeps copies of both rows (end may be NULL) in one block. */
+/* Of a job that has not ended. */
+static int info_history(dassie_info_t *info, const uint8_t *row, size_t len)
+{
+    struct history_row history;
+    if (dassie__history_row_read(row, len, &history) != 0) {
+        return DASSIE_ECORRUPT;
+    }
+    info->excused = history.excused;
+    info->crashes = history.crashes;
+    if (info->state == DASSIE_RUNNING) {
+        return 0;
+    }
+    bool waits = history.kind == PLACE_SCHEDULED;
+    info->state = waits ? DASSIE_SCHEDULED : DASSIE_PENDING;
+    info->due_ms = waits ? history.position : 0;
+    info->attempts = history.attempts;
+    info->error_code = history.code;
+    info->error = (const char *)history.error;
+    info->error_len = history.error_len;
+    return 0;
+}
+
+/* Keeps copies of both rows in one block: the job's and that of its end or, if
+ * it has none, its history (NULL: none either). */
 static int info_keep(struct look *look, dassie_info_t *info,
-                     const struct kv_value *row, const struct kv_value *end)
+                     const struct kv_value *row, const struct kv_value *end,
+                     bool ended)
 {
     size_t end_len = end != NULL ? end->len : 0;
     uint8_t *block = dassie__malloc(row->len + end_len + 1);
@@ -295,9 +317,8 @@ static int info_keep(struct look *look, dassie_info_t *info,
     block[row->len + end_len] = 0;
     int rc = info_job(info, look, block, row->len);
     if (rc == 0 && end != NULL) {
-        rc = info_end(info, block + row->len, end_len);
-    } else if (rc == 0) {
-        rc = info_history(look, info);
+        rc = ended ? info_end(info, block + row->len, end_len)
+                   : info_history(info, block + row->len, end_len);
     }
     if (rc != 0) {
         dassie__free(block);
@@ -325,16 +346,26 @@ static int look_add(struct look *look, uint64_t id, dassie_state_t state,
     info->state = state;
     info->attempts = attempts;
     rc = look_end(look, info, &end);
+    bool ended = rc == 1;
+    bool more = ended;
+    if (rc == 0) {
+        rc = look_row(look, FAMILY_HISTORY, id, &end);
+        more = rc == 0;
+        rc = rc == UV_ENOENT ? 0 : rc;
+    }
     if (rc >= 0) {
-        bool ended = rc == 1;
-        rc = info_keep(look, info, &row, ended ? &end : NULL);
-        if (ended) {
-            kv->ops->value_release(&end);
-        }
+        rc = info_keep(look, info, &row, more ? &end : NULL, ended);
+    }
+    if (more) {
+        kv->ops->value_release(&end);
     }
     kv->ops->value_release(&row);
     return rc;
 }
+
+/* After every key of eight bytes or more. */
+static const uint8_t family_end[] = {0xff, 0xff, 0xff, 0xff, 0xff,
+                                     0xff, 0xff, 0xff, 0xff};
 
 static bool page_full(const struct look *look)
 {
@@ -412,10 +443,62 @@ static int run_pending(struct look *look)
     return rc;
 }
 
+/* One row of the schedule, if it is of a job that is wanted. */
+static int scheduled_add(struct look *look, struct kv_slice key,
+                         struct kv_slice value)
+{
+    struct due due;
+    struct due_row row;
+    if (dassie__key_parse_due(key.p, key.len, &due) != 0 ||
+        dassie__due_row_read(value.p, value.len, &row) != 0) {
+        return DASSIE_ECORRUPT;
+    }
+    if (look->queue == NULL || look->queue->id == row.queue) {
+        int rc = look_add(look, due.id, DASSIE_SCHEDULED, row.attempts);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    look->cursor[0] = due.ms;
+    look->cursor[1] = due.id + 1;
+    return 0;
+}
+
+static int run_scheduled(struct look *look)
+{
+    const struct kv_ops *ops = look->store->kv->ops;
+    struct due head = {look->cursor[0], look->cursor[1], 0};
+    uint8_t from[KEY_DUE_BYTES];
+    struct errmsg ignored;
+    int rc = 0;
+    dassie__key_due(from, &head);
+    struct kv_iter *it = ops->iter(
+        look->store->kv, look->snapshot, FAMILY_SCHEDULED,
+        kv_slice(from, sizeof from), kv_slice(family_end, sizeof family_end));
+    if (it == NULL) {
+        return UV_ENOMEM;
+    }
+    for (size_t rows = 0; rc == 0 && ops->iter_valid(it) && !page_full(look);
+         ops->iter_next(it)) {
+        if (rows++ == LOOK_READ_ROWS_MAX) {
+            look->more = true;
+            break;
+        }
+        rc = scheduled_add(look, ops->iter_key(it), ops->iter_value(it));
+    }
+    int failed = ops->iter_close(it, &ignored);
+    return rc != 0 ? rc : failed;
+}
+
+static enum family end_family(dassie_state_t state)
+{
+    return state == DASSIE_COMPLETE ? FAMILY_COMPLETE
+           : state == DASSIE_FAILED ? FAMILY_FAILED
+                                    : FAMILY_CANCELLED;
+}
+
 static int run_ended(struct look *look)
 {
-    static const uint8_t end[] = {0xff, 0xff, 0xff, 0xff, 0xff,
-                                  0xff, 0xff, 0xff, 0xff};
     const struct kv_ops *ops = look->store->kv->ops;
     uint8_t from[KEY_NUMBER_BYTES];
     uint64_t id;
@@ -425,9 +508,8 @@ static int run_ended(struct look *look)
     int rc = 0;
     dassie__key_number(from, look->cursor[0] + 1);
     struct kv_iter *it = ops->iter(
-        look->store->kv, look->snapshot,
-        look->state == DASSIE_COMPLETE ? FAMILY_COMPLETE : FAMILY_FAILED,
-        kv_slice(from, sizeof from), kv_slice(end, sizeof end));
+        look->store->kv, look->snapshot, end_family(look->state),
+        kv_slice(from, sizeof from), kv_slice(family_end, sizeof family_end));
     if (it == NULL) {
         return UV_ENOMEM;
     }
@@ -464,6 +546,8 @@ static int run_list(struct look *look)
     switch (look->state) {
         case DASSIE_PENDING:
             return run_pending(look);
+        case DASSIE_SCHEDULED:
+            return run_scheduled(look);
         case DASSIE_RUNNING:
             return run_running(look);
         default:
@@ -483,6 +567,16 @@ void dassie__look_run(struct look *look)
     }
     look->store->kv->ops->snapshot_release(look->store->kv, look->snapshot);
     look->snapshot = NULL;
+}
+
+void dassie__count_copy(dassie_count_t *count, const struct tally *tally)
+{
+    count->pending = tally->pending;
+    count->scheduled = tally->scheduled;
+    count->running = tally->running;
+    count->complete = tally->complete;
+    count->failed = tally->failed;
+    count->cancelled = tally->cancelled;
 }
 
 void dassie__look_info(const job_t *job, dassie_info_t *info)

@@ -20,8 +20,8 @@
 
 #define LOOK_PAGE_BYTES_MAX ((size_t)16 << 20)
 
-/* What is read for a page of one queue's ended jobs, those of other queues
- * included: a page ends then, whatever it holds. */
+/* What is read for a page of one queue's scheduled or ended jobs, those of
+ * other queues included: a page ends then, whatever it holds. */
 #define LOOK_READ_ROWS_MAX 10000
 #define LOOK_READ_BYTES_MAX ((size_t)64 << 20)
 
@@ -74,6 +74,8 @@ void dassie__look_free(struct look *look);
  * and false is returned. */
 bool dassie__look_capture(struct look *look, struct core *core);
 void dassie__look_run(struct look *look);
+
+void dassie__count_copy(dassie_count_t *count, const struct tally *tally);
 
 /* Fills info from a job that is still in memory. */
 void dassie__look_info(const job_t *job, dassie_info_t *info);

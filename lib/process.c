@@ -13,6 +13,7 @@ static int process_check(const dassie_process_options_t *o)
     bool work = o->work != NULL;
     bool start = o->start != NULL;
     if (work == start || (work && o->cancel != NULL) ||
+        (start && o->backoff != NULL) ||
         o->concurrency > DASSIE_CONCURRENCY_MAX ||
         o->queues_n > DASSIE_PROCESSOR_QUEUES_MAX ||
         (o->queues_n > 0 && (o->queues == NULL || o->queue != NULL))) {
@@ -94,6 +95,7 @@ static int processor_fill(struct dassie__processor *p,
     p->work = o->work;
     p->start = o->start;
     p->cancel = o->cancel;
+    p->backoff = o->backoff;
     p->concurrency = o->concurrency > 0 ? o->concurrency : 1;
     p->slots = p->concurrency;
     if (p->work != NULL && p->slots > threads) {
@@ -382,6 +384,31 @@ dassie_processor_t *dassie_job_processor(const dassie_job_t *job)
 int dassie_job_cancelled(const dassie_job_t *job)
 {
     return atomic_load_explicit(&job->cancelled, memory_order_relaxed);
+}
+
+static int job_decide(dassie_job_t *job, enum verdict verdict, uint64_t ms)
+{
+    if (job == NULL || ms > DASSIE_TIME_MS_MAX) {
+        return UV_EINVAL;
+    }
+    job->verdict = (uint8_t)verdict;
+    job->again_ms = ms;
+    return 0;
+}
+
+int dassie_job_retry_in(dassie_job_t *job, uint64_t ms)
+{
+    return job_decide(job, VERDICT_RETRY, ms);
+}
+
+int dassie_job_no_retry(dassie_job_t *job)
+{
+    return job_decide(job, VERDICT_NO_RETRY, 0);
+}
+
+int dassie_job_snooze(dassie_job_t *job, uint64_t ms)
+{
+    return job_decide(job, VERDICT_SNOOZE, ms);
 }
 
 static int job_leave_behind(dassie_job_t *job, const void *data, size_t len,

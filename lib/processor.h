@@ -21,6 +21,7 @@ struct dassie__processor {
     dassie_work_cb work; /* or */
     dassie_start_cb start;
     dassie_cancel_cb cancel;
+    dassie_backoff_cb backoff;
     unsigned concurrency;
     unsigned slots; /* how many can execute at a time */
     char *names;    /* the queues' names, until the engine knows them */

@@ -51,9 +51,8 @@ static int list_check(dassie_list_options_t *o)
     if (o->limit == 0) {
         o->limit = LIST_LIMIT;
     }
-    if (o->limit > DASSIE_LIST_MAX ||
-        (o->state != DASSIE_PENDING && o->state != DASSIE_RUNNING &&
-         o->state != DASSIE_COMPLETE && o->state != DASSIE_FAILED)) {
+    if (o->limit > DASSIE_LIST_MAX || (unsigned)o->state > DASSIE_CANCELLED ||
+        o->state == 3) {
         return UV_EINVAL;
     }
     return o->queue != NULL ? dassie__name_check(&o->queue, &o->queue_len, "")

@@ -222,13 +222,49 @@ static uint64_t *tally_of(struct tally *tally, int state)
     switch (state) {
         case DASSIE_PENDING:
             return &tally->pending;
+        case DASSIE_SCHEDULED:
+            return &tally->scheduled;
         case DASSIE_RUNNING:
             return &tally->running;
         case DASSIE_COMPLETE:
             return &tally->complete;
-        default:
+        case DASSIE_FAILED:
             return &tally->failed;
+        default:
+            return &tally->cancelled;
     }
+}
+
+void dassie__tally_add(struct tally *tally, const struct tally *more)
+{
+    tally->pending += more->pending;
+    tally->scheduled += more->scheduled;
+    tally->running += more->running;
+    tally->complete += more->complete;
+    tally->failed += more->failed;
+    tally->cancelled += more->cancelled;
+    tally->complete_bytes += more->complete_bytes;
+    tally->failed_bytes += more->failed_bytes;
+    tally->cancelled_bytes += more->cancelled_bytes;
+}
+
+static uint64_t *bytes_of(struct tally *tally, int state)
+{
+    switch (state) {
+        case DASSIE_COMPLETE:
+            return &tally->complete_bytes;
+        case DASSIE_FAILED:
+            return &tally->failed_bytes;
+        default:
+            return &tally->cancelled_bytes;
+    }
+}
+
+void dassie__queue_count_bytes(struct queues *qs, struct queue *q, int state,
+                               int64_t d)
+{
+    *bytes_of(&q->tally, state) += (uint64_t)d;
+    *bytes_of(&qs->tally, state) += (uint64_t)d;
 }
 
 void dassie__queue_count(struct queues *qs, struct queue *q, int state,

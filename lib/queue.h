@@ -105,4 +105,11 @@ void dassie__queue_touch(struct queues *qs, struct queue *q);
 void dassie__queue_count(struct queues *qs, struct queue *q, int state,
                          int64_t d);
 
+/* Adds all numbers of more. */
+void dassie__tally_add(struct tally *tally, const struct tally *more);
+
+/* And to the bytes of the rows of those that have ended so. */
+void dassie__queue_count_bytes(struct queues *qs, struct queue *q, int state,
+                               int64_t d);
+
 #endif /* DASSIE_QUEUE_H_ */

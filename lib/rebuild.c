@@ -13,17 +13,19 @@
 #define WINDOW_ROWS 256
 
 /* The families that are walked in step. */
-enum column { JOBS, COMPLETE, FAILED, HISTORY, COLUMNS };
+enum column { JOBS, COMPLETE, FAILED, CANCELLED, HISTORY, COLUMNS };
 
 static const enum family column_family[COLUMNS] = {
-    FAMILY_JOBS, FAMILY_COMPLETE, FAMILY_FAILED, FAMILY_HISTORY};
+    FAMILY_JOBS, FAMILY_COMPLETE, FAMILY_FAILED, FAMILY_CANCELLED,
+    FAMILY_HISTORY};
 
 /* All that is known of one job. */
 struct facts {
     uint64_t id;
     bool there[COLUMNS];
+    size_t len[COLUMNS]; /* of its value */
     struct job_row job;
-    struct end_row end[COLUMNS]; /* complete, failed */
+    struct end_row end[COLUMNS]; /* complete, failed, cancelled */
     struct history_row history;  /* that of a fresh job if there is none */
 };
 
@@ -31,6 +33,8 @@ struct facts {
  * position that a cursor has passed. */
 struct rebuild {
     struct store s;
+    struct due head;   /* what the schedule's head has passed is before this */
+    uint64_t due_rows; /* found in the schedule */
     struct queues taken;  /* names that are there, while others are given */
     uint64_t last_commit; /* the highest number seen */
     uint64_t written;     /* of the database's rows, those not in the batch */
@@ -69,13 +73,6 @@ static struct kv_slice place_key(uint8_t key[KEY_PENDING_BYTES],
     return kv_slice(key, KEY_PENDING_BYTES);
 }
 
-static void row_put(struct rebuild *rb, enum family family, struct kv_slice key,
-                    struct kv_slice value)
-{
-    rb->s.kv->ops->put(rb->s.kv, family, key, value);
-    rb->report->added++;
-}
-
 static void row_del(struct rebuild *rb, enum family family, struct kv_slice key)
 {
     rb->s.kv->ops->del(rb->s.kv, family, key);
@@ -86,9 +83,12 @@ static void put_history(struct rebuild *rb, uint64_t id,
                         const struct history_row *history)
 {
     uint8_t key[KEY_NUMBER_BYTES];
-    uint8_t row[HISTORY_ROW_MAX];
-    size_t len = dassie__history_row_write(row, history);
-    row_put(rb, FAMILY_HISTORY, number_key(key, id), kv_slice(row, len));
+    uint8_t head[HISTORY_ROW_HEAD_MAX];
+    size_t len = dassie__history_row_write_head(head, history);
+    rb->s.kv->ops->put2(rb->s.kv, FAMILY_HISTORY, number_key(key, id),
+                        kv_slice(head, len),
+                        kv_slice(history->error, history->error_len));
+    rb->report->added++;
 }
 
 /* Writes the batch, unsynced. */
@@ -320,6 +320,12 @@ static int load_counts(struct rebuild *rb, struct kv_slice key,
     return load_part(rb, &r);
 }
 
+static void load_head(struct rebuild *rb, const struct schedule_row *row)
+{
+    rb->head.ms = row->head_ms;
+    rb->head.id = row->head_id;
+}
+
 static int load_commit(struct rebuild *rb, struct kv_slice key,
                        struct kv_slice value)
 {
@@ -333,6 +339,7 @@ static int load_commit(struct rebuild *rb, struct kv_slice key,
     }
     rb->last_commit = max64(rb->last_commit, number);
     rb->s.next = max64(rb->s.next, row.next);
+    load_head(rb, &row.schedule);
     for (uint32_t i = 0; rc == 0 && i < row.queues; i++) {
         rc = load_part(rb, &r);
     }
@@ -357,6 +364,7 @@ static int load_store_row(struct rebuild *rb)
     }
     rb->s.next = max64(rb->s.next, row.next);
     rb->last_commit = row.folded;
+    load_head(rb, &row.schedule);
     return 0;
 }
 
@@ -381,27 +389,33 @@ static int load(struct rebuild *rb)
 static int read_column(struct rebuild *rb, struct facts *f, enum column column,
                        struct kv_slice value)
 {
-    static const char *const names[COLUMNS] = {"a job's row", "a complete row",
-                                               "a failed row", "a history row"};
+    static const char *const names[COLUMNS] = {
+        "a job's row", "a complete row", "a failed row", "a cancelled row",
+        "a history row"};
     struct end_row *end = &f->end[column];
     int rc;
     f->there[column] = true;
+    f->len[column] = value.len;
     switch (column) {
         case JOBS:
             rc = dassie__job_row_read(value.p, value.len, &f->job);
+            if (rc == 0 && f->job.options.number[JOB_DUE] != 0) {
+                f->history.kind = PLACE_SCHEDULED;
+                f->history.position = f->job.options.number[JOB_DUE];
+            }
             break;
         case HISTORY:
             rc = dassie__history_row_read(value.p, value.len, &f->history);
             break;
         default:
             rc = dassie__end_row_read(value.p, value.len, end);
-            rc = rc == 0 && end->attempts > 0 ? 0 : -1;
+            rc = rc == 0 && (end->attempts > 0 || column == CANCELLED) ? 0 : -1;
             break;
     }
     return rc == 0 ? 0 : damaged(rb, names[column]);
 }
 
-/* A fresh job stands at its id. */
+/* A fresh job stands at its id, unless its row says when it is due. */
 static void facts_begin(struct facts *f, uint64_t id)
 {
     memset(f, 0, sizeof *f);
@@ -410,8 +424,8 @@ static void facts_begin(struct facts *f, uint64_t id)
     f->history.position = id;
 }
 
-/* Looks up rows of one job from a column on. Names and payloads of the rows are
- * not kept. */
+/* Looks up rows of one job from a column on. Names, payloads and texts of the
+ * rows are not kept. */
 static int facts_get(struct rebuild *rb, uint64_t id, enum column first,
                      struct facts *f)
 {
@@ -430,12 +444,14 @@ static int facts_get(struct rebuild *rb, uint64_t id, enum column first,
             return rc;
         }
     }
+    f->history.error = NULL;
+    f->history.error_len = 0;
     return 0;
 }
 
 static bool has_ended(const struct facts *f)
 {
-    return f->there[COMPLETE] || f->there[FAILED];
+    return f->there[COMPLETE] || f->there[FAILED] || f->there[CANCELLED];
 }
 
 /* Whether a pending row is the one that the job stands at. */
@@ -508,10 +524,16 @@ static void drop_job(struct rebuild *rb, const struct facts *f)
 
 /* Its history row is to say what the end says. */
 static void settle_history(struct rebuild *rb, const struct facts *f,
-                           const struct end_row *end)
+                           enum column column)
 {
+    const struct end_row *end = &f->end[column];
     struct history_row h = f->history;
-    h.attempts = end->attempts - 1;
+    if (column != CANCELLED) {
+        h.attempts = end->attempts - 1;
+    } else if (end->attempts < h.attempts || end->attempts - h.attempts > 1) {
+        h.attempts = end->attempts;
+    }
+    h.excused = h.excused < h.attempts ? h.excused : h.attempts;
     if (end->crashes < h.crashes || end->crashes - h.crashes > 1) {
         h.crashes = end->crashes;
     }
@@ -523,17 +545,27 @@ static void settle_history(struct rebuild *rb, const struct facts *f,
 static void settle_end(struct rebuild *rb, const struct facts *f,
                        struct queue *q)
 {
+    static const dassie_state_t states[COLUMNS] = {
+        [COMPLETE] = DASSIE_COMPLETE,
+        [FAILED] = DASSIE_FAILED,
+        [CANCELLED] = DASSIE_CANCELLED};
     uint8_t key[KEY_NUMBER_BYTES];
-    bool failed = !f->there[COMPLETE] ||
-                  (f->there[FAILED] &&
-                   f->end[FAILED].attempts > f->end[COMPLETE].attempts);
-    enum column other = failed ? COMPLETE : FAILED;
-    if (f->there[other]) {
-        row_del(rb, column_family[other], number_key(key, f->id));
+    enum column end = JOBS;
+    for (enum column i = COMPLETE; i <= CANCELLED; i++) {
+        if (f->there[i] &&
+            (end == JOBS || f->end[i].attempts > f->end[end].attempts)) {
+            end = i;
+        }
     }
-    settle_history(rb, f, &f->end[failed ? FAILED : COMPLETE]);
-    dassie__queue_count(&rb->s.queues, q,
-                        failed ? DASSIE_FAILED : DASSIE_COMPLETE, 1);
+    for (enum column i = COMPLETE; i <= CANCELLED; i++) {
+        if (f->there[i] && i != end) {
+            row_del(rb, column_family[i], number_key(key, f->id));
+        }
+    }
+    settle_history(rb, f, end);
+    dassie__queue_count(&rb->s.queues, q, states[end], 1);
+    dassie__queue_count_bytes(&rb->s.queues, q, states[end],
+                              (int64_t)(f->len[JOBS] + f->len[end]));
 }
 
 /* 1: it stands in its line; 0: it has been claimed. */
@@ -558,6 +590,55 @@ static int is_pending(struct rebuild *rb, const struct facts *f,
     kv->ops->value_release(&value);
     return rc != 0 ? damaged(rb, "a pending row")
                    : is_its_place(f, &place, &row);
+}
+
+static struct kv_slice due_key(uint8_t key[KEY_DUE_BYTES],
+                               const struct due *due)
+{
+    dassie__key_due(key, due);
+    return kv_slice(key, KEY_DUE_BYTES);
+}
+
+static bool due_before(const struct due *a, uint64_t ms, uint64_t id)
+{
+    return a->ms < ms || (a->ms == ms && a->id < id);
+}
+
+/* 1: it waits for its time; 0: that has come, and it has been claimed. */
+static int is_scheduled(struct rebuild *rb, const struct facts *f)
+{
+    uint8_t key[KEY_DUE_BYTES];
+    struct kv *kv = rb->s.kv;
+    struct due due = {f->history.position, f->id, DUE_JOB};
+    struct due_row row;
+    struct kv_value value;
+    if (due_before(&due, rb->head.ms, rb->head.id)) {
+        return 0;
+    }
+    int rc = kv->ops->get(kv, NULL, FAMILY_SCHEDULED, due_key(key, &due),
+                          &value, rb->e);
+    if (rc != 0) {
+        return rc == UV_ENOENT ? 0 : rc;
+    }
+    rc = dassie__due_row_read(value.p, value.len, &row);
+    kv->ops->value_release(&value);
+    if (rc != 0) {
+        return damaged(rb, "a scheduled row");
+    }
+    return row.attempts == f->history.attempts && row.queue == f->job.queue &&
+           row.priority == f->job.priority;
+}
+
+/* One more row of the schedule: they come by job, not by time. */
+static void schedule_keep(struct rebuild *rb, const struct facts *f)
+{
+    struct schedule_row *row = &rb->s.schedule;
+    struct due due = {f->history.position, f->id, DUE_JOB};
+    if (row->live == 0 || due_before(&due, row->head_ms, row->head_id)) {
+        row->start_ms = row->head_ms = due.ms;
+        row->start_id = row->head_id = due.id;
+    }
+    row->live++;
 }
 
 /* One more row of a line: they come by job, not by position. */
@@ -586,9 +667,15 @@ static int come_back(struct rebuild *rb, const struct facts *f, struct queue *q)
     job->priority = f->job.priority;
     job->flags = f->job.flags;
     job->state = DASSIE_RUNNING;
+    job->stored = f->len[JOBS];
     job->attempts = f->history.attempts;
+    job->excused = f->history.excused;
     job->crashes = f->history.crashes;
     job->last_run = f->history.last_run;
+    job->status = f->history.code;
+    if (f->history.error_len > 0) { /* no text if no memory */
+        dassie__job_set_out(job, f->history.error, f->history.error_len);
+    }
     dassie__queue_count(&s->queues, q, DASSIE_RUNNING, 1);
     dassie__claims_add(s, job);
     enum event event =
@@ -598,11 +685,36 @@ static int come_back(struct rebuild *rb, const struct facts *f, struct queue *q)
     return 0;
 }
 
+/* 1: it is where its history says, and that is counted; 0: it is not there. */
+static int stay(struct rebuild *rb, const struct facts *f, struct queue *q)
+{
+    bool waits = f->history.kind == PLACE_SCHEDULED;
+    struct line *line = NULL;
+    int rc = line_of(rb, q, f->job.priority,
+                     waits ? LINE_NORMAL : f->history.kind, &line);
+    if (rc == 0) {
+        rc = waits ? is_scheduled(rb, f) : is_pending(rb, f, line);
+    }
+    if (rc != 1) {
+        return rc;
+    }
+    if (waits) {
+        schedule_keep(rb, f);
+    } else {
+        line_keep(line, f->history.position);
+    }
+    dassie__queue_count(&rb->s.queues, q,
+                        waits ? DASSIE_SCHEDULED : DASSIE_PENDING, 1);
+    return 1;
+}
+
 static int settle(struct rebuild *rb, const struct facts *f)
 {
     struct queue *q;
-    struct line *line = NULL;
-    rb->s.next = max64(rb->s.next, max64(f->id, f->history.position) + 1);
+    rb->s.next = max64(rb->s.next, f->id + 1);
+    if (f->history.kind != PLACE_SCHEDULED) {
+        rb->s.next = max64(rb->s.next, f->history.position + 1);
+    }
     rb->last_commit = max64(rb->last_commit, f->history.last_run);
     if (!f->there[JOBS]) {
         drop_job(rb, f);
@@ -610,9 +722,6 @@ static int settle(struct rebuild *rb, const struct facts *f)
     }
     rb->report->jobs++;
     int rc = queue_of(rb, f->job.queue, &q);
-    if (rc == 0) {
-        rc = line_of(rb, q, f->job.priority, f->history.kind, &line);
-    }
     if (rc != 0) {
         return rc;
     }
@@ -620,10 +729,8 @@ static int settle(struct rebuild *rb, const struct facts *f)
         settle_end(rb, f, q);
         return 0;
     }
-    rc = is_pending(rb, f, line);
+    rc = stay(rb, f, q);
     if (rc == 1) {
-        line_keep(line, f->history.position);
-        dassie__queue_count(&rb->s.queues, q, DASSIE_PENDING, 1);
         return 0;
     }
     return rc == 0 ? come_back(rb, f, q) : rc;
@@ -836,6 +943,45 @@ static int sweep(struct rebuild *rb)
     return rc;
 }
 
+/* ---- Scheduled rows that are nobody's ---- */
+
+static int count_due(struct rebuild *rb, struct kv_slice key,
+                     struct kv_slice value)
+{
+    (void)key;
+    (void)value;
+    rb->due_rows++;
+    return 0;
+}
+
+/* Deletes a row if its job does not wait there. */
+static int sweep_due(struct rebuild *rb, struct kv_slice key,
+                     struct kv_slice value)
+{
+    struct due due;
+    struct facts f;
+    (void)value;
+    if (dassie__key_parse_due(key.p, key.len, &due) != 0) {
+        return damaged(rb, "the key of a scheduled row");
+    }
+    int rc = facts_get(rb, due.id, JOBS, &f);
+    bool its = f.there[JOBS] && !has_ended(&f) &&
+               f.history.kind == PLACE_SCHEDULED &&
+               f.history.position == due.ms;
+    if (rc == 0 && (!its || is_scheduled(rb, &f) != 1)) {
+        row_del(rb, FAMILY_SCHEDULED, key);
+    }
+    return rc;
+}
+
+static int sweep_schedule(struct rebuild *rb)
+{
+    int rc = each_row_of(rb, FAMILY_SCHEDULED, WINDOW_ROWS, count_due);
+    return rc == 0 && rb->due_rows != rb->s.schedule.live
+               ? each_row_of(rb, FAMILY_SCHEDULED, WINDOW_ROWS, sweep_due)
+               : rc;
+}
+
 /* ---- The end ---- */
 
 /* One commit that folds: its number is so far on. */
@@ -875,6 +1021,9 @@ int dassie__rebuild(struct kv *kv, uint64_t wall_ms,
     }
     if (rc == 0) {
         rc = sweep(&rb);
+    }
+    if (rc == 0) {
+        rc = sweep_schedule(&rb);
     }
     if (rc == 0) {
         rc = finish(&rb);

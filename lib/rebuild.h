@@ -10,10 +10,12 @@
  *   a job with an end                           has ended; of two ends the one
  *                                               of the later run counts, else
  *                                               the good one
- *   no end, a pending row at its last place     stays there
+ *   no end, a pending or scheduled row at its   stays there
+ *     last place
  *   no end, claimed, or without any row, or     was claimed: comes back as if
  *     with one that a cursor has passed         no recorder knew of it
- *   all other pending rows, all claim sets      go
+ *   all other pending and scheduled rows, all   go
+ *     claim sets
  *   a queue without a name                      gets one, "recovered-3"
  *   the next number, the number of the commit   are above all that were seen
  *

@@ -71,6 +71,94 @@ static int version_open(struct part_reader *r, const uint8_t *row, size_t len)
     return byte_get(r, &version) == 0 && version == RECORD_VERSION ? 0 : -1;
 }
 
+static int zigzag_get32(struct part_reader *r, int *v)
+{
+    uint64_t wide;
+    if (varint_get(r, &wide) != 0) {
+        return -1;
+    }
+    int64_t value = unzigzag(wide);
+    if (value < INT32_MIN || value > INT32_MAX) {
+        return -1;
+    }
+    *v = (int)value;
+    return 0;
+}
+
+/* ---- Jobs ---- */
+
+#define MASK_KEY (1u << JOB_NUMBERS)
+
+static unsigned options_mask(const struct job_options *options)
+{
+    unsigned mask = options->key_len > 0 ? MASK_KEY : 0;
+    for (int i = 0; i < JOB_NUMBERS; i++) {
+        mask |= options->number[i] != 0 ? 1u << i : 0;
+    }
+    return mask;
+}
+
+static uint8_t *options_put(uint8_t *p, const struct job_options *options,
+                            unsigned mask)
+{
+    p = varint_put(p, mask);
+    for (int i = 0; i < JOB_NUMBERS; i++) {
+        if (options->number[i] != 0) {
+            p = varint_put(p, options->number[i]);
+        }
+    }
+    if (options->key_len > 0) {
+        *p++ = (uint8_t)options->key_len;
+        memcpy(p, options->key, options->key_len);
+        p += options->key_len;
+    }
+    return p;
+}
+
+static int options_get(struct part_reader *r, struct job_options *options)
+{
+    uint64_t mask;
+    uint8_t len = 0;
+    if (varint_get(r, &mask) != 0 || mask == 0 || mask >= 2 * MASK_KEY) {
+        return -1;
+    }
+    for (int i = 0; i < JOB_NUMBERS; i++) {
+        if ((mask >> i & 1) != 0 && (varint_get(r, &options->number[i]) != 0 ||
+                                     options->number[i] == 0)) {
+            return -1;
+        }
+    }
+    if ((mask & MASK_KEY) == 0) {
+        return 0;
+    }
+    if (byte_get(r, &len) != 0 || len == 0 || len > r->end - r->p) {
+        return -1;
+    }
+    options->key = r->p;
+    options->key_len = len;
+    r->p += len;
+    return 0;
+}
+
+static size_t varint_bytes(uint64_t v)
+{
+    size_t n = 1;
+    for (; v >= 0x80; v >>= 7) {
+        n++;
+    }
+    return n;
+}
+
+size_t dassie__job_options_bytes(const struct job_options *options)
+{
+    unsigned mask = options_mask(options);
+    size_t n = mask == 0 ? 0 : varint_bytes(mask);
+    for (int i = 0; i < JOB_NUMBERS; i++) {
+        n += options->number[i] == 0 ? 0 : varint_bytes(options->number[i]);
+    }
+    return n + (options->key_len > 0 ? 1 + options->key_len : 0);
+}
+
 size_t dassie__job_row_bytes(size_t name_len, size_t data_len)
 {
     return JOB_ROW_NAME_AT + name_len + 1 + data_len;
@@ -78,8 +166,9 @@ size_t dassie__job_row_bytes(size_t name_len, size_t data_len)
 
 void dassie__job_row_write(uint8_t *row, const struct job_row *job)
 {
+    unsigned mask = options_mask(&job->options);
     row[0] = RECORD_VERSION;
-    row[1] = job->flags;
+    row[1] = job->flags | (mask != 0 ? JOB_ROW_OPTIONS : 0);
     row[2] = (uint8_t)((uint8_t)job->priority ^ 0x80);
     row[3] = (uint8_t)job->name_len;
     put_be32(row + JOB_ROW_QUEUE_AT, job->queue);
@@ -87,10 +176,13 @@ void dassie__job_row_write(uint8_t *row, const struct job_row *job)
     if (job->name_len > 0) {
         memcpy(row + JOB_ROW_NAME_AT, job->name, job->name_len);
     }
-    row[JOB_ROW_NAME_AT + job->name_len] = 0;
+    uint8_t *p = row + JOB_ROW_NAME_AT + job->name_len;
+    *p++ = 0;
+    if (mask != 0) {
+        p = options_put(p, &job->options, mask);
+    }
     if (job->data_len > 0) {
-        memcpy(row + JOB_ROW_NAME_AT + job->name_len + 1, job->data,
-               job->data_len);
+        memcpy(p, job->data, job->data_len);
     }
 }
 
@@ -99,7 +191,7 @@ int dassie__job_row_read(const uint8_t *row, size_t len, struct job_row *job)
     if (len < JOB_ROW_NAME_AT + 1 || row[0] != RECORD_VERSION) {
         return -1;
     }
-    job->flags = row[1];
+    job->flags = row[1] & (uint8_t)~JOB_ROW_OPTIONS;
     job->priority = (int8_t)(row[2] ^ 0x80);
     job->name_len = row[3];
     job->queue = get_be32(row + JOB_ROW_QUEUE_AT);
@@ -108,9 +200,43 @@ int dassie__job_row_read(const uint8_t *row, size_t len, struct job_row *job)
     if (len < head || row[head - 1] != 0) {
         return -1;
     }
+    struct part_reader r = {row + head, row + len};
+    memset(&job->options, 0, sizeof job->options);
+    if ((row[1] & JOB_ROW_OPTIONS) != 0 &&
+        options_get(&r, &job->options) != 0) {
+        return -1;
+    }
     job->name = (const char *)row + JOB_ROW_NAME_AT;
-    job->data = row + head;
-    job->data_len = len - head;
+    job->data = r.p;
+    job->data_len = (size_t)(r.end - r.p);
+    return 0;
+}
+
+/* ---- Places ---- */
+
+size_t dassie__due_row_write(uint8_t *row, const struct due_row *due)
+{
+    uint8_t *p = row;
+    *p++ = RECORD_VERSION;
+    p = varint_put(p, due->queue);
+    *p++ = (uint8_t)((uint8_t)due->priority ^ 0x80);
+    p = varint_put(p, due->attempts);
+    *p++ = due->history;
+    return (size_t)(p - row);
+}
+
+int dassie__due_row_read(const uint8_t *row, size_t len, struct due_row *due)
+{
+    struct part_reader r;
+    uint8_t priority;
+    uint8_t history;
+    if (version_open(&r, row, len) != 0 || varint_get32(&r, &due->queue) != 0 ||
+        byte_get(&r, &priority) != 0 || varint_get32(&r, &due->attempts) != 0 ||
+        byte_get(&r, &history) != 0 || history > 1 || r.p != r.end) {
+        return -1;
+    }
+    due->priority = (int8_t)(priority ^ 0x80);
+    due->history = history;
     return 0;
 }
 
@@ -199,33 +325,30 @@ size_t dassie__end_row_write_head(uint8_t *row, const struct end_row *end)
 int dassie__end_row_read(const uint8_t *row, size_t len, struct end_row *end)
 {
     struct part_reader r;
-    uint64_t code;
     if (version_open(&r, row, len) != 0 ||
         varint_get(&r, &end->ended_ms) != 0 ||
         varint_get32(&r, &end->attempts) != 0 ||
-        varint_get32(&r, &end->crashes) != 0 || varint_get(&r, &code) != 0) {
+        varint_get32(&r, &end->crashes) != 0 ||
+        zigzag_get32(&r, &end->code) != 0) {
         return -1;
     }
-    int64_t wide = unzigzag(code);
-    if (wide < INT32_MIN || wide > INT32_MAX) {
-        return -1;
-    }
-    end->code = (int)wide;
     end->data = r.p;
     end->data_len = (size_t)(r.end - r.p);
     return 0;
 }
 
-size_t dassie__history_row_write(uint8_t *row,
-                                 const struct history_row *history)
+size_t dassie__history_row_write_head(uint8_t *row,
+                                      const struct history_row *history)
 {
     uint8_t *p = row;
     *p++ = RECORD_VERSION;
     p = varint_put(p, history->attempts);
+    p = varint_put(p, history->excused);
     p = varint_put(p, history->crashes);
     p = varint_put(p, history->last_run);
     *p++ = history->kind;
     p = varint_put(p, history->position);
+    p = varint_put(p, zigzag(history->code));
     return (size_t)(p - row);
 }
 
@@ -235,12 +358,17 @@ int dassie__history_row_read(const uint8_t *row, size_t len,
     struct part_reader r;
     if (version_open(&r, row, len) != 0 ||
         varint_get32(&r, &history->attempts) != 0 ||
+        varint_get32(&r, &history->excused) != 0 ||
+        history->excused > history->attempts ||
         varint_get32(&r, &history->crashes) != 0 ||
         varint_get(&r, &history->last_run) != 0 ||
-        byte_get(&r, &history->kind) != 0 || history->kind >= LINE_KINDS ||
-        varint_get(&r, &history->position) != 0 || r.p != r.end) {
+        byte_get(&r, &history->kind) != 0 || history->kind > PLACE_SCHEDULED ||
+        varint_get(&r, &history->position) != 0 ||
+        zigzag_get32(&r, &history->code) != 0) {
         return -1;
     }
+    history->error = r.p;
+    history->error_len = (size_t)(r.end - r.p);
     return 0;
 }
 
@@ -263,15 +391,29 @@ int dassie__name_row_read(const uint8_t *row, size_t len, const char **name,
     return 0;
 }
 
+/* A tally's numbers in their order on disk. */
+#define TALLY_NUMBERS 9
+
+static void tally_list(struct tally *t, uint64_t *list[TALLY_NUMBERS])
+{
+    uint64_t *const all[TALLY_NUMBERS] = {
+        &t->pending,        &t->scheduled,    &t->running,
+        &t->complete,       &t->failed,       &t->cancelled,
+        &t->complete_bytes, &t->failed_bytes, &t->cancelled_bytes};
+    memcpy(list, all, sizeof all);
+}
+
 size_t dassie__queue_part_write(uint8_t *p, uint32_t queue,
                                 const struct tally *tally, uint32_t lines)
 {
     uint8_t *begin = p;
     p = varint_put(p, queue);
-    p = varint_put(p, tally->pending);
-    p = varint_put(p, tally->running);
-    p = varint_put(p, tally->complete);
-    p = varint_put(p, tally->failed);
+    struct tally copy = *tally;
+    uint64_t *list[TALLY_NUMBERS];
+    tally_list(&copy, list);
+    for (int i = 0; i < TALLY_NUMBERS; i++) {
+        p = varint_put(p, *list[i]);
+    }
     p = varint_put(p, lines);
     return (size_t)(p - begin);
 }
@@ -279,13 +421,17 @@ size_t dassie__queue_part_write(uint8_t *p, uint32_t queue,
 int dassie__queue_part_read(struct part_reader *r, uint32_t *queue,
                             struct tally *tally, uint32_t *lines)
 {
-    if (varint_get32(r, queue) != 0 || varint_get(r, &tally->pending) != 0 ||
-        varint_get(r, &tally->running) != 0 ||
-        varint_get(r, &tally->complete) != 0 ||
-        varint_get(r, &tally->failed) != 0 || varint_get32(r, lines) != 0) {
+    uint64_t *list[TALLY_NUMBERS];
+    tally_list(tally, list);
+    if (varint_get32(r, queue) != 0) {
         return -1;
     }
-    return 0;
+    for (int i = 0; i < TALLY_NUMBERS; i++) {
+        if (varint_get(r, list[i]) != 0) {
+            return -1;
+        }
+    }
+    return varint_get32(r, lines);
 }
 
 size_t dassie__line_part_write(uint8_t *p, const struct line_row *line)
@@ -322,8 +468,26 @@ size_t dassie__store_row_write(uint8_t *p, const struct store_row *row)
     p = varint_put(p, row->oldest_set);
     p = varint_put(p, row->folded);
     p = varint_put(p, row->wall_ms);
+    p = varint_put(p, row->schedule.start_ms);
+    p = varint_put(p, row->schedule.start_id);
+    p = varint_put(p, row->schedule.head_ms);
+    p = varint_put(p, row->schedule.head_id);
+    p = varint_put(p, row->schedule.live);
+    p = varint_put(p, row->schedule.dead);
     p = varint_put(p, row->queues);
     return (size_t)(p - begin);
+}
+
+static int schedule_get(struct part_reader *r, struct schedule_row *row)
+{
+    return varint_get(r, &row->start_ms) != 0 ||
+                   varint_get(r, &row->start_id) != 0 ||
+                   varint_get(r, &row->head_ms) != 0 ||
+                   varint_get(r, &row->head_id) != 0 ||
+                   varint_get(r, &row->live) != 0 ||
+                   varint_get(r, &row->dead) != 0
+               ? -1
+               : 0;
 }
 
 int dassie__store_row_read(struct part_reader *r, const uint8_t *row,
@@ -333,6 +497,7 @@ int dassie__store_row_read(struct part_reader *r, const uint8_t *row,
         varint_get(r, &store->oldest_set) != 0 ||
         varint_get(r, &store->folded) != 0 ||
         varint_get(r, &store->wall_ms) != 0 ||
+        schedule_get(r, &store->schedule) != 0 ||
         varint_get32(r, &store->queues) != 0) {
         return -1;
     }

@@ -13,6 +13,7 @@
 #ifndef DASSIE_RECORD_H_
 #define DASSIE_RECORD_H_
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,11 +22,37 @@
 #define RECORD_VERSION 1
 #define VARINT_MAX 10
 
+/* What a job may have been given beyond a name and a payload. 0: it was not.
+ * On disk: a mask of those that follow, then each of them, then the length of
+ * the unique key (1 byte) and the key if there is one. */
+enum job_number {
+    JOB_DUE,         /* not before, wall clock */
+    JOB_ATTEMPTS,    /* at the most */
+    JOB_BACKOFF,     /* ms before the second attempt */
+    JOB_BACKOFF_MAX, /* ms */
+    JOB_RETRY_FOR,   /* ms after the enqueue in which a retry may begin */
+    JOB_TIMEOUT,     /* ms of one run */
+    JOB_EXPIRE,      /* ms after it is due in which it may begin */
+    JOB_UNIQUE,      /* until when its key is held */
+    JOB_UNIQUE_FOR,  /* ms */
+    JOB_NUMBERS
+};
+struct job_options {
+    uint64_t number[JOB_NUMBERS];
+    const uint8_t *key;
+    size_t key_len; /* up to 255 */
+};
+#define JOB_OPTIONS_MAX ((1 + JOB_NUMBERS) * VARINT_MAX + 1 + 255)
+/* 0 if none is set. */
+size_t dassie__job_options_bytes(const struct job_options *options);
+
 /* jobs: version, flags, priority xor 0x80, length of the name, queue (4 bytes),
- * enqueued_ms (8 bytes), name, a zero byte, payload. Fixed widths, as the
- * thread that enqueues writes the row and the engine fills in the queue. */
+ * enqueued_ms (8 bytes), name, a zero byte, options if JOB_ROW_OPTIONS is among
+ * the flags, payload. Fixed widths, as the thread that enqueues writes the row
+ * and the engine fills in the queue. */
 #define JOB_ROW_QUEUE_AT 4
 #define JOB_ROW_NAME_AT 16
+#define JOB_ROW_OPTIONS 0x80 /* never in the flags of a struct job_row */
 struct job_row {
     uint8_t flags;
     int8_t priority;
@@ -35,7 +62,9 @@ struct job_row {
     size_t name_len;
     const uint8_t *data;
     size_t data_len;
+    struct job_options options;
 };
+/* Without options. */
 size_t dassie__job_row_bytes(size_t name_len, size_t data_len);
 void dassie__job_row_write(uint8_t *row, const struct job_row *job);
 int dassie__job_row_read(const uint8_t *row, size_t len, struct job_row *job);
@@ -72,8 +101,8 @@ int dassie__claim_set_open(struct claim_reader *r, const uint8_t *set,
 /* 1: *entry is the next one; 0: no more; -1: damaged. */
 int dassie__claim_set_next(struct claim_reader *r, struct claim_entry *entry);
 
-/* complete, failed: version, ended_ms, attempts, crashes, code (zigzag), then
- * the result or the error's text. */
+/* complete, failed, cancelled: version, ended_ms, attempts, crashes, code
+ * (zigzag), then the result or the error's text. */
 #define END_ROW_HEAD_MAX (1 + 4 * VARINT_MAX)
 struct end_row {
     uint64_t ended_ms;
@@ -87,20 +116,38 @@ struct end_row {
 size_t dassie__end_row_write_head(uint8_t *row, const struct end_row *end);
 int dassie__end_row_read(const uint8_t *row, size_t len, struct end_row *end);
 
-/* history: version, attempts, crashes, last_run, kind, position. What became
- * of a job that was claimed and came back. */
-#define HISTORY_ROW_MAX (2 + 4 * VARINT_MAX)
+/* history: version, attempts, excused, crashes, last_run, kind, position, code
+ * (zigzag), then the text of the last error. What became of a job that has
+ * moved since its enqueue other than to its first run and its end. */
+#define HISTORY_ROW_HEAD_MAX (2 + 6 * VARINT_MAX)
 struct history_row {
     uint32_t attempts;
+    uint32_t excused; /* of them, those that do not count against the most */
     uint32_t crashes;
-    uint64_t last_run; /* commit of the last claim that ended unfinished */
-    uint8_t kind;      /* the line it went to, enum line_kind */
-    uint64_t position; /* and where in it */
+    uint64_t last_run;    /* commit of the last claim that ended unfinished */
+    uint8_t kind;         /* the line it went to, or PLACE_SCHEDULED */
+    uint64_t position;    /* and where in it, or when it is due */
+    int code;             /* of the last failed attempt, */
+    const uint8_t *error; /* and its text */
+    size_t error_len;
 };
-size_t dassie__history_row_write(uint8_t *row,
-                                 const struct history_row *history);
+/* Writes all but the text; returns where that belongs. */
+size_t dassie__history_row_write_head(uint8_t *row,
+                                      const struct history_row *history);
 int dassie__history_row_read(const uint8_t *row, size_t len,
                              struct history_row *history);
+
+/* scheduled, a job: version, queue, priority xor 0x80, attempts, and 1 if it
+ * has a history row. */
+#define DUE_ROW_MAX (3 + 2 * VARINT_MAX)
+struct due_row {
+    uint32_t queue;
+    int8_t priority;
+    uint32_t attempts;
+    bool history;
+};
+size_t dassie__due_row_write(uint8_t *row, const struct due_row *due);
+int dassie__due_row_read(const uint8_t *row, size_t len, struct due_row *due);
 
 /* meta, a queue's name: version, name. */
 #define NAME_ROW_MAX (1 + 255)
@@ -108,12 +155,18 @@ size_t dassie__name_row_write(uint8_t *row, const char *name, size_t len);
 int dassie__name_row_read(const uint8_t *row, size_t len, const char **name,
                           size_t *name_len);
 
-/* How many jobs of a queue are in each state. */
+/* How many jobs of a queue are in each state, and the bytes of the rows of
+ * those that have ended. */
 struct tally {
     uint64_t pending;
+    uint64_t scheduled;
     uint64_t running;
     uint64_t complete;
     uint64_t failed;
+    uint64_t cancelled;
+    uint64_t complete_bytes;
+    uint64_t failed_bytes;
+    uint64_t cancelled_bytes;
 };
 
 /* One line: rows from start up to cursor are dead, live ones stand from cursor
@@ -130,22 +183,34 @@ struct line_row {
 
 /* A queue's counts, in a meta row of its own or as a part of a commit:
  * queue, tally, number of lines, lines. */
-#define QUEUE_PART_MAX (6 * VARINT_MAX)
+#define QUEUE_PART_MAX (11 * VARINT_MAX)
 #define LINE_PART_MAX (2 + 5 * VARINT_MAX)
 size_t dassie__queue_part_write(uint8_t *p, uint32_t queue,
                                 const struct tally *tally, uint32_t lines);
 size_t dassie__line_part_write(uint8_t *p, const struct line_row *line);
 
+/* The scheduled family: rows from start up to head are dead, live ones stand
+ * from head on. Without live rows head says nothing. */
+struct schedule_row {
+    uint64_t start_ms;
+    uint64_t start_id;
+    uint64_t head_ms;
+    uint64_t head_id;
+    uint64_t live;
+    uint64_t dead;
+};
+
 /* The store's row and the head of a commit's row: version, next number, oldest
- * claim set, commit up to which queue rows are folded, wall clock, number of
- * queues
- * whose parts follow (0 in the store row). */
-#define STORE_ROW_MAX (2 + 5 * VARINT_MAX)
+ * claim set, commit up to which queue rows are folded, wall clock, the six
+ * numbers of the schedule, number of queues whose parts follow (0 in the store
+ * row). */
+#define STORE_ROW_MAX (2 + 11 * VARINT_MAX)
 struct store_row {
     uint64_t next;       /* number that the next job gets */
     uint64_t oldest_set; /* claim sets below this are gone */
     uint64_t folded;     /* commits up to this are in the queue rows */
     uint64_t wall_ms;
+    struct schedule_row schedule;
     uint32_t queues; /* parts that follow */
 };
 size_t dassie__store_row_write(uint8_t *p, const struct store_row *row);

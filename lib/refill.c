@@ -54,32 +54,6 @@ static int jobs_advance(struct refill *r, uint64_t id)
                : UV_ENOENT;
 }
 
-/* What is only known of a job that has been claimed before. */
-static int load_history(struct store *s, job_t *job, struct errmsg *e)
-{
-    uint8_t key[KEY_NUMBER_BYTES];
-    struct kv_value value;
-    struct history_row history;
-    dassie__key_number(key, job->id);
-    int rc = s->kv->ops->get(s->kv, NULL, FAMILY_HISTORY,
-                             kv_slice(key, sizeof key), &value, e);
-    if (rc == UV_ENOENT) {
-        return 0;
-    }
-    if (rc != 0) {
-        return rc;
-    }
-    rc = dassie__history_row_read(value.p, value.len, &history);
-    s->kv->ops->value_release(&value);
-    if (rc != 0) {
-        return dassie__errmsg_set(e, DASSIE_ECORRUPT, "history of job %llu",
-                                  (unsigned long long)job->id);
-    }
-    job->crashes = history.crashes;
-    job->last_run = history.last_run;
-    return 0;
-}
-
 static int load_job(struct refill *r, const struct place *place,
                     const struct pending_row *pending, struct errmsg *e)
 {
@@ -107,7 +81,9 @@ static int load_job(struct refill *r, const struct place *place,
     job->attempts = pending->attempts;
     job->queue = r->line->queue;
     job->state = DASSIE_PENDING;
-    int rc = pending->id == place->position ? 0 : load_history(r->s, job, e);
+    int rc = pending->id == place->position
+                 ? 0
+                 : dassie__store_history(r->s, job, e);
     if (rc != 0) {
         dassie__job_free(job);
         return rc;

@@ -32,10 +32,15 @@ bool dassie__runner_is_here(const struct dassie__impl *impl)
 
 static void job_run(struct dassie__processor *p, job_t *job)
 {
+    dassie__job_begin(job);
     recorder_executing(&p->impl->recorder, job->slot);
     working = p->impl;
     int status = p->work(job);
     working = NULL;
+    if (status != 0 && p->backoff != NULL && job->verdict == VERDICT_NONE) {
+        job->verdict = VERDICT_RETRY;
+        job->again_ms = p->backoff(job, job->attempts - job->excused + 1);
+    }
     recorder_ended(&p->impl->recorder, job->slot);
     job_settle(job, status);
     job->op.type = OP_FINISH;

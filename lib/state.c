@@ -2,29 +2,39 @@
 
 #include "state.h"
 
-#define REFUSE(code)                             \
-    {                                            \
-        code, DASSIE_PENDING, LINE_NORMAL, false \
+#define REFUSE(code)    \
+    {                   \
+        .error = (code) \
     }
-#define MOVE(to)                  \
-    {                             \
-        0, to, LINE_NORMAL, false \
+#define MOVE(state)   \
+    {                 \
+        .to = (state) \
     }
-#define BACK(line, counts)              \
-    {                                   \
-        0, DASSIE_PENDING, line, counts \
+#define LINE(kind, run)                                       \
+    {                                                         \
+        .to = DASSIE_PENDING, .line = (kind), .counts = (run) \
     }
-#define END(to)                  \
-    {                            \
-        0, to, LINE_NORMAL, true \
+#define END(state, run)                \
+    {                                  \
+        .to = (state), .counts = (run) \
+    }
+
+/* Runs that end uncounted against the most are excused. */
+#define EXCUSED(state)                                 \
+    {                                                  \
+        .to = (state), .counts = true, .excused = true \
     }
 
 static const struct transition none[EVENTS] = {
-    [EVENT_ENQUEUE] = MOVE(DASSIE_PENDING),
+    [EVENT_ENQUEUE] = LINE(LINE_NORMAL, false),
     [EVENT_HAND_OFF] = MOVE(DASSIE_RUNNING),
+    [EVENT_SCHEDULE] = MOVE(DASSIE_SCHEDULED),
+    [EVENT_PROMOTE] = REFUSE(UV_ENOENT),
     [EVENT_CLAIM] = REFUSE(UV_ENOENT),
     [EVENT_COMPLETE] = REFUSE(UV_ENOENT),
     [EVENT_FAIL] = REFUSE(UV_ENOENT),
+    [EVENT_RETRY] = REFUSE(UV_ENOENT),
+    [EVENT_SNOOZE] = REFUSE(UV_ENOENT),
     [EVENT_UNCLAIM] = REFUSE(UV_ENOENT),
     [EVENT_REPEAT] = REFUSE(UV_ENOENT),
     [EVENT_SUSPECT] = REFUSE(UV_ENOENT),
@@ -35,9 +45,30 @@ static const struct transition none[EVENTS] = {
 static const struct transition pending[EVENTS] = {
     [EVENT_ENQUEUE] = REFUSE(UV_EEXIST),
     [EVENT_HAND_OFF] = REFUSE(UV_EEXIST),
+    [EVENT_SCHEDULE] = REFUSE(UV_EEXIST),
+    [EVENT_PROMOTE] = REFUSE(UV_EALREADY),
     [EVENT_CLAIM] = MOVE(DASSIE_RUNNING),
     [EVENT_COMPLETE] = REFUSE(UV_EALREADY),
     [EVENT_FAIL] = REFUSE(UV_EALREADY),
+    [EVENT_RETRY] = REFUSE(UV_EALREADY),
+    [EVENT_SNOOZE] = REFUSE(UV_EALREADY),
+    [EVENT_UNCLAIM] = REFUSE(UV_EALREADY),
+    [EVENT_REPEAT] = REFUSE(UV_EALREADY),
+    [EVENT_SUSPECT] = REFUSE(UV_EALREADY),
+    [EVENT_INTERRUPT] = REFUSE(UV_EALREADY),
+    [EVENT_CRASH_OUT] = REFUSE(UV_EALREADY),
+};
+
+static const struct transition scheduled[EVENTS] = {
+    [EVENT_ENQUEUE] = REFUSE(UV_EEXIST),
+    [EVENT_HAND_OFF] = REFUSE(UV_EEXIST),
+    [EVENT_SCHEDULE] = REFUSE(UV_EEXIST),
+    [EVENT_PROMOTE] = LINE(LINE_NORMAL, false),
+    [EVENT_CLAIM] = REFUSE(UV_EALREADY),
+    [EVENT_COMPLETE] = REFUSE(UV_EALREADY),
+    [EVENT_FAIL] = REFUSE(UV_EALREADY),
+    [EVENT_RETRY] = REFUSE(UV_EALREADY),
+    [EVENT_SNOOZE] = REFUSE(UV_EALREADY),
     [EVENT_UNCLAIM] = REFUSE(UV_EALREADY),
     [EVENT_REPEAT] = REFUSE(UV_EALREADY),
     [EVENT_SUSPECT] = REFUSE(UV_EALREADY),
@@ -48,23 +79,31 @@ static const struct transition pending[EVENTS] = {
 static const struct transition running[EVENTS] = {
     [EVENT_ENQUEUE] = REFUSE(UV_EEXIST),
     [EVENT_HAND_OFF] = REFUSE(UV_EEXIST),
+    [EVENT_SCHEDULE] = REFUSE(UV_EEXIST),
+    [EVENT_PROMOTE] = REFUSE(UV_EALREADY),
     [EVENT_CLAIM] = REFUSE(UV_EALREADY),
-    [EVENT_COMPLETE] = END(DASSIE_COMPLETE),
-    [EVENT_FAIL] = END(DASSIE_FAILED),
-    [EVENT_UNCLAIM] = BACK(LINE_FRONT, false),
-    [EVENT_REPEAT] = BACK(LINE_FRONT, true),
-    [EVENT_SUSPECT] = BACK(LINE_SUSPECT, true),
-    [EVENT_INTERRUPT] = END(DASSIE_FAILED),
-    [EVENT_CRASH_OUT] = END(DASSIE_FAILED),
+    [EVENT_COMPLETE] = END(DASSIE_COMPLETE, true),
+    [EVENT_FAIL] = END(DASSIE_FAILED, true),
+    [EVENT_RETRY] = END(DASSIE_SCHEDULED, true),
+    [EVENT_SNOOZE] = EXCUSED(DASSIE_SCHEDULED),
+    [EVENT_UNCLAIM] = LINE(LINE_FRONT, false),
+    [EVENT_REPEAT] = LINE(LINE_FRONT, true),
+    [EVENT_SUSPECT] = LINE(LINE_SUSPECT, true),
+    [EVENT_INTERRUPT] = END(DASSIE_FAILED, true),
+    [EVENT_CRASH_OUT] = END(DASSIE_FAILED, true),
 };
 
 /* Complete and failed are alike: nothing in this version leaves them. */
 static const struct transition ended[EVENTS] = {
     [EVENT_ENQUEUE] = REFUSE(UV_EEXIST),
     [EVENT_HAND_OFF] = REFUSE(UV_EEXIST),
+    [EVENT_SCHEDULE] = REFUSE(UV_EEXIST),
+    [EVENT_PROMOTE] = REFUSE(UV_EALREADY),
     [EVENT_CLAIM] = REFUSE(UV_EALREADY),
     [EVENT_COMPLETE] = REFUSE(UV_EALREADY),
     [EVENT_FAIL] = REFUSE(UV_EALREADY),
+    [EVENT_RETRY] = REFUSE(UV_EALREADY),
+    [EVENT_SNOOZE] = REFUSE(UV_EALREADY),
     [EVENT_UNCLAIM] = REFUSE(UV_EALREADY),
     [EVENT_REPEAT] = REFUSE(UV_EALREADY),
     [EVENT_SUSPECT] = REFUSE(UV_EALREADY),
@@ -77,6 +116,8 @@ const struct transition *dassie__state_next(int state, enum event event)
     switch (state) {
         case DASSIE_PENDING:
             return &pending[event];
+        case DASSIE_SCHEDULED:
+            return &scheduled[event];
         case DASSIE_RUNNING:
             return &running[event];
         case DASSIE_COMPLETE:

@@ -1,15 +1,21 @@
 /* state.h: the life of a job as a table of (state, event) pairs.
  *
- *                 enqueue                 hand-off
- *                    |                       |
- *                    v                       v
- *              +---------+     claim    +---------+  complete  +----------+
- *              | pending | -----------> | running | ---------> | complete |
- *              +---------+              +---------+            +----------+
- *                    ^                    |     |     fail
- *                    |  unclaim, repeat,  |     | crash out     +--------+
- *                    |       suspect      |     | interrupt     | failed |
- *                    +--------------------+     +-------------> +--------+
+ *    schedule             enqueue                 hand-off
+ *        |                   |                       |
+ *        v                   v                       v
+ *  +-----------+ promote +---------+     claim    +---------+  complete
+ *  | scheduled | ------> | pending | -----------> | running | ----------+
+ *  +-----------+         +---------+              +---------+           |
+ *        ^                   ^                     | | |                v
+ *        |                   |  unclaim, repeat,   | | |          +----------+
+ *        |                   |       suspect       | | |          | complete |
+ *        |                   +---------------------+ | |          +----------+
+ *        |                     retry, snooze         | |   fail
+ *        +-------------------------------------------+ |   crash out +--------+
+ *                                                      |   interrupt   | failed
+ * |
+ *                                                      +------------->
+ * +--------+
  *
  * Every transition of the store goes through dassie__state_next(), and a test
  * walks the whole table. Pure; threads: any. */
@@ -24,14 +30,18 @@
 
 /* Before the enqueue there is no job; the store's states are the user's. */
 #define STATE_NONE (-1)
-#define STATES 7 /* of dassie_state_t, those that are never given included */
+#define STATES 7 /* of dassie_state_t, one that is never given included */
 
 enum event {
     EVENT_ENQUEUE,   /* into its line */
     EVENT_HAND_OFF,  /* enqueued while a processor is idle: no line */
+    EVENT_SCHEDULE,  /* enqueued for later */
+    EVENT_PROMOTE,   /* its time has come: into its line */
     EVENT_CLAIM,     /* taken from a line on behalf of a processor */
     EVENT_COMPLETE,  /* the processor says so */
-    EVENT_FAIL,      /* the processor says so */
+    EVENT_FAIL,      /* the processor says so, and it is not tried again */
+    EVENT_RETRY,     /* so, and it is tried again later */
+    EVENT_SNOOZE,    /* the processor wants it again later */
     EVENT_UNCLAIM,   /* handed back before it started; a suspect stays one */
     EVENT_REPEAT,    /* found executing or ended at open: runs again */
     EVENT_SUSPECT,   /* found executing when its process died: runs alone */
@@ -44,7 +54,8 @@ struct transition {
     int error; /* 0, or why the event is refused; then nothing else holds */
     dassie_state_t to;
     enum line_kind line; /* where it stands, if it becomes pending */
-    bool counts;         /* the run that ends counts as an attempt */
+    bool counts;         /* the run that ends is counted, */
+    bool excused;        /* but not against the most attempts */
 };
 
 /* state: STATE_NONE or a dassie_state_t. Never NULL. Refusals: UV_EEXIST for a

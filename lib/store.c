@@ -5,6 +5,7 @@
 #include "alloc.h"
 #include "claims.h"
 #include "refill.h"
+#include "schedule.h"
 
 #include <string.h>
 
@@ -112,12 +113,19 @@ static void put_pending(struct store *s, const job_t *job, bool fresh)
 static void put_history(struct store *s, const job_t *job)
 {
     uint8_t key[KEY_NUMBER_BYTES];
-    uint8_t row[HISTORY_ROW_MAX];
-    struct history_row history = {job->attempts, job->crashes, job->last_run,
-                                  job->kind, job->position};
-    size_t len = dassie__history_row_write(row, &history);
-    s->kv->ops->put(s->kv, FAMILY_HISTORY, number_key(key, job->id),
-                    kv_slice(row, len));
+    uint8_t head[HISTORY_ROW_HEAD_MAX];
+    bool waits = job->state == DASSIE_SCHEDULED;
+    struct history_row history = {
+        .attempts = job->attempts,
+        .excused = job->excused,
+        .crashes = job->crashes,
+        .last_run = job->last_run,
+        .kind = waits ? PLACE_SCHEDULED : job->kind,
+        .position = waits ? job->due_ms : job->position,
+        .code = job->status};
+    size_t len = dassie__history_row_write_head(head, &history);
+    s->kv->ops->put2(s->kv, FAMILY_HISTORY, number_key(key, job->id),
+                     kv_slice(head, len), kv_slice(job->out, job->out_len));
 }
 
 static void put_end(struct store *s, const job_t *job)
@@ -131,6 +139,16 @@ static void put_end(struct store *s, const job_t *job)
         s->kv, job->state == DASSIE_COMPLETE ? FAMILY_COMPLETE : FAMILY_FAILED,
         number_key(key, job->id), kv_slice(head, len),
         kv_slice(job->out, job->out_len));
+    dassie__queue_count_bytes(&s->queues, job->queue, job->state,
+                              (int64_t)(job->stored + len + job->out_len));
+}
+
+static void enter_scheduled(struct store *s, job_t *job, bool fresh)
+{
+    dassie__schedule_put(s, job, !fresh);
+    if (!fresh) {
+        put_history(s, job);
+    }
 }
 
 /* Into its line, and into the window if that is where it fits. */
@@ -175,6 +193,7 @@ static int job_move(struct store *s, job_t *job, enum event event, bool *kept)
     s->changed = true;
     dassie__queue_touch(&s->queues, job->queue);
     job->attempts += t->counts;
+    job->excused += t->excused;
     if (from == DASSIE_RUNNING) {
         dassie__claims_remove(s, job);
     }
@@ -188,6 +207,10 @@ static int job_move(struct store *s, job_t *job, enum event event, bool *kept)
         case DASSIE_PENDING:
             *kept = enter_pending(s, job, line_of(job, event, t),
                                   from == STATE_NONE);
+            break;
+        case DASSIE_SCHEDULED:
+            enter_scheduled(s, job, from == STATE_NONE);
+            *kept = false;
             break;
         case DASSIE_RUNNING:
             dassie__claims_add(s, job);
@@ -319,6 +342,7 @@ static void delete_dead(struct store *s, uint64_t rows_max, int ranges_max)
 
 void dassie__store_tidy(struct store *s)
 {
+    dassie__schedule_delete_dead(s);
     delete_dead(s, 0, INT32_MAX);
 }
 
@@ -327,8 +351,8 @@ void dassie__store_tidy(struct store *s)
 static void put_store(struct store *s, uint64_t wall_ms)
 {
     uint8_t row[STORE_ROW_MAX];
-    struct store_row store = {s->next, dassie__claims_oldest(s), s->folded,
-                              wall_ms, 0};
+    struct store_row store = {
+        s->next, dassie__claims_oldest(s), s->folded, wall_ms, s->schedule, 0};
     size_t len = dassie__store_row_write(row, &store);
     s->kv->ops->put(s->kv, FAMILY_META, kv_string(KEY_STORE),
                     kv_slice(row, len));
@@ -382,8 +406,9 @@ static void fold(struct store *s, uint64_t wall_ms)
 static void put_commit(struct store *s, uint64_t wall_ms)
 {
     uint8_t key[KEY_NUMBER_BYTES];
-    struct store_row store = {s->next, dassie__claims_oldest(s), s->folded,
-                              wall_ms, s->queues.changed_n};
+    struct store_row store = {s->next,     dassie__claims_oldest(s),
+                              s->folded,   wall_ms,
+                              s->schedule, s->queues.changed_n};
     size_t len = dassie__store_row_write(s->commit_row, &store);
     while (s->queues.changed != NULL) {
         struct queue *q = s->queues.changed;
@@ -414,6 +439,9 @@ int dassie__store_commit(struct store *s, uint64_t wall_ms, struct errmsg *e)
     }
     dassie__claims_write(s);
     delete_dead(s, DEAD_ROWS_MAX, DEAD_RANGES_MAX);
+    if (s->schedule.dead > DEAD_ROWS_MAX) {
+        dassie__schedule_delete_dead(s);
+    }
     if (s->commit - s->folded >= FOLD_COMMITS) {
         fold(s, wall_ms);
     }

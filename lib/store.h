@@ -61,7 +61,8 @@ struct store {
     unsigned refolded; /* sets to be written again */
     struct line *dead; /* lines whose dead rows may go, first in first out */
     struct line **dead_end;
-    uint64_t dead_rows;  /* of all lines */
+    uint64_t dead_rows; /* of all lines */
+    struct schedule_row schedule;
     uint64_t next;       /* the number that the next job or position gets */
     uint64_t commit;     /* the number of the open batch */
     uint64_t folded;     /* commits up to this are in the queues' rows */
@@ -93,6 +94,9 @@ void dassie__store_free(struct store *s);
 int dassie__store_claimed(struct store *s, struct job_list *out,
                           struct errmsg *e);
 
+/* Fills in what only the history row of job says, if it has one. */
+int dassie__store_history(struct store *s, job_t *job, struct errmsg *e);
+
 /* 1: the job has ended; 0: it has not; UV_ENOENT: there is none; or an error.
  * As of the last commit. */
 int dassie__store_ended(struct store *s, uint64_t id);
@@ -109,7 +113,7 @@ int dassie__store_lines(struct store *s, struct queue *q, int8_t priority);
 /* Makes sure that a claim or a hand-off can be noted: UV_ENOMEM if not. */
 int dassie__store_prepare_claim(struct store *s);
 
-/* Gives job its id and enters it (ENQUEUE, or HAND_OFF after
+/* Gives job its id and enters it (ENQUEUE, SCHEDULE, or HAND_OFF after
  * dassie__store_prepare_claim()). True: the job stays in memory, in a window or
  * claimed. False: it is on disk only, and the caller's to free. */
 bool dassie__store_insert(struct store *s, job_t *job, enum event event);
@@ -121,7 +125,8 @@ enum claim_how { CLAIM_AHEAD, CLAIM_NOW, CLAIM_ALONE };
 job_t *dassie__store_claim(struct store *s, struct queue *q, enum claim_how how,
                            int *rc, struct errmsg *e);
 
-/* Moves a running job by any other event of state.h. *kept as
+/* Moves a job by any other event of state.h: a running one, or one that is
+ * scheduled and whose row there is gone already. *kept as
  * dassie__store_insert(). Returns the table's refusal, or 0. */
 int dassie__store_move(struct store *s, job_t *job, enum event event,
                        bool *kept);

@@ -13,27 +13,30 @@
 #include <unistd.h>
 
 /* The families that are walked in step. */
-enum column { JOBS, COMPLETE, FAILED, HISTORY, COLUMNS };
+enum column { JOBS, COMPLETE, FAILED, CANCELLED, HISTORY, COLUMNS };
 
 static const enum family column_family[COLUMNS] = {
-    FAMILY_JOBS, FAMILY_COMPLETE, FAMILY_FAILED, FAMILY_HISTORY};
+    FAMILY_JOBS, FAMILY_COMPLETE, FAMILY_FAILED, FAMILY_CANCELLED,
+    FAMILY_HISTORY};
 
 static const char *const column_names[COLUMNS] = {"jobs", "complete", "failed",
-                                                  "history"};
+                                                  "cancelled", "history"};
 
 /* All that is known of one job. */
 struct facts {
     uint64_t id;
     bool there[COLUMNS];
-    bool good[COLUMNS]; /* there, and it can be read */
+    bool good[COLUMNS];  /* there, and it can be read */
+    size_t len[COLUMNS]; /* of its value */
     struct job_row job;
-    struct end_row end[COLUMNS]; /* complete, failed */
+    struct end_row end[COLUMNS]; /* complete, failed, cancelled */
     struct history_row history;  /* zeros if there is none */
     const struct verify_entry *entries;
     size_t entries_n;
-    uint64_t claims;  /* running entries */
-    uint64_t claim;   /* the set of the first of them */
-    uint64_t pending; /* live pending rows */
+    uint64_t claims;    /* running entries */
+    uint64_t claim;     /* the set of the first of them */
+    uint64_t pending;   /* live pending rows */
+    uint64_t scheduled; /* live scheduled rows */
 };
 
 struct walk {
@@ -89,10 +92,14 @@ static void judge_history(struct verify *v, const struct facts *f)
                             "%" PRIu64 ", but the last is %" PRIu64,
                             f->id, h->last_run, v->last_commit);
     }
-    if (f->good[HISTORY] && (h->position == 0 || h->position >= v->head.next)) {
+    bool scheduled = h->kind == PLACE_SCHEDULED;
+    if (f->good[HISTORY] &&
+        (h->position == 0 ||
+         h->position >=
+             (scheduled ? (uint64_t)DASSIE_TIME_MS_MAX + 1 : v->head.next))) {
         dassie__verify_tell(v, f->id,
                             "job %" PRIu64 ": history row: position %" PRIu64
-                            " is not below the next number",
+                            " is out of range",
                             f->id, h->position);
     }
 }
@@ -112,7 +119,8 @@ static void judge_end(struct verify *v, const struct facts *f,
     if (history_unknown(f)) {
         return;
     }
-    if (end->attempts != (uint64_t)h->attempts + 1) {
+    uint64_t more = end->attempts - (uint64_t)h->attempts;
+    if (more != 1 && (column != CANCELLED || more != 0)) {
         dassie__verify_tell(v, f->id,
                             "job %" PRIu64 ": %s row: ended in run %" PRIu32
                             ", but its history row counts %" PRIu32,
@@ -130,7 +138,7 @@ static void judge_end(struct verify *v, const struct facts *f,
 
 static bool has_ended(const struct facts *f)
 {
-    return f->there[COMPLETE] || f->there[FAILED];
+    return f->there[COMPLETE] || f->there[FAILED] || f->there[CANCELLED];
 }
 
 static void judge_claim(struct verify *v, struct facts *f,
@@ -179,8 +187,11 @@ static void judge_place(struct verify *v, const struct facts *f,
     if (history_unknown(f)) {
         return;
     }
+    bool fresh = f->good[JOBS] && f->job.options.number[JOB_DUE] == 0;
     uint64_t position = f->good[HISTORY] ? f->history.position : f->id;
-    uint8_t kind = f->good[HISTORY] ? f->history.kind : LINE_NORMAL;
+    uint8_t kind = f->good[HISTORY] ? f->history.kind
+                   : fresh          ? LINE_NORMAL
+                                    : PLACE_SCHEDULED;
     if (entry->at != position || line->row.kind != kind) {
         dassie__verify_tell(v, f->id,
                             "job %" PRIu64 ": pending row at position %" PRIu64
@@ -197,12 +208,47 @@ static void judge_place(struct verify *v, const struct facts *f,
     }
 }
 
+static void judge_due(struct verify *v, const struct facts *f,
+                      const struct verify_entry *entry)
+{
+    bool history = (entry->where & ~VERIFY_SCHEDULED) != 0;
+    if (history_unknown(f)) {
+        return;
+    }
+    if (history != f->there[HISTORY] ||
+        entry->attempts != f->history.attempts) {
+        dassie__verify_tell(v, f->id,
+                            "job %" PRIu64 ": scheduled row counts %" PRIu32
+                            " attempts, its history row %" PRIu32,
+                            f->id, entry->attempts, f->history.attempts);
+    }
+    uint64_t due = f->good[HISTORY]
+                       ? f->history.position
+                       : (f->good[JOBS] ? f->job.options.number[JOB_DUE] : 0);
+    if (entry->at != due ||
+        (f->good[HISTORY] && f->history.kind != PLACE_SCHEDULED)) {
+        dassie__verify_tell(v, f->id,
+                            "job %" PRIu64 ": scheduled for %" PRIu64
+                            ", but its %s row says otherwise",
+                            f->id, entry->at,
+                            f->good[HISTORY] ? "history" : "jobs");
+    }
+}
+
 static void judge_entries(struct verify *v, struct facts *f)
 {
     for (size_t i = 0; i < f->entries_n; i++) {
         const struct verify_entry *entry = &f->entries[i];
         if ((entry->where & VERIFY_CLAIM) != 0) {
             judge_claim(v, f, entry);
+            continue;
+        }
+        if ((entry->where & VERIFY_SCHEDULED) != 0) {
+            judge_due(v, f, entry);
+            if (f->scheduled++ > 0) {
+                dassie__verify_tell(
+                    v, f->id, "job %" PRIu64 ": two scheduled rows", f->id);
+            }
             continue;
         }
         judge_place(v, f, entry);
@@ -228,6 +274,10 @@ static void judge_orphan(struct verify *v, const struct facts *f)
         dassie__verify_tell(
             v, f->id, "job %" PRIu64 ": pending row, but no jobs row", f->id);
     }
+    if (f->scheduled > 0) {
+        dassie__verify_tell(
+            v, f->id, "job %" PRIu64 ": scheduled row, but no jobs row", f->id);
+    }
     if (claimed) {
         dassie__verify_tell(v, f->id,
                             "job %" PRIu64 ": in a claim set, but no jobs row",
@@ -238,22 +288,27 @@ static void judge_orphan(struct verify *v, const struct facts *f)
 /* Exactly one state: all that it might be in, by precedence. */
 static void judge_state(struct verify *v, const struct facts *f)
 {
-    static const char *const names[] = {"complete", "failed", "running",
-                                        "pending"};
-    const bool is[] = {f->there[COMPLETE], f->there[FAILED], f->claims > 0,
-                       f->pending > 0};
+    static const char *const names[] = {"complete", "failed",    "cancelled",
+                                        "running",  "scheduled", "pending"};
+    const bool is[] = {f->there[COMPLETE],  f->there[FAILED],
+                       f->there[CANCELLED], f->claims > 0,
+                       f->scheduled > 0,    f->pending > 0};
     struct verify_queue *q =
         f->good[JOBS] ? dassie__verify_queue(v, f->job.queue) : NULL;
     struct tally nowhere;
     struct tally *found = q != NULL ? &q->found : &nowhere;
-    uint64_t *const in_queue[] = {&found->complete, &found->failed,
-                                  &found->running, &found->pending};
+    uint64_t *const in_queue[] = {&found->complete,  &found->failed,
+                                  &found->cancelled, &found->running,
+                                  &found->scheduled, &found->pending};
     uint64_t *const in_all[] = {
-        &v->report->jobs.complete, &v->report->jobs.failed,
-        &v->report->jobs.running, &v->report->jobs.pending};
+        &v->report->jobs.complete,  &v->report->jobs.failed,
+        &v->report->jobs.cancelled, &v->report->jobs.running,
+        &v->report->jobs.scheduled, &v->report->jobs.pending};
+    uint64_t *const bytes[] = {&found->complete_bytes, &found->failed_bytes,
+                               &found->cancelled_bytes};
     int state = -1;
     memset(&nowhere, 0, sizeof nowhere);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 6; i++) {
         if (!is[i]) {
             continue;
         }
@@ -265,6 +320,9 @@ static void judge_state(struct verify *v, const struct facts *f)
         state = i;
         (*in_queue[i])++;
         (*in_all[i])++;
+        if (i < 3) {
+            *bytes[i] += f->len[JOBS] + f->len[COMPLETE + i];
+        }
     }
     if (state < 0) {
         dassie__verify_tell(v, f->id, "job %" PRIu64 ": has no state", f->id);
@@ -277,6 +335,7 @@ static void judge(struct verify *v, struct facts *f)
     judge_history(v, f);
     judge_end(v, f, COMPLETE);
     judge_end(v, f, FAILED);
+    judge_end(v, f, CANCELLED);
     judge_entries(v, f);
     if (f->there[JOBS]) {
         judge_state(v, f);
@@ -368,7 +427,9 @@ static void collect(struct walk *w, struct facts *f)
         if (!f->there[i]) {
             continue;
         }
-        f->good[i] = read_column(f, i, v->kv->ops->iter_value(w->it[i])) == 0;
+        struct kv_slice value = v->kv->ops->iter_value(w->it[i]);
+        f->len[i] = value.len;
+        f->good[i] = read_column(f, i, value) == 0;
         if (!f->good[i]) {
             dassie__verify_tell_row(v, column_family[i],
                                     v->kv->ops->iter_key(w->it[i]),
@@ -413,18 +474,24 @@ static void compare_tally(struct verify *v, uint32_t id)
         const char *name;
         uint64_t stored;
         uint64_t found;
-    } counts[] = {{"pending", q->stored.pending, q->found.pending},
-                  {"running", q->stored.running, q->found.running},
-                  {"complete", q->stored.complete, q->found.complete},
-                  {"failed", q->stored.failed, q->found.failed}};
+    } counts[] = {
+        {"jobs pending", q->stored.pending, q->found.pending},
+        {"jobs scheduled", q->stored.scheduled, q->found.scheduled},
+        {"jobs running", q->stored.running, q->found.running},
+        {"jobs complete", q->stored.complete, q->found.complete},
+        {"jobs failed", q->stored.failed, q->found.failed},
+        {"jobs cancelled", q->stored.cancelled, q->found.cancelled},
+        {"bytes complete", q->stored.complete_bytes, q->found.complete_bytes},
+        {"bytes failed", q->stored.failed_bytes, q->found.failed_bytes},
+        {"bytes cancelled", q->stored.cancelled_bytes,
+         q->found.cancelled_bytes}};
     char text[VERIFY_TEXT];
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
         if (counts[i].stored != counts[i].found) {
             dassie__verify_queue_text(v, id, text);
             dassie__verify_tell(
                 v, 0,
-                "%s: %" PRIu64 " jobs %s are counted, but %" PRIu64
-                " are there",
+                "%s: %" PRIu64 " %s are counted, but %" PRIu64 " are there",
                 text, counts[i].stored, counts[i].name, counts[i].found);
         }
     }
@@ -484,8 +551,21 @@ static void compare_places(struct verify *v, const struct verify_line *line)
     }
 }
 
+static void compare_schedule(struct verify *v)
+{
+    const struct schedule_row *stored = &v->head.schedule;
+    if (stored->live != v->schedule.live || stored->dead != v->schedule.dead) {
+        dassie__verify_tell(
+            v, 0,
+            "schedule: %" PRIu64 " live and %" PRIu64
+            " dead rows are counted, but %" PRIu64 " and %" PRIu64 " are there",
+            stored->live, stored->dead, v->schedule.live, v->schedule.dead);
+    }
+}
+
 static void compare(struct verify *v)
 {
+    compare_schedule(v);
     for (uint32_t i = 0; i < v->queues_n; i++) {
         if (v->queues[i].name != NULL) {
             compare_tally(v, i);

@@ -29,15 +29,17 @@
 #include "record.h"
 
 #define VERIFY_NONE UINT32_MAX
-#define VERIFY_CLAIM 0x80000000u /* in where */
-#define VERIFY_TEXT 160          /* room for dassie__verify_line_text() */
+#define VERIFY_CLAIM 0x80000000u     /* in where */
+#define VERIFY_SCHEDULED 0x40000000u /* in where, instead of a line */
+#define VERIFY_TEXT 160              /* room for dassie__verify_line_text() */
 
-/* A live pending row, or a claim: 24 bytes, in an array that grows by a third,
- * so 32 bytes a job. */
+/* A live pending or scheduled row, or a claim: 24 bytes, in an array that grows
+ * by a third, so 32 bytes a job. */
 struct verify_entry {
     uint64_t id;
-    uint64_t at;       /* its position, or the number of its claim set */
-    uint32_t where;    /* its line, or its claim set | VERIFY_CLAIM */
+    uint64_t at;       /* its position, when it is due, or its claim set */
+    uint32_t where;    /* its line, VERIFY_SCHEDULED | 1 if it has a history, or
+                          the index of its claim set | VERIFY_CLAIM */
     uint32_t attempts; /* counted so far, or the number of the run */
 };
 
@@ -70,8 +72,9 @@ struct verify {
     void *arg;
     dassie_verify_report_t *report;
     struct errmsg *e;
-    struct store_row store; /* the store's row, zeros if there is none */
-    struct store_row head;  /* that of the last commit, or the store's */
+    struct store_row store;       /* the store's row, zeros if there is none */
+    struct store_row head;        /* that of the last commit, or the store's */
+    struct schedule_row schedule; /* as found: live and dead only */
     uint64_t last_commit;
     uint64_t next_commit; /* expected next in the chain */
     struct verify_queue *queues;

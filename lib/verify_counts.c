@@ -263,7 +263,9 @@ static void check_head(struct verify *v, uint64_t number,
     const struct store_row *was = &v->head;
     if (number == v->store.folded) {
         if (head->next != was->next || head->oldest_set != was->oldest_set ||
-            head->wall_ms != was->wall_ms) {
+            head->wall_ms != was->wall_ms ||
+            memcmp(&head->schedule, &was->schedule, sizeof head->schedule) !=
+                0) {
             dassie__verify_tell(v, 0,
                                 "commit %" PRIu64
                                 " differs from the store's row, which it made",

@@ -15,8 +15,8 @@
 #define NAME_SHOWN 40
 
 static const char *const family_names[FAMILIES] = {
-    "meta",    "commits",  "jobs",   "pending",
-    "running", "complete", "failed", "history"};
+    "meta",     "commits", "jobs",      "pending", "scheduled", "running",
+    "complete", "failed",  "cancelled", "history", "unique"};
 
 static const char *const kind_names[LINE_KINDS] = {"suspect", "front",
                                                    "normal"};
@@ -46,7 +46,8 @@ void dassie__verify_tell_row(struct verify *v, enum family family,
         snprintf(hex + 2 * i, 3, "%02x", key.p[i]);
     }
     uint64_t id = 0;
-    bool by_id = family == FAMILY_JOBS || family >= FAMILY_COMPLETE;
+    bool by_id = family == FAMILY_JOBS ||
+                 (family >= FAMILY_COMPLETE && family != FAMILY_UNIQUE);
     if (by_id && dassie__key_parse_number(key.p, key.len, &id) != 0) {
         id = 0;
     }
@@ -216,6 +217,49 @@ static int read_pending(struct verify *v, struct kv_slice key,
     return entry_add(v, &entry);
 }
 
+static bool is_dead(const struct schedule_row *row, const struct due *due)
+{
+    return row->live == 0 || due->ms < row->head_ms ||
+           (due->ms == row->head_ms && due->id < row->head_id);
+}
+
+static int read_scheduled(struct verify *v, struct kv_slice key,
+                          struct kv_slice value)
+{
+    const struct schedule_row *row = &v->head.schedule;
+    struct due due;
+    struct due_row job;
+    if (dassie__key_parse_due(key.p, key.len, &due) != 0) {
+        dassie__verify_tell_row(v, FAMILY_SCHEDULED, key, "not a time");
+        return 0;
+    }
+    if (is_dead(row, &due)) {
+        v->schedule.dead++;
+        if (due.ms < row->start_ms ||
+            (due.ms == row->start_ms && due.id < row->start_id)) {
+            dassie__verify_tell_row(v, FAMILY_SCHEDULED, key,
+                                    "is before the schedule's start");
+        }
+        return 0;
+    }
+    v->schedule.live++;
+    if (dassie__due_row_read(value.p, value.len, &job) != 0) {
+        dassie__verify_tell_row(v, FAMILY_SCHEDULED, key, "unreadable");
+        return 0;
+    }
+    struct verify_entry entry = {
+        due.id, due.ms, VERIFY_SCHEDULED | (uint32_t)job.history, job.attempts};
+    return entry_add(v, &entry);
+}
+
+static int read_unique(struct verify *v, struct kv_slice key,
+                       struct kv_slice value)
+{
+    (void)value;
+    dassie__verify_tell_row(v, FAMILY_UNIQUE, key, "nobody has it");
+    return 0;
+}
+
 static void check_set(struct verify *v, uint64_t commit)
 {
     if (commit == 0 || commit > v->last_commit) {
@@ -320,7 +364,13 @@ int dassie__verify_read(struct verify *v)
         rc = dassie__verify_each(v, FAMILY_PENDING, read_pending);
     }
     if (rc == 0) {
+        rc = dassie__verify_each(v, FAMILY_SCHEDULED, read_scheduled);
+    }
+    if (rc == 0) {
         rc = dassie__verify_each(v, FAMILY_RUNNING, read_set);
+    }
+    if (rc == 0) {
+        rc = dassie__verify_each(v, FAMILY_UNIQUE, read_unique);
     }
     if (rc == 0) {
         entries_sort(v->entries, v->entries_n);

@@ -598,6 +598,7 @@ static int enqueue_file(void)
         specs[i] = (dassie_spec_t)DASSIE_SPEC_INIT;
         specs[i].queue = queue_name;
         specs[i].data = url;
+        specs[i].attempts_max = 1; /* the report says why it failed */
         specs[i++].data_len = len;
     }
     rv = dassie_enqueue_many(&queue, &batch, specs, n, enqueued);

@@ -236,6 +236,7 @@ static int task_new(struct conn *c, const char *line, size_t len)
         len--;
     spec.data = line;
     spec.data_len = len;
+    spec.attempts_max = 1; /* the client is told, and may ask again */
     if (task != NULL) {
         task->conn = c;
         task->req.done_cb = task_done;

@@ -9,9 +9,9 @@ layers() {
 api: dassie enqueue process query impl runner verify verify_counts verify_read
 engine: engine apply reader runs pool
 core: core look processor recorder waiter dir
-store: store claims load refill rebuild queue job
+store: store claims load refill rebuild schedule queue job
 kv: kv kv_mem kv_rocks wal logfile
-pure: state record key
+pure: state retry record key
 base: error env alloc
 LAYERS
 }

@@ -188,13 +188,15 @@ static inline void rig_poll(bool (*holds)(void))
     uv_timer_stop(&rig.cap);
 }
 
-/* What is enqueued: a payload that is a C string, or NULL. */
+/* What is enqueued: a payload that is a C string, or NULL. It is not tried
+ * again when it fails. */
 static inline dassie_spec_t rig_spec(const char *queue, const char *data)
 {
     dassie_spec_t spec = DASSIE_SPEC_INIT;
     spec.queue = queue;
     spec.data = data;
     spec.data_len = data != NULL ? strlen(data) : 0;
+    spec.attempts_max = 1;
     return spec;
 }
 

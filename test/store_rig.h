@@ -144,6 +144,26 @@ static inline uint64_t rig_put(struct rig *r, const char *queue,
     return id;
 }
 
+/* A job that waits for its time. */
+static inline uint64_t rig_put_due(struct rig *r, const char *queue,
+                                   int8_t priority, uint64_t due_ms)
+{
+    struct job_row row = {.priority = priority, .enqueued_ms = r->now};
+    uint64_t id = r->s.next;
+    row.options.number[JOB_DUE] = due_ms;
+    job_t *job = dassie__job_new(
+        dassie__job_row_bytes(0, 0) + dassie__job_options_bytes(&row.options),
+        0);
+    ck_assert_ptr_nonnull(job);
+    dassie__job_row_write(job->row, &row);
+    job->priority = priority;
+    job->due_ms = due_ms;
+    job->queue = rig_queue(r, queue, priority);
+    ck_assert(!dassie__store_insert(&r->s, job, EVENT_SCHEDULE));
+    dassie__job_free(job);
+    return id;
+}
+
 /* A job that never was pending. */
 static inline job_t *rig_hand_off(struct rig *r, const char *queue,
                                   int8_t priority)
@@ -211,9 +231,11 @@ static inline void rig_sound(struct rig *r)
     dassie_verify_report_t report;
     ck_assert_msg(rig_problems(r, &report) == 0, "%s", r->problem);
     ck_assert_uint_eq(report.jobs.pending, r->s.queues.tally.pending);
+    ck_assert_uint_eq(report.jobs.scheduled, r->s.queues.tally.scheduled);
     ck_assert_uint_eq(report.jobs.running, r->s.queues.tally.running);
     ck_assert_uint_eq(report.jobs.complete, r->s.queues.tally.complete);
     ck_assert_uint_eq(report.jobs.failed, r->s.queues.tally.failed);
+    ck_assert_uint_eq(report.jobs.cancelled, r->s.queues.tally.cancelled);
 }
 
 static inline size_t rig_rows(struct rig *r, enum family family)

@@ -401,6 +401,7 @@ static void enqueue_jobs(unsigned from, unsigned to)
     unsigned char bytes[JOB_BYTES];
     dassie_spec_t spec = DASSIE_SPEC_INIT;
     int status;
+    spec.attempts_max = 1;
     spec.data = bytes;
     spec.data_len = sizeof bytes;
     for (unsigned job = from; job < to; job++) {

@@ -63,6 +63,7 @@ static uint64_t enqueue_numbers(const char *queue, unsigned base, unsigned n)
         specs[i].queue = queue;
         specs[i].data = &numbers[i];
         specs[i].data_len = sizeof numbers[i];
+        specs[i].attempts_max = 1;
     }
     ck_assert_int_eq(dassie_enqueue_many(&rig.q, &many.req, specs, n, on_many),
                      0);

@@ -323,17 +323,23 @@ END_TEST
 
 START_TEST(counted)
 {
-    static const int states[] = {DASSIE_PENDING, DASSIE_RUNNING,
-                                 DASSIE_COMPLETE, DASSIE_FAILED};
+    static const int states[] = {DASSIE_PENDING, DASSIE_SCHEDULED,
+                                 DASSIE_RUNNING, DASSIE_COMPLETE,
+                                 DASSIE_FAILED,  DASSIE_CANCELLED};
     struct queue *a = add("a");
     struct queue *b = add("b");
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 6; i++) {
         dassie__queue_count(&qs, a, states[i], i + 2);
         dassie__queue_count(&qs, a, states[i], -1);
         dassie__queue_count(&qs, b, states[i], 10);
     }
-    const struct tally expected_a = {1, 2, 3, 4};
-    const struct tally expected = {11, 12, 13, 14};
+    for (int i = 3; i < 6; i++) {
+        dassie__queue_count_bytes(&qs, a, states[i], 100 + i);
+        dassie__queue_count_bytes(&qs, b, states[i], 10);
+        dassie__queue_count_bytes(&qs, b, states[i], -3);
+    }
+    const struct tally expected_a = {1, 2, 3, 4, 5, 6, 103, 104, 105};
+    const struct tally expected = {11, 12, 13, 14, 15, 16, 110, 111, 112};
     ck_assert_mem_eq(&a->tally, &expected_a, sizeof expected_a);
     ck_assert_mem_eq(&qs.tally, &expected, sizeof expected);
 }

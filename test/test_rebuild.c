@@ -6,6 +6,7 @@
 
 #include "../lib/env.h"
 #include "../lib/rebuild.h"
+#include "../lib/schedule.h"
 #include "store_rig.h"
 
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
@@ -244,8 +245,9 @@ static void churn_end(void)
     static const enum event once[] = {EVENT_COMPLETE, EVENT_FAIL, EVENT_UNCLAIM,
                                       EVENT_INTERRUPT};
     static const enum event any[] = {
-        EVENT_COMPLETE, EVENT_COMPLETE, EVENT_FAIL,     EVENT_UNCLAIM,
-        EVENT_REPEAT,   EVENT_SUSPECT,  EVENT_CRASH_OUT};
+        EVENT_COMPLETE,  EVENT_COMPLETE, EVENT_FAIL,
+        EVENT_UNCLAIM,   EVENT_REPEAT,   EVENT_SUSPECT,
+        EVENT_CRASH_OUT, EVENT_RETRY,    EVENT_SNOOZE};
     if (runs_n == 0) {
         return;
     }
@@ -257,6 +259,7 @@ static void churn_end(void)
     job->crashes +=
         event == EVENT_CRASH_OUT || (event == EVENT_SUSPECT && dice(2) == 0);
     runs[at] = runs[--runs_n];
+    job->due_ms = source.now + 1 + dice(20);
     rig_move(&source, job, event);
 }
 
@@ -265,7 +268,10 @@ static void churn_step(unsigned queues)
     static const int8_t priorities[] = {0, 0, 0, -4, 7};
     const char *queue = some_queue(queues);
     uint64_t what = dice(100);
-    if (what < 35) {
+    if (what < 8) {
+        rig_put_due(&source, queue, priorities[dice(COUNT(priorities))],
+                    source.now + dice(30));
+    } else if (what < 35) {
         churn_enqueue(queue, priorities[dice(COUNT(priorities))], false);
     } else if (what < 45) {
         churn_enqueue(queue, priorities[dice(COUNT(priorities))], true);
@@ -288,6 +294,9 @@ static void churn(unsigned commits)
     rig_serve(&source, "queue 0", 1);
     while (tape.batches < commits) {
         unsigned done = (unsigned)tape.batches * QUEUES_MADE / commits;
+        unsigned promoted;
+        RIG_OK(&source, dassie__schedule_promote(&source.s, source.now, 3,
+                                                 &promoted, &source.e));
         for (uint64_t n = 1 + dice(10); n > 0; n--) {
             churn_step(1 + done);
         }
@@ -313,7 +322,7 @@ struct known {
     uint64_t last_run;
     uint8_t kind;
     bool claimed;     /* live in a claim set */
-    unsigned pending; /* rows */
+    unsigned pending; /* rows, and scheduled ones */
 };
 
 static struct known before[IDS_MAX];
@@ -372,6 +381,16 @@ static void learn_pending(enum family family, struct kv_slice key,
     known_of(row.id)->pending++;
 }
 
+static void learn_due(enum family family, struct kv_slice key,
+                      struct kv_slice value)
+{
+    struct due due;
+    (void)family;
+    (void)value;
+    ck_assert_int_eq(dassie__key_parse_due(key.p, key.len, &due), 0);
+    known_of(due.id)->pending++;
+}
+
 static void learn_set(enum family family, struct kv_slice key,
                       struct kv_slice value)
 {
@@ -399,7 +418,8 @@ static void learn(struct known *known)
         learn_cb cb;
     } reads[] = {{FAMILY_JOBS, learn_row},        {FAMILY_COMPLETE, learn_row},
                  {FAMILY_FAILED, learn_row},      {FAMILY_HISTORY, learn_row},
-                 {FAMILY_PENDING, learn_pending}, {FAMILY_RUNNING, learn_set}};
+                 {FAMILY_PENDING, learn_pending}, {FAMILY_SCHEDULED, learn_due},
+                 {FAMILY_RUNNING, learn_set}};
     const struct kv_ops *ops = r->kv->ops;
     struct verify v = {.kv = r->kv};
     learning = known;
@@ -489,9 +509,9 @@ static void check_sound(void)
     dassie_verify_report_t found;
     ck_assert_msg(rig_problems(r, &found) == 0, "%s", r->problem);
     ck_assert_uint_eq(found.jobs.running, 0);
-    ck_assert_uint_eq(
-        found.jobs.pending + found.jobs.complete + found.jobs.failed,
-        report.jobs);
+    ck_assert_uint_eq(found.jobs.pending + found.jobs.scheduled +
+                          found.jobs.complete + found.jobs.failed,
+                      report.jobs);
 }
 
 /* ---- What a power cut leaves ---- */
@@ -603,6 +623,11 @@ static void lose(enum loss loss)
 static void live_on(void)
 {
     uint64_t jobs = report.jobs;
+    unsigned n;
+    rig_sound(r);
+    RIG_OK(r, dassie__schedule_promote(&r->s, UINT64_MAX, IDS_MAX, &n, &r->e));
+    ck_assert_uint_eq(r->s.queues.tally.scheduled, 0);
+    rig_commit(r);
     rig_sound(r);
     for (uint32_t i = 0; i < r->s.queues.n; i++) {
         const char *name = r->s.queues.by_id[i]->name;
@@ -1097,12 +1122,14 @@ END_TEST
 /* No number is given twice, wherever it stands. */
 START_TEST(highest_numbers)
 {
-    uint8_t row[HISTORY_ROW_MAX];
-    struct history_row history = {0, 0, 100000, LINE_FRONT, 2000};
+    uint8_t row[HISTORY_ROW_HEAD_MAX];
+    struct history_row history = {
+        .last_run = 100000, .kind = LINE_FRONT, .position = 2000};
     setup(_i);
     uint64_t id = rig_put(r, mail, 0);
     leave();
-    put_row(FAMILY_HISTORY, id, row, dassie__history_row_write(row, &history));
+    put_row(FAMILY_HISTORY, id, row,
+            dassie__history_row_write_head(row, &history));
     put_end(FAMILY_COMPLETE, 3000, 1, 0);
     rebuilt();
     report_is(1, 1, 1);

@@ -66,9 +66,14 @@ static void job_check(size_t name_len, size_t data_len)
     struct job_row back;
     memset(name, 'n', sizeof name);
     memset(data, 'd', sizeof data);
-    struct job_row job = {
-        0xa5, -20,      UINT32_MAX, UINT64_C(0x1122334455667788),
-        name, name_len, data,       data_len};
+    struct job_row job = {.flags = 0x25,
+                          .priority = -20,
+                          .queue = UINT32_MAX,
+                          .enqueued_ms = UINT64_C(0x1122334455667788),
+                          .name = name,
+                          .name_len = name_len,
+                          .data = data,
+                          .data_len = data_len};
     size_t len = dassie__job_row_bytes(name_len, data_len);
     ck_assert_uint_le(len, sizeof row);
     dassie__job_row_write(row, &job);
@@ -133,6 +138,112 @@ START_TEST(job_prefixes)
     row[head - 1] = 'x'; /* no zero byte behind the name */
     ck_assert_int_eq(
         dassie__job_row_read(guarded(row, head + 7), head + 7, &back), -1);
+}
+END_TEST
+
+/* A plain job's row has not a byte more than its parts. */
+START_TEST(options_cost_nothing)
+{
+    struct job_row job = {.flags = 0};
+    uint8_t row[32];
+    ck_assert_uint_eq(dassie__job_options_bytes(&job.options), 0);
+    dassie__job_row_write(row, &job);
+    ck_assert_uint_eq(row[1], 0);
+    ck_assert_uint_eq(dassie__job_row_bytes(0, 0), JOB_ROW_NAME_AT + 1);
+}
+END_TEST
+
+static void options_check(const struct job_options *options, size_t data_len)
+{
+    uint8_t row[64 + JOB_OPTIONS_MAX];
+    struct job_row back;
+    struct job_row job = {.flags = 1,
+                          .name = "mail",
+                          .name_len = 4,
+                          .data = (const uint8_t *)"payload",
+                          .data_len = data_len,
+                          .options = *options};
+    size_t bytes = dassie__job_options_bytes(options);
+    size_t len = dassie__job_row_bytes(4, data_len) + bytes;
+    ck_assert_uint_le(bytes, JOB_OPTIONS_MAX);
+    dassie__job_row_write(row, &job);
+    for (size_t n = 0; n < len - data_len; n++) {
+        ck_assert_int_eq(dassie__job_row_read(guarded(row, n), n, &back), -1);
+    }
+    ck_assert_int_eq(dassie__job_row_read(guarded(row, len), len, &back), 0);
+    ck_assert_uint_eq(back.flags, 1);
+    ck_assert_uint_eq(back.data_len, data_len);
+    ck_assert_mem_eq(back.data, "payload", data_len);
+    ck_assert_mem_eq(back.options.number, options->number,
+                     sizeof options->number);
+    ck_assert_uint_eq(back.options.key_len, options->key_len);
+    if (options->key_len > 0) {
+        ck_assert_mem_eq(back.options.key, options->key, options->key_len);
+    }
+}
+
+START_TEST(options_round_trip)
+{
+    uint8_t key[255];
+    memset(key, 'k', sizeof key);
+    for (unsigned mask = 1; mask < 2u << JOB_NUMBERS; mask++) {
+        struct job_options options = {.key = key};
+        options.key_len = (mask >> JOB_NUMBERS & 1) * (mask % 255 + 1);
+        for (int i = 0; i < JOB_NUMBERS; i++) {
+            uint64_t number = numbers[(mask + (unsigned)i) % COUNT(numbers)];
+            options.number[i] = (mask >> i & 1) * number;
+        }
+        if (dassie__job_options_bytes(&options) > 0) {
+            options_check(&options, mask % 8);
+        }
+    }
+}
+END_TEST
+
+/* What no writer makes: no option, an unknown one, one that is 0, no key. */
+START_TEST(options_damaged)
+{
+    static const uint8_t masks[][3] = {
+        {0, 1, 1}, {0x80, 0x08, 1}, {1, 0, 0}, {0x80, 0x04, 0}};
+    for (size_t i = 0; i < COUNT(masks); i++) {
+        uint8_t row[JOB_ROW_NAME_AT + 4];
+        struct job_row job = {.flags = 0};
+        dassie__job_row_write(row, &job);
+        row[1] = JOB_ROW_OPTIONS;
+        memcpy(row + JOB_ROW_NAME_AT + 1, masks[i], sizeof masks[i]);
+        ck_assert_int_eq(
+            dassie__job_row_read(guarded(row, sizeof row), sizeof row, &job),
+            -1);
+    }
+}
+END_TEST
+
+/* ---- Scheduled ---- */
+
+START_TEST(due_round_trip)
+{
+    uint8_t row[DUE_ROW_MAX + 1];
+    struct due_row back;
+    for (size_t i = 0; i < COUNT(small_numbers); i++) {
+        struct due_row due = {small_numbers[i], (int8_t)(i % 40) - 20,
+                              small_numbers[COUNT(small_numbers) - 1 - i],
+                              i % 2};
+        size_t whole = dassie__due_row_write(row, &due);
+        ck_assert_uint_le(whole, DUE_ROW_MAX);
+        row[whole] = 0;
+        for (size_t len = 0; len <= whole + 1; len++) {
+            ck_assert_int_eq(
+                dassie__due_row_read(guarded(row, len), len, &back),
+                len == whole ? 0 : -1);
+        }
+        ck_assert_int_eq(dassie__due_row_read(row, whole, &back), 0);
+        ck_assert_uint_eq(back.queue, due.queue);
+        ck_assert_int_eq(back.priority, due.priority);
+        ck_assert_uint_eq(back.attempts, due.attempts);
+        ck_assert_int_eq(back.history, due.history);
+        row[whole - 1] = 2;
+        ck_assert_int_eq(dassie__due_row_read(row, whole, &back), -1);
+    }
 }
 END_TEST
 
@@ -333,19 +444,31 @@ END_TEST
 
 START_TEST(history_round_trip)
 {
-    uint8_t row[HISTORY_ROW_MAX];
+    static const int codes[] = {0, -1, 1, INT32_MIN, INT32_MAX};
+    uint8_t row[HISTORY_ROW_HEAD_MAX + 4];
     struct history_row back;
     for (size_t i = 0; i < COUNT(numbers); i++) {
-        for (int kind = 0; kind < LINE_KINDS; kind++) {
+        for (int kind = 0; kind <= PLACE_SCHEDULED; kind++) {
+            uint32_t attempts = small_numbers[i % COUNT(small_numbers)];
             struct history_row history = {
-                small_numbers[i % COUNT(small_numbers)],
-                small_numbers[(i + 1) % COUNT(small_numbers)], numbers[i],
-                (uint8_t)kind, numbers[COUNT(numbers) - 1 - i]};
-            size_t len = dassie__history_row_write(row, &history);
-            ck_assert_uint_le(len, sizeof row);
-            ck_assert_int_eq(
-                dassie__history_row_read(guarded(row, len), len, &back), 0);
+                .attempts = attempts,
+                .excused = attempts / 2,
+                .crashes = small_numbers[(i + 1) % COUNT(small_numbers)],
+                .last_run = numbers[i],
+                .kind = (uint8_t)kind,
+                .position = numbers[COUNT(numbers) - 1 - i],
+                .code = codes[i % COUNT(codes)]};
+            size_t len = dassie__history_row_write_head(row, &history);
+            ck_assert_uint_le(len, HISTORY_ROW_HEAD_MAX);
+            memcpy(row + len, "text", 4);
+            len += 4;
+            const uint8_t *p = guarded(row, len);
+            ck_assert_int_eq(dassie__history_row_read(p, len, &back), 0);
             ck_assert_uint_eq(back.attempts, history.attempts);
+            ck_assert_uint_eq(back.excused, history.excused);
+            ck_assert_int_eq(back.code, history.code);
+            ck_assert_uint_eq(back.error_len, 4);
+            ck_assert_mem_eq(back.error, "text", 4);
             ck_assert_uint_eq(back.crashes, history.crashes);
             ck_assert_uint_eq(back.last_run, history.last_run);
             ck_assert_uint_eq(back.kind, history.kind);
@@ -357,18 +480,23 @@ END_TEST
 
 START_TEST(history_prefixes)
 {
-    uint8_t row[HISTORY_ROW_MAX + 1];
-    struct history_row history = {300, 300, UINT64_MAX, LINE_NORMAL, 300};
+    uint8_t row[HISTORY_ROW_HEAD_MAX];
+    struct history_row history = {300, 300,       300,  UINT64_MAX, LINE_NORMAL,
+                                  300, INT32_MIN, NULL, 0};
     struct history_row back;
-    size_t whole = dassie__history_row_write(row, &history);
-    row[whole] = 0;
-    for (size_t len = 0; len <= whole + 1; len++) {
+    size_t whole = dassie__history_row_write_head(row, &history);
+    for (size_t len = 0; len <= whole; len++) {
         ck_assert_int_eq(
             dassie__history_row_read(guarded(row, len), len, &back),
             len == whole ? 0 : -1);
     }
-    history.kind = LINE_KINDS;
-    whole = dassie__history_row_write(row, &history);
+    history.kind = PLACE_SCHEDULED + 1;
+    whole = dassie__history_row_write_head(row, &history);
+    ck_assert_int_eq(
+        dassie__history_row_read(guarded(row, whole), whole, &back), -1);
+    history.kind = PLACE_SCHEDULED;
+    history.excused = 301;
+    whole = dassie__history_row_write_head(row, &history);
     ck_assert_int_eq(
         dassie__history_row_read(guarded(row, whole), whole, &back), -1);
 }
@@ -404,7 +532,10 @@ END_TEST
 
 /* ---- Counts ---- */
 
-static const struct tally tally = {1, 128, UINT64_MAX, 0};
+static const struct tally tally = {1, 128, UINT64_MAX, 0,         300,
+                                   5, 6,   7,          UINT64_MAX};
+static const struct schedule_row schedule = {1,          UINT64_MAX, 300,
+                                             UINT64_MAX, 5,          128};
 static const struct line_row lines[] = {
     {-128, LINE_SUSPECT, 0, 0, 0, 0, 0},
     {127, LINE_NORMAL, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX,
@@ -414,7 +545,8 @@ static const struct line_row lines[] = {
 
 static size_t commit_write(uint8_t *row)
 {
-    struct store_row store = {UINT64_MAX, 300, 256, UINT64_C(1) << 41, 1};
+    struct store_row store = {UINT64_MAX,        300,      256,
+                              UINT64_C(1) << 41, schedule, 1};
     size_t len = dassie__store_row_write(row, &store);
     ck_assert_uint_le(len, STORE_ROW_MAX);
     size_t part =
@@ -455,6 +587,7 @@ static bool commit_read(const uint8_t *row, size_t len)
     ck_assert_uint_eq(store.oldest_set, 300);
     ck_assert_uint_eq(store.folded, 256);
     ck_assert_uint_eq(store.wall_ms, UINT64_C(1) << 41);
+    ck_assert_mem_eq(&store.schedule, &schedule, sizeof schedule);
     ck_assert_uint_eq(store.queues, 1);
     if (dassie__queue_part_read(&r, &queue, &back, &n) != 0) {
         return false;
@@ -505,6 +638,7 @@ START_TEST(versions)
     struct claim_reader set;
     struct end_row end;
     struct history_row history;
+    struct due_row due;
     struct part_reader part;
     struct store_row store;
     const char *name;
@@ -516,9 +650,10 @@ START_TEST(versions)
         ck_assert_int_eq(dassie__pending_row_read(row, 3, 1, &pending), rc);
         ck_assert_int_eq(dassie__claim_set_open(&set, row, 3), rc);
         ck_assert_int_eq(dassie__end_row_read(row, 8, &end), rc);
-        ck_assert_int_eq(dassie__history_row_read(row, 6, &history), rc);
+        ck_assert_int_eq(dassie__history_row_read(row, 8, &history), rc);
+        ck_assert_int_eq(dassie__due_row_read(row, 5, &due), rc);
         ck_assert_int_eq(dassie__name_row_read(row, 3, &name, &len), rc);
-        ck_assert_int_eq(dassie__store_row_read(&part, row, 8, &store), rc);
+        ck_assert_int_eq(dassie__store_row_read(&part, row, 14, &store), rc);
     }
 }
 END_TEST
@@ -542,7 +677,8 @@ static void garbage_rows(const uint8_t *p, size_t len)
     const char *name;
     size_t name_len;
     if (dassie__job_row_read(p, len, &job) == 0) {
-        ck_assert_uint_eq(dassie__job_row_bytes(job.name_len, job.data_len),
+        ck_assert_uint_le(dassie__job_row_bytes(job.name_len, job.data_len) +
+                              dassie__job_options_bytes(&job.options),
                           len);
         ck_assert_ptr_eq(job.data + job.data_len, p + len);
     }
@@ -553,7 +689,8 @@ static void garbage_rows(const uint8_t *p, size_t len)
         ck_assert_ptr_eq(end.data + end.data_len, p + len);
     }
     if (dassie__history_row_read(p, len, &history) == 0) {
-        ck_assert_uint_lt(history.kind, LINE_KINDS);
+        ck_assert_uint_le(history.kind, PLACE_SCHEDULED);
+        ck_assert_ptr_eq(history.error + history.error_len, p + len);
     }
     if (dassie__name_row_read(p, len, &name, &name_len) == 0) {
         ck_assert_uint_eq(name_len + 1, len);
@@ -619,6 +756,10 @@ static Suite *record_suite(void)
     tcase_add_test(tc, job_round_trip);
     tcase_add_test(tc, job_priorities);
     tcase_add_test(tc, job_prefixes);
+    tcase_add_test(tc, options_cost_nothing);
+    tcase_add_test(tc, options_round_trip);
+    tcase_add_test(tc, options_damaged);
+    tcase_add_test(tc, due_round_trip);
     tcase_add_test(tc, pending_round_trip);
     tcase_add_test(tc, pending_prefixes);
     tcase_add_test(tc, varint_too_wide);

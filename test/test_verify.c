@@ -2,6 +2,7 @@
  * place in it is told, in both databases. */
 #include "config.h"
 
+#include "../lib/schedule.h"
 #include "store_rig.h"
 
 #include <stddef.h>
@@ -35,6 +36,13 @@ static struct {
     uint64_t folded_run;    /* running, in a folded set */
     uint64_t web_pending;
     uint64_t web_running;
+    uint64_t later; /* scheduled at due */
+    uint64_t retry; /* scheduled at due_retry, after a run */
+    uint64_t due;
+    uint64_t due_retry;
+    uint64_t due_other; /* nothing is due then */
+    uint64_t due_dead;  /* one is that has been promoted */
+    uint64_t promoted;
     uint64_t gap;      /* a number that is a position */
     uint64_t beyond;   /* a number not taken */
     uint64_t folded;   /* the commit that folded */
@@ -128,6 +136,26 @@ static void make_web(void)
     made.last = r->s.commit - 1;
 }
 
+static void make_schedule(void)
+{
+    unsigned n;
+    made.due_dead = 500;
+    made.due = 100000;
+    made.due_retry = 200000;
+    made.due_other = 150000;
+    made.promoted = rig_put_due(r, "web", 0, made.due_dead);
+    made.later = rig_put_due(r, "web", 0, made.due);
+    rig_commit(r);
+    RIG_OK(r, dassie__schedule_promote(&r->s, 600, 9, &n, &r->e));
+    ck_assert_uint_eq(n, 1);
+    job_t *job = rig_hand_off(r, "web", 0);
+    made.retry = job->id;
+    job->due_ms = made.due_retry;
+    rig_commit(r);
+    rig_move(r, job, EVENT_RETRY);
+    rig_commit(r);
+}
+
 /* Mail has been silent since the fold; web has not. */
 static void make_all(enum rig_kind kind)
 {
@@ -140,6 +168,7 @@ static void make_all(enum rig_kind kind)
     make_folded_set();
     pass_commits(FOLD_COMMITS + 1);
     made.folded = r->s.folded;
+    make_schedule();
     make_web();
     made.beyond = r->s.next + 5;
     made.three = 3;
@@ -255,6 +284,13 @@ static struct kv_slice place_key(uint32_t queue, int8_t priority, uint8_t kind,
     return kv_slice(key_bytes, KEY_PENDING_BYTES);
 }
 
+static struct kv_slice due_key(uint64_t ms, uint64_t id)
+{
+    struct due due = {ms, id, DUE_JOB};
+    dassie__key_due(key_bytes, &due);
+    return kv_slice(key_bytes, KEY_DUE_BYTES);
+}
+
 /* The row that a damage is about. */
 static struct kv_slice row_key(const struct damage *d)
 {
@@ -262,6 +298,8 @@ static struct kv_slice row_key(const struct damage *d)
         case FAMILY_META:
             return d->kind == 's' ? kv_string(KEY_STORE)
                                   : queue_key((char)d->kind, d->queue);
+        case FAMILY_SCHEDULED:
+            return due_key(*d->other, *d->number);
         case FAMILY_PENDING:
             return place_key(d->queue, d->priority, d->kind, *d->number);
         default:
@@ -548,7 +586,24 @@ static void history(const struct damage *d)
     ck_assert_int_eq(dassie__history_row_read(value, len, &row), 0);
     field_add(d, &row);
     row_put(FAMILY_HISTORY, number_key(*d->number), value,
-            dassie__history_row_write(value, &row));
+            dassie__history_row_write_head(value, &row));
+}
+
+/* ---- Of scheduled rows ---- */
+
+/* A scheduled row for a job that is not due then, whatever it counts. */
+static void due_row(const struct damage *d)
+{
+    uint8_t value[DUE_ROW_MAX];
+    struct due_row row = {WEB, 0, d->queue, d->kind != 0};
+    row_put(FAMILY_SCHEDULED, due_key(*d->other, *d->number), value,
+            dassie__due_row_write(value, &row));
+}
+
+static void due_moved(const struct damage *d)
+{
+    due_row(d);
+    row_del(FAMILY_SCHEDULED, due_key(made.due, made.later));
 }
 
 /* ---- Of pending rows ---- */
@@ -728,16 +783,16 @@ static const struct damage commits[] = {
     {"commit 256 is folded, but still there", STORE(folded, 1)},
     {"commits 255 to 255 are missing", STORE(folded, -1)},
     {"folded up to 256, but the store's row says 255", STORE(folded, -1)},
-    {"commits 259 to 259 are missing", ROW(drop_row, COMMITS, after)},
+    {"commits 262 to 262 are missing", ROW(drop_row, COMMITS, after)},
     {"commits 256 to 256 are missing", ROW(drop_row, COMMITS, folded)},
     {"the id is not below the next number", ROW(drop_row, COMMITS, last)},
     {"commit 3 is folded, but still there", ROW(copy_to, COMMITS, after),
      .other = &made.three},
     {"commit 0 is folded, but still there", ROW(copy_to, COMMITS, after),
      .other = &made.zero},
-    {"commit 259: unreadable", ROW(spoil, COMMITS, after)},
-    {"commit 259: counts unreadable", ROW(cut, COMMITS, after)},
-    {"commit 259: counts unreadable", ROW(extend, COMMITS, after)},
+    {"commit 262: unreadable", ROW(spoil, COMMITS, after)},
+    {"commit 262: counts unreadable", ROW(cut, COMMITS, after)},
+    {"commit 262: counts unreadable", ROW(extend, COMMITS, after)},
     {"commits row, key 616263: not a number", ROW(bad_key, COMMITS, after)},
     {"the next number goes back", HEAD(last, next, -3)},
     {"the next number goes back", HEAD(after, next, 1000)},
@@ -924,7 +979,6 @@ static const struct damage histories[] = {
      TOLD(running_again)},
     {"history row: unreadable", ROW(spoil, HISTORY, front), TOLD(front)},
     {"history row: unreadable", ROW(cut, HISTORY, front), TOLD(front)},
-    {"history row: unreadable", ROW(extend, HISTORY, front), TOLD(front)},
     {"history row, key 616263: not", ROW(bad_key, HISTORY, front)},
     {"history row, but no jobs row", ROW(copy_to, HISTORY, front),
      .other = &made.gap, TOLD(gap)},
@@ -940,13 +994,47 @@ static const struct damage histories[] = {
     {"its history row says otherwise", HISTORY(front, kind, 1), TOLD(front)},
     {"its history row says otherwise", HISTORY(front, position, 1),
      TOLD(front)},
-    {"is not below the next number", HISTORY(front, position, 1000),
-     TOLD(front)},
+    {"is out of range", HISTORY(front, position, 1000), TOLD(front)},
+};
+
+#define DUE(function, name, when)                                          \
+    .apply = (function), .family = FAMILY_SCHEDULED, .number = &made.name, \
+    .other = &made.when
+
+static const struct damage schedules[] = {
+    {"has no state", DUE(drop_row, later, due), TOLD(later)},
+    {"2 live and 1 dead rows are counted, but 1", DUE(drop_row, later, due)},
+    {"and 0 are there", DUE(drop_row, promoted, due_dead)},
+    {"jobs scheduled are counted", DUE(drop_row, later, due)},
+    {"unreadable", DUE(spoil, later, due)},
+    {"unreadable", DUE(extend, later, due)},
+    {"scheduled row, key 616263: not a time", DUE(bad_key, later, due)},
+    {"scheduled row, but no jobs row", DUE(due_row, gap, due_other), TOLD(gap)},
+    {"two scheduled rows", DUE(due_row, later, due_other), TOLD(later)},
+    {"both complete and scheduled", DUE(due_row, done_first, due_other),
+     TOLD(done_first)},
+    {"both scheduled and pending", DUE(due_row, pending, due_other),
+     TOLD(pending)},
+    {"both running and scheduled", DUE(due_row, running, due_other),
+     TOLD(running)},
+    {"but its jobs row says otherwise", DUE(due_moved, later, due_other),
+     TOLD(later)},
+    {"but its history row says otherwise", DUE(due_row, retry, due_other),
+     TOLD(retry)},
+    {"scheduled row counts 3 attempts, its history row 0",
+     DUE(due_row, later, due), .queue = 3, TOLD(later)},
+    {"scheduled row counts 0 attempts, its history row 0",
+     DUE(due_row, later, due), .kind = 1, TOLD(later)},
+    {"is before the schedule's start", DUE(due_row, later, three)},
+    {"its history row says otherwise", HISTORY(retry, position, 1),
+     TOLD(retry)},
+    {"its history row says otherwise", HISTORY(retry, kind, -1), TOLD(retry)},
 };
 
 #undef F
 #undef LINE
 #undef HISTORY
+#undef DUE
 
 /* ---- Whether they are told ---- */
 
@@ -1007,6 +1095,7 @@ static const struct {
     {running, COUNT(running)},
     {ends, COUNT(ends)},
     {histories, COUNT(histories)},
+    {schedules, COUNT(schedules)},
 };
 
 START_TEST(every_damage_is_told)

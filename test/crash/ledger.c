@@ -94,6 +94,7 @@ void plan_of(uint32_t token, struct plan *plan)
     plan->spec.data_len = kind->data_len;
     plan->spec.priority = kind->priority;
     plan->spec.flags = kind->flags;
+    plan->spec.attempts_max = 1;
 }
 
 static bool same(const void *a, size_t a_len, const void *b, size_t b_len)

@@ -33,12 +33,41 @@ static void job(const uint8_t *p, size_t len)
     if (dassie__job_row_read(p, len, &row) != 0) {
         return;
     }
-    size_t bytes = dassie__job_row_bytes(row.name_len, row.data_len);
+    struct job_row again;
+    size_t bytes = dassie__job_row_bytes(row.name_len, row.data_len) +
+                   dassie__job_options_bytes(&row.options);
     uint8_t *copy = malloc(bytes);
-    MUST(bytes == len && copy != NULL);
+    MUST(bytes <= len && copy != NULL);
     dassie__job_row_write(copy, &row);
-    MUST(memcmp(copy, p, len) == 0);
+    MUST(dassie__job_row_read(copy, bytes, &again) == 0);
+    MUST(memcmp(copy, p, JOB_ROW_NAME_AT) == 0);
+    SAME(row, again, flags);
+    SAME(row, again, name_len);
+    SAME(row, again, data_len);
+    SAME(row, again, options.key_len);
+    MUST(memcmp(row.name, again.name, row.name_len + 1) == 0);
+    MUST(memcmp(row.data, again.data, row.data_len) == 0);
+    MUST(memcmp(row.options.number, again.options.number,
+                sizeof row.options.number) == 0);
+    MUST(row.options.key_len == 0 ||
+         memcmp(row.options.key, again.options.key, row.options.key_len) == 0);
     free(copy);
+}
+
+static void due(const uint8_t *p, size_t len)
+{
+    struct due_row row;
+    struct due_row again;
+    uint8_t copy[DUE_ROW_MAX];
+    if (dassie__due_row_read(p, len, &row) != 0) {
+        return;
+    }
+    size_t n = dassie__due_row_write(copy, &row);
+    MUST(n <= sizeof copy && dassie__due_row_read(copy, n, &again) == 0);
+    SAME(row, again, queue);
+    SAME(row, again, priority);
+    SAME(row, again, attempts);
+    SAME(row, again, history);
 }
 
 static void pending(const uint8_t *p, size_t len)
@@ -102,17 +131,20 @@ static void history(const uint8_t *p, size_t len)
 {
     struct history_row row;
     struct history_row again;
-    uint8_t copy[HISTORY_ROW_MAX];
+    uint8_t copy[HISTORY_ROW_HEAD_MAX];
     if (dassie__history_row_read(p, len, &row) != 0) {
         return;
     }
-    size_t n = dassie__history_row_write(copy, &row);
+    MUST(row.error + row.error_len == p + len);
+    size_t n = dassie__history_row_write_head(copy, &row);
     MUST(n <= sizeof copy && dassie__history_row_read(copy, n, &again) == 0);
     SAME(row, again, attempts);
+    SAME(row, again, excused);
     SAME(row, again, crashes);
     SAME(row, again, last_run);
     SAME(row, again, kind);
     SAME(row, again, position);
+    SAME(row, again, code);
 }
 
 static void name(const uint8_t *p, size_t len)
@@ -162,10 +194,7 @@ static int part(struct part_reader *r)
     MUST(n <= sizeof copy &&
          dassie__queue_part_read(&reader, &queue[1], &again, &lines[1]) == 0);
     MUST(queue[0] == queue[1] && lines[0] == lines[1]);
-    SAME(tally, again, pending);
-    SAME(tally, again, running);
-    SAME(tally, again, complete);
-    SAME(tally, again, failed);
+    MUST(memcmp(&tally, &again, sizeof tally) == 0);
     for (uint32_t i = 0; i < lines[0]; i++) {
         if (line(r) != 0) {
             return -1;
@@ -191,6 +220,7 @@ static void commit(const uint8_t *p, size_t len)
     SAME(row, again, oldest_set);
     SAME(row, again, folded);
     SAME(row, again, wall_ms);
+    MUST(memcmp(&row.schedule, &again.schedule, sizeof row.schedule) == 0);
     SAME(row, again, queues);
     for (uint32_t i = 0; i < row.queues && part(&r) == 0; i++) {
     }
@@ -202,6 +232,7 @@ static void keys(const uint8_t *p, size_t len)
     uint64_t number;
     uint32_t queue;
     struct place place;
+    struct due when;
     char tag;
     if (dassie__key_parse_number(p, len, &number) == 0) {
         dassie__key_number(copy, number);
@@ -209,6 +240,10 @@ static void keys(const uint8_t *p, size_t len)
     }
     if (dassie__key_parse_pending(p, len, &place) == 0) {
         dassie__key_pending(copy, &place);
+        MUST(memcmp(copy, p, len) == 0);
+    }
+    if (dassie__key_parse_due(p, len, &when) == 0) {
+        dassie__key_due(copy, &when);
         MUST(memcmp(copy, p, len) == 0);
     }
     if (dassie__key_parse_queue(p, len, &tag, &queue) == 0) {
@@ -220,7 +255,7 @@ static void keys(const uint8_t *p, size_t len)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static void (*const decoders[])(const uint8_t *, size_t) = {
-        job, pending, claim_set, end, history, name, commit, keys};
+        job, pending, claim_set, end, history, name, commit, keys, due};
     if (size < 2) {
         return 0;
     }

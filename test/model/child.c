@@ -201,8 +201,10 @@ static void on_check_counts(dassie_counts_t *req, int status,
 
 static bool same_counts(const dassie_count_t *a, const dassie_count_t *b)
 {
-    return a->pending == b->pending && a->running == b->running &&
-           a->complete == b->complete && a->failed == b->failed;
+    /* What is scheduled may become due at any time. */
+    return a->pending + a->scheduled == b->pending + b->scheduled &&
+           a->running == b->running && a->complete == b->complete &&
+           a->failed == b->failed && a->cancelled == b->cancelled;
 }
 
 static void check_counts(unsigned queue)
@@ -241,7 +243,8 @@ static void check_totals(const dassie_count_t *before)
     MODEL_CHECK(before->complete == now.complete &&
                     before->failed <= now.failed &&
                     now.failed - before->failed <= changed &&
-                    before->pending + before->running + before->failed ==
+                    before->pending + before->scheduled + before->running +
+                            before->failed ==
                         now.pending + now.failed,
                 "an open changes counts");
     MODEL_CHECK(ledger->killed || changed == 0, "running after a close");
@@ -250,6 +253,7 @@ static void check_totals(const dassie_count_t *before)
 static void session_check(const dassie_count_t *before)
 {
     model_open_begin();
+    check_state(DASSIE_SCHEDULED);
     check_state(DASSIE_PENDING);
     check_state(DASSIE_RUNNING);
     check_state(DASSIE_COMPLETE);

@@ -156,6 +156,35 @@ static void judge_contents(uint32_t number, const dassie_info_t *info,
     fact->enqueued_ms = info->enqueued_ms;
 }
 
+static uv_mutex_t settling;
+static uv_once_t settling_once = UV_ONCE_INIT;
+
+static void settling_make(void)
+{
+    MODEL_CHECK(uv_mutex_init(&settling) == 0, "no mutex");
+}
+
+/* A run that has ended and is followed by another one is counted. */
+static void settle(uint32_t number)
+{
+    struct fact *fact = &ledger->facts[number];
+    struct plan plan;
+    uv_once(&settling_once, settling_make);
+    uv_mutex_lock(&settling);
+    plan_job(ledger->seed, number, &plan);
+    if (fact->end == 0 && fact->ended > fact->attempts) {
+        struct outcome outcome;
+        uint32_t run = fact->ended;
+        plan_run(ledger->seed, number, run, &outcome);
+        if (!plan_is_last(&plan, &outcome, run, fact->excused)) {
+            fact->counted_at = model_clock();
+            fact->attempts = run;
+            fact->excused += outcome.advice == ADVICE_SNOOZE;
+        }
+    }
+    uv_mutex_unlock(&settling);
+}
+
 static unsigned job_flags(uint32_t number)
 {
     struct plan plan;
@@ -186,6 +215,7 @@ uint32_t model_begun(dassie_job_t *job)
             same(info.data, info.data_len, plan.spec.data, plan.spec.data_len),
         number, "its processor sees another job");
     JOB_CHECK(fact->end == 0, number, "runs after its end was told");
+    settle(number);
     JOB_CHECK(attempt > fact->begun, number, "runs twice at once");
     JOB_CHECK(attempt == fact->attempts + 1, number, "a wrong attempt");
     JOB_CHECK(attempt == 1 || plan.spec.flags != DASSIE_AT_MOST_ONCE, number,
@@ -202,14 +232,22 @@ void model_ending(uint32_t number, uint32_t attempt)
 
 /* ---- Ends ---- */
 
+/* The last run was about to end when the kill came: to the store it may have
+ * been executing, and is counted once in either case. */
+static bool last_is_doubtful(const struct fact *fact, const dassie_info_t *info)
+{
+    return fact->ended == fact->attempts && info->attempts == fact->attempts;
+}
+
 /* An end that a kill made, seen for the first time. */
 static void judge_killed(uint32_t number, const dassie_info_t *info)
 {
     const struct fact *fact = &ledger->facts[number];
     const char *text = CALL(dassie_strerror)(info->error_code);
     JOB_CHECK(ledger->killed, number, "interrupted without a kill");
-    JOB_CHECK(info->attempts == fact->attempts + 1, number,
-              "a run was counted wrongly");
+    JOB_CHECK(
+        info->attempts == fact->attempts + 1 || last_is_doubtful(fact, info),
+        number, "a run was counted wrongly");
     JOB_CHECK(same(info->error, info->error_len, text, strlen(text)), number,
               "another error text");
     if (info->error_code == DASSIE_EINTERRUPTED) {
@@ -233,6 +271,10 @@ static void judge_outcome(uint32_t number, const dassie_info_t *info)
     plan_run(ledger->seed, number, info->attempts, &outcome);
     JOB_CHECK(info->attempts > 0 && fact->ended == info->attempts, number,
               "ended without a run that did");
+    struct plan plan;
+    plan_job(ledger->seed, number, &plan);
+    JOB_CHECK(plan_is_last(&plan, &outcome, info->attempts, fact->excused),
+              number, "ended, but was to run again");
     JOB_CHECK(well == (outcome.status == 0), number, "ended in another state");
     JOB_CHECK(well || info->error_code == outcome.status, number,
               "another error code");
@@ -245,6 +287,7 @@ static void judge_outcome(uint32_t number, const dassie_info_t *info)
 static void judge_end(uint32_t number, const dassie_info_t *info, bool opening)
 {
     struct fact *fact = &ledger->facts[number];
+    settle(number);
     bool killed = info->state == DASSIE_FAILED &&
                   (info->error_code == DASSIE_ECRASHED ||
                    info->error_code == DASSIE_EINTERRUPTED);
@@ -297,20 +340,29 @@ void model_looked(const dassie_info_t *info, uint64_t asked_at)
     uint32_t number = info_number(info);
     const struct fact *fact = &ledger->facts[number];
     judge_contents(number, info, true);
-    if (info->state != DASSIE_PENDING && info->state != DASSIE_RUNNING) {
+    if (info->state != DASSIE_PENDING && info->state != DASSIE_RUNNING &&
+        info->state != DASSIE_SCHEDULED) {
         judge_end(number, info, false);
         return;
     }
+    settle(number);
     /* It may have ended since, and that may be known by now. */
     uint32_t counted = fact->attempts - (fact->end != 0);
     bool running = info->state == DASSIE_RUNNING;
     JOB_CHECK(!ended_before(number, asked_at), number,
               "its end was known, and is not any more");
+    JOB_CHECK(info->ended_ms == 0 &&
+                  (running || info->attempts > 0 || info->error_code == 0),
+              number, "not ended, and yet");
+    JOB_CHECK((info->state == DASSIE_SCHEDULED) == (info->due_ms > 0), number,
+              "due, but not scheduled");
+    if (fact->counted_at > asked_at) {
+        JOB_CHECK(info->attempts <= counted + 1, number, "too many attempts");
+        return;
+    }
     JOB_CHECK(running || fact->begun <= counted || fact->begun_at > asked_at,
               number, "pending while it runs");
     JOB_CHECK(info->attempts == counted + running, number, "other attempts");
-    JOB_CHECK(info->ended_ms == 0 && info->error_code == 0, number,
-              "not ended, and yet");
 }
 
 /* ---- Right after an open ---- */
@@ -333,6 +385,7 @@ void model_open_begin(void)
         struct fact *fact = &ledger->facts[i];
         fact->served |= ledger->served[fact->queue];
         fact->seen = false;
+        fact->waited = false;
         fact->rank = 0;
     }
     memset(ledger->served, 0, sizeof ledger->served);
@@ -356,18 +409,25 @@ static void judge_place(uint32_t number, const dassie_info_t *info)
         pending_at.unserved = false;
         pending_at.id = 0;
     }
+    struct plan plan;
+    plan_job(ledger->seed, number, &plan);
+    if (info->attempts > 0 || !plan_in_order(&plan)) {
+        return; /* promoted, or an interrupted one */
+    }
     JOB_CHECK(!fact->served || !pending_at.unserved, number,
               "returned, and listed after a new one");
     JOB_CHECK(fact->served || info->id > pending_at.id, number,
               "listed not by id");
     pending_at.unserved = !fact->served;
     pending_at.id = info->id > pending_at.id ? info->id : pending_at.id;
-    fact->rank = info->attempts == 0 ? ++pending_at.rank : 0;
+    fact->rank = ++pending_at.rank;
 }
 
-static void judge_pending(uint32_t number, const dassie_info_t *info)
+/* Pending or scheduled. */
+static void judge_waiting(uint32_t number, const dassie_info_t *info)
 {
     struct fact *fact = &ledger->facts[number];
+    settle(number);
     bool began = fact->begun > fact->attempts;
     uint32_t more = info->attempts - fact->attempts;
     JOB_CHECK(fact->end == 0, number, "its end was known, and is pending");
@@ -375,8 +435,9 @@ static void judge_pending(uint32_t number, const dassie_info_t *info)
         /* It may have begun without its processor's having seen it. */
         JOB_CHECK(began ? more == 1 : more <= 1, number,
                   "a run was counted wrongly after a kill");
-        JOB_CHECK(info->crashes - fact->crashes <= more, number,
-                  "a crash was counted wrongly");
+        JOB_CHECK(info->crashes - fact->crashes <=
+                      more + last_is_doubtful(fact, info),
+                  number, "a crash was counted wrongly");
         JOB_CHECK(more == 0 || job_flags(number) != DASSIE_AT_MOST_ONCE, number,
                   "at most once, and pending again");
         ledger->runs_again += more;
@@ -384,22 +445,33 @@ static void judge_pending(uint32_t number, const dassie_info_t *info)
         JOB_CHECK(!began && more == 0, number,
                   "a run was lost or counted wrongly");
         JOB_CHECK(info->crashes == fact->crashes, number, "other crashes");
+        JOB_CHECK(info->excused == fact->excused, number,
+                  "a snooze was counted wrongly");
     }
+    /* The last snooze may be lost in a kill: then that run has counted. */
+    JOB_CHECK(
+        info->excused <= fact->excused && fact->excused - info->excused <= 1,
+        number, "another number of snoozes");
     fact->attempts = info->attempts;
+    fact->excused = info->excused;
     fact->crashes = info->crashes;
-    judge_place(number, info);
 }
 
 void model_open_job(const dassie_info_t *info)
 {
     uint32_t number = info_number(info);
     struct fact *fact = &ledger->facts[number];
-    JOB_CHECK(!fact->seen, number, "is there twice");
+    bool promoted = fact->waited && info->state == DASSIE_PENDING;
+    JOB_CHECK(!fact->seen || promoted, number, "is there twice");
     fact->seen = true;
+    fact->waited = info->state == DASSIE_SCHEDULED;
     judge_contents(number, info, true);
     JOB_CHECK(info->state != DASSIE_RUNNING, number, "runs after an open");
-    if (info->state == DASSIE_PENDING) {
-        judge_pending(number, info);
+    if (info->state == DASSIE_PENDING || info->state == DASSIE_SCHEDULED) {
+        judge_waiting(number, info);
+        if (info->state == DASSIE_PENDING) {
+            judge_place(number, info);
+        }
         fact->never_ended = false;
         return;
     }
@@ -467,7 +539,7 @@ bool model_drained(uint64_t asked_at)
     for (uint32_t i = 0; i < ledger->jobs_n; i++) {
         const struct fact *fact = &ledger->facts[i];
         if (acked_before(i, asked_at) && fact->end == 0 &&
-            fact->ended <= fact->attempts) {
+            fact->ended <= fact->attempts && plan_runs_once(ledger->seed, i)) {
             return false;
         }
     }

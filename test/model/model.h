@@ -42,6 +42,9 @@ struct fact {
     _Atomic uint32_t begun; /* the last run that a processor has begun */
     _Atomic uint32_t ended; /* the last one that it was about to end */
     uint32_t attempts;      /* counted */
+    uint32_t excused;       /* of them, snoozed */
+    uint64_t counted_at;    /* when they were last */
+    bool waited;            /* scheduled, in the look that is under way */
     uint32_t crashes;
     uint32_t session;  /* in which it was handed in */
     uint32_t batch;    /* the first job of its batch; itself if alone */
@@ -113,12 +116,13 @@ void model_not_ended(uint32_t number);       /* closed before that */
 /* ---- Right after an open ---- */
 
 void model_open_begin(void);
-void model_open_job(const dassie_info_t *info); /* pending ones in order */
+void model_open_job(
+    const dassie_info_t *info); /* scheduled ones, then pending ones in order */
 void model_open_end(void);
 
 /* ---- How many, in a queue or PLAN_QUEUES: in all ---- */
 
-/* Right after an open: in each state. */
+/* Right after an open: in each state; what is scheduled is pending. */
 void model_counts(unsigned queue, dassie_count_t *count);
 
 /* While it is open: what must and what may be there. */

@@ -31,6 +31,7 @@ struct request {
     unsigned queue;
     dassie_list_options_t options;
     uint64_t last_id;
+    uint64_t last_due;
     int pages;
 };
 
@@ -306,10 +307,13 @@ static void on_list(dassie_list_t *req, int status, const dassie_info_t *jobs,
             r->queue == PLAN_QUEUES ||
                 plan_queue_find(jobs[i].queue, jobs[i].queue_len) == r->queue,
             "list: another queue");
-        MODEL_CHECK(
-            r->options.state == DASSIE_PENDING || jobs[i].id > r->last_id,
-            "list: not by id");
+        MODEL_CHECK(r->options.state == DASSIE_PENDING ||
+                        (r->options.state == DASSIE_SCHEDULED
+                             ? jobs[i].due_ms >= r->last_due
+                             : jobs[i].id > r->last_id),
+                    "list: not in order");
         r->last_id = jobs[i].id;
+        r->last_due = jobs[i].due_ms;
         model_looked(&jobs[i], r->asked_at);
     }
     r->asked_at = model_clock();
@@ -323,11 +327,12 @@ static void on_list(dassie_list_t *req, int status, const dassie_info_t *jobs,
 static void op_list(void)
 {
     static const dassie_list_options_t init = DASSIE_LIST_OPTIONS_INIT;
-    static const dassie_state_t states[] = {DASSIE_PENDING, DASSIE_RUNNING,
-                                            DASSIE_COMPLETE, DASSIE_FAILED};
+    static const dassie_state_t states[] = {DASSIE_PENDING, DASSIE_SCHEDULED,
+                                            DASSIE_RUNNING, DASSIE_COMPLETE,
+                                            DASSIE_FAILED};
     struct request *r = request_new();
     r->options = init;
-    r->options.state = states[dice_below(&session.dice, 4)];
+    r->options.state = states[dice_below(&session.dice, 5)];
     r->options.limit = 1 + dice_below(&session.dice, 20);
     r->queue = dice_below(&session.dice, PLAN_QUEUES + 1);
     if (r->queue < PLAN_QUEUES) {
@@ -347,7 +352,8 @@ static void on_counts(dassie_counts_t *req, int status,
     r->absent = status == UV_ENOENT && bounds.least == 0;
     if (answered(r, status)) {
         uint64_t ended = count->complete + count->failed;
-        uint64_t all = count->pending + count->running + ended;
+        uint64_t all =
+            count->pending + count->scheduled + count->running + ended;
         MODEL_CHECK(
             all >= bounds.least && all <= bounds.most && ended >= bounds.ended,
             "counts: %" PRIu64 " jobs, of them %" PRIu64 " ended, but %" PRIu64
@@ -390,8 +396,8 @@ static void op_stats(void)
     must(CALL(dassie_stats)(&session.q, &stats), "stats");
     MODEL_CHECK(stats.degraded == 0 && stats.heals == 0, "stats: degraded");
     MODEL_CHECK(stats.queues <= PLAN_QUEUES, "stats: too many queues");
-    MODEL_CHECK(stats.jobs.pending + stats.jobs.running + stats.jobs.complete +
-                        stats.jobs.failed <=
+    MODEL_CHECK(stats.jobs.pending + stats.jobs.scheduled + stats.jobs.running +
+                        stats.jobs.complete + stats.jobs.failed <=
                     ledger->jobs_n,
                 "stats: too many jobs");
 }
@@ -422,7 +428,7 @@ static void op_misuse(void)
     spec.data_len = sizeof large;
     must_not(CALL(dassie_enqueue)(&session.q, NULL, &spec, NULL), UV_E2BIG,
              "payload");
-    list.state = (dassie_state_t)1;
+    list.state = (dassie_state_t)3;
     must_not(CALL(dassie_list)(&session.q, &req, &list, on_list), UV_EINVAL,
              "state");
     must_not(CALL(dassie_process)(&session.q, &p, &none), UV_EINVAL,

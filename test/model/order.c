@@ -119,10 +119,10 @@ void order_begun(uint32_t number, const unsigned *queues, unsigned n)
 {
     const struct fact *fact = &ledger->facts[number];
     struct plan plan;
-    if (fact->attempts > 0) {
+    plan_job(ledger->seed, number, &plan);
+    if (fact->attempts > 0 || !plan_in_order(&plan)) {
         return;
     }
-    plan_job(ledger->seed, number, &plan);
     uv_mutex_lock(&mutex);
     struct order *order = &orders[plan.queue];
     if (fact->rank > 0) {

@@ -6,7 +6,8 @@
  * stood in the list of pending jobs after the open, then in that of their ids;
  * those of that list in its order over all priorities; and no job at all while
  * a queue that its processor serves first still has one of that list. Jobs with
- * counted attempts are left out, as suspects wait for their turn.
+ * counted attempts are left out, as suspects wait for their turn, and so are
+ * those with a delay, which line up when they are due.
  *
  * Jobs that are handed back line up behind those that were before and have not
  * run since, whatever their ids. So the order is not judged any more once two

@@ -120,6 +120,21 @@ static void plan_name(struct dice *dice, uint32_t number, struct plan *plan)
     plan->spec.name_len = len;
 }
 
+/* Delays and retries, all short. */
+static void plan_times(struct dice *dice, dassie_spec_t *spec)
+{
+    if (dice_one_in(dice, 8)) {
+        spec->delay_ms = 1 + dice_below(dice, 40);
+    }
+    bool once = (spec->flags & DASSIE_AT_MOST_ONCE) != 0;
+    spec->attempts_max = once || dice_one_in(dice, 2) ? 1 : 0;
+    if (spec->attempts_max == 0) {
+        spec->attempts_max = 2 + dice_below(dice, 3);
+        spec->backoff_ms = 1 + dice_below(dice, 10);
+        spec->backoff_max_ms = 1 + dice_below(dice, 30);
+    }
+}
+
 void plan_job(uint64_t seed, uint32_t number, struct plan *plan)
 {
     static const dassie_spec_t init = DASSIE_SPEC_INIT;
@@ -134,6 +149,7 @@ void plan_job(uint64_t seed, uint32_t number, struct plan *plan)
                               ? (int)dice_below(&dice, 40) + DASSIE_PRIORITY_MIN
                               : 0;
     plan->spec.flags = dice_one_in(&dice, 8) ? DASSIE_AT_MOST_ONCE : 0;
+    plan_times(&dice, &plan->spec);
     plan->spec.data = slice(&dice);
     plan->spec.data_len = size_of(&dice);
     if (plan->spec.data_len >= TAG_BYTES &&
@@ -174,18 +190,63 @@ static enum pace plan_pace(struct dice *dice)
     return n < 20 ? PACE_SLOW : PACE_QUICK;
 }
 
+/* A job that is to run at most once is not snoozed: it would run again. */
+static void plan_advice(struct dice *dice, const struct plan *plan,
+                        uint32_t attempt, struct outcome *outcome)
+{
+    outcome->advice = ADVICE_NONE;
+    outcome->again_ms = dice_below(dice, 12);
+    bool once = (plan->spec.flags & DASSIE_AT_MOST_ONCE) != 0;
+    if (!dice_one_in(dice, 6) || once || attempt > 5) {
+        return;
+    }
+    if (outcome->status == 0) {
+        outcome->advice = ADVICE_SNOOZE;
+    } else {
+        outcome->advice =
+            dice_one_in(dice, 2) ? ADVICE_RETRY_IN : ADVICE_NO_RETRY;
+    }
+}
+
+bool plan_is_last(const struct plan *plan, const struct outcome *outcome,
+                  uint32_t attempt, uint32_t excused)
+{
+    if (outcome->status == 0) {
+        return outcome->advice != ADVICE_SNOOZE;
+    }
+    return outcome->advice == ADVICE_NO_RETRY ||
+           attempt - excused >= plan->spec.attempts_max;
+}
+
+bool plan_in_order(const struct plan *plan)
+{
+    return plan->spec.delay_ms == 0;
+}
+
+bool plan_runs_once(uint64_t seed, uint32_t number)
+{
+    struct plan plan;
+    struct outcome outcome;
+    plan_job(seed, number, &plan);
+    plan_run(seed, number, 1, &outcome);
+    return plan_in_order(&plan) && plan_is_last(&plan, &outcome, 1, 0);
+}
+
 void plan_run(uint64_t seed, uint32_t number, uint32_t attempt,
               struct outcome *outcome)
 {
     static const int codes[] = {UV_EIO, UV_ETIMEDOUT,    1,       -7,
                                 256,    DASSIE_ECORRUPT, INT_MIN, INT_MAX};
     struct dice dice = dice_of(seed, number, attempt);
+    struct plan plan;
     bool well = !dice_one_in(&dice, 4);
+    plan_job(seed, number, &plan);
     outcome->status =
         well ? 0 : codes[dice_below(&dice, sizeof codes / sizeof codes[0])];
     outcome->detour = (enum detour)dice_below(&dice, 3);
     outcome->pace = plan_pace(&dice);
     outcome->bare = dice_one_in(&dice, 2);
+    plan_advice(&dice, &plan, attempt, outcome);
     if (outcome->bare) {
         outcome->data = well ? NULL : dassie_strerror(outcome->status);
         outcome->len = well ? 0 : strlen(outcome->data);

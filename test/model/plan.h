@@ -48,8 +48,13 @@ enum pace {
     PACE_STICKY /* when it is told to */
 };
 
+/* What a run says of the next one. */
+enum advice { ADVICE_NONE, ADVICE_RETRY_IN, ADVICE_NO_RETRY, ADVICE_SNOOZE };
+
 struct outcome {
     int status;
+    enum advice advice;
+    uint64_t again_ms;
     enum detour detour;
     enum pace pace;
     bool bare;        /* nothing is left behind */
@@ -61,6 +66,17 @@ void plan_init(void);
 void plan_job(uint64_t seed, uint32_t number, struct plan *plan);
 void plan_run(uint64_t seed, uint32_t number, uint32_t attempt,
               struct outcome *outcome);
+
+/* Whether a job ends with the run that has that outcome, if excused ones of its
+ * attempts do not count. */
+bool plan_is_last(const struct plan *plan, const struct outcome *outcome,
+                  uint32_t attempt, uint32_t excused);
+
+/* Whether it stands in its line where its id says, unless it was returned. */
+bool plan_in_order(const struct plan *plan);
+
+/* Whether it ends with its first run, whatever comes of that. */
+bool plan_runs_once(uint64_t seed, uint32_t number);
 
 /* The number of the job with that name and payload, or UINT32_MAX. */
 uint32_t plan_number(const char *name, size_t name_len, const void *data,

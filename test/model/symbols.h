@@ -21,10 +21,13 @@
     XX(dassie_job_data)          \
     XX(dassie_job_id)            \
     XX(dassie_job_name)          \
+    XX(dassie_job_no_retry)      \
     XX(dassie_job_processor)     \
     XX(dassie_job_queue)         \
+    XX(dassie_job_retry_in)      \
     XX(dassie_job_set_error)     \
     XX(dassie_job_set_result)    \
+    XX(dassie_job_snooze)        \
     XX(dassie_list)              \
     XX(dassie_open)              \
     XX(dassie_process)           \

@@ -54,6 +54,23 @@ static uint32_t run_begin(struct worker *worker, dassie_job_t *job,
     return number;
 }
 
+/* The last one counts. */
+static void advise(dassie_job_t *job, const struct outcome *outcome)
+{
+    int rc = 0;
+    if (outcome->detour == DETOUR_TWICE && outcome->advice != ADVICE_NONE) {
+        rc = CALL(dassie_job_no_retry)(job);
+    }
+    if (rc == 0 && outcome->advice == ADVICE_RETRY_IN) {
+        rc = CALL(dassie_job_retry_in)(job, outcome->again_ms);
+    } else if (rc == 0 && outcome->advice == ADVICE_NO_RETRY) {
+        rc = CALL(dassie_job_no_retry)(job);
+    } else if (rc == 0 && outcome->advice == ADVICE_SNOOZE) {
+        rc = CALL(dassie_job_snooze)(job, outcome->again_ms);
+    }
+    MODEL_CHECK(rc == 0, "no advice is taken: %d", rc);
+}
+
 /* Facts first: from here on it may have ended. */
 static void run_end(struct worker *worker, uint32_t number, uint32_t attempt)
 {
@@ -99,6 +116,7 @@ static int on_work(dassie_job_t *job)
     if (!outcome.bare) {
         leave_behind(job, well, outcome.data, outcome.len);
     }
+    advise(job, &outcome);
     run_end(worker, number, CALL(dassie_job_attempt)(job));
     session_kill_point(KILL_WORKED);
     return outcome.status;
@@ -128,6 +146,7 @@ static void on_start(dassie_job_t *job)
     run.id = CALL(dassie_job_id)(job);
     run.attempt = CALL(dassie_job_attempt)(job);
     run.sticky = outcome.pace == PACE_STICKY;
+    advise(job, &outcome);
     session_kill_point(KILL_START);
     MODEL_CHECK(CALL(dassie_job_set_result)(job, "", 0) == UV_EINVAL,
                 "an async job may leave a result behind");

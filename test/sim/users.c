@@ -90,6 +90,7 @@ static struct job *job_draw(dassie_spec_t *spec, char name[8], char queue[8],
     spec->data_len = facts_payload(token, data);
     spec->priority = job->priority;
     spec->flags = job->flags;
+    spec->attempts_max = 1;
     return job;
 }
 

@@ -1,0 +1,177 @@
+#include "config.h"
+
+#include "schedule.h"
+
+static struct kv_slice due_key(uint8_t key[KEY_DUE_BYTES],
+                               const struct due *due)
+{
+    dassie__key_due(key, due);
+    return kv_slice(key, KEY_DUE_BYTES);
+}
+
+uint64_t dassie__schedule_due(const struct store *s)
+{
+    return s->schedule.live > 0 ? s->schedule.head_ms : UINT64_MAX;
+}
+
+/* ---- Rows come and go ---- */
+
+void dassie__schedule_delete_dead(struct store *s)
+{
+    struct schedule_row *row = &s->schedule;
+    uint8_t from[KEY_DUE_BYTES];
+    uint8_t to[KEY_DUE_BYTES];
+    struct due start = {row->start_ms, row->start_id, 0};
+    struct due head = {row->head_ms, row->head_id, 0};
+    if (row->dead == 0) {
+        return;
+    }
+    s->kv->ops->del_range(s->kv, FAMILY_SCHEDULED, due_key(from, &start),
+                          due_key(to, &head));
+    row->dead = 0;
+    s->changed = true;
+}
+
+/* Whether a row at due would be taken for a dead one. */
+static bool before_head(const struct schedule_row *row, const struct due *due)
+{
+    return due->ms < row->head_ms ||
+           (due->ms == row->head_ms && due->id < row->head_id);
+}
+
+/* One more live row, at due. */
+static void enter(struct store *s, const struct due *due)
+{
+    struct schedule_row *row = &s->schedule;
+    bool before = before_head(row, due);
+    if (before) {
+        dassie__schedule_delete_dead(s);
+    }
+    if (before || row->live == 0) {
+        row->head_ms = due->ms;
+        row->head_id = due->id;
+    }
+    if (row->dead == 0) {
+        row->start_ms = row->head_ms;
+        row->start_id = row->head_id;
+    }
+    row->live++;
+    s->changed = true;
+}
+
+void dassie__schedule_put(struct store *s, const job_t *job, bool history)
+{
+    uint8_t key[KEY_DUE_BYTES];
+    uint8_t value[DUE_ROW_MAX];
+    struct due due = {job->due_ms, job->id, DUE_JOB};
+    struct due_row row = {job->queue->id, job->priority, job->attempts,
+                          history};
+    enter(s, &due);
+    size_t len = dassie__due_row_write(value, &row);
+    s->kv->ops->put(s->kv, FAMILY_SCHEDULED, due_key(key, &due),
+                    kv_slice(value, len));
+}
+
+/* ---- What is due ---- */
+
+static int damaged(struct errmsg *e, const struct due *due)
+{
+    return dassie__errmsg_set(e, DASSIE_ECORRUPT, "scheduled row of job %llu",
+                              (unsigned long long)due->id);
+}
+
+/* A job in memory for as long as it takes to move it. */
+static int promote_job(struct store *s, const struct due *due,
+                       struct kv_slice value, struct errmsg *e)
+{
+    struct due_row row;
+    job_t job = {.id = due->id, .state = DASSIE_SCHEDULED};
+    bool kept;
+    if (dassie__due_row_read(value.p, value.len, &row) != 0 ||
+        row.queue >= s->queues.n) {
+        return damaged(e, due);
+    }
+    job.queue = s->queues.by_id[row.queue];
+    job.priority = row.priority;
+    int rc = dassie__store_lines(s, job.queue, row.priority);
+    if (rc != 0) {
+        return dassie__errmsg_set(e, rc, "out of memory");
+    }
+    rc = row.history ? dassie__store_history(s, &job, e) : 0;
+    if (rc == 0) {
+        rc = dassie__store_move(s, &job, EVENT_PROMOTE, &kept);
+    }
+    dassie__job_begin(&job);
+    return rc;
+}
+
+/* Where the head stands now: at a live row, or behind the last one there was.
+ */
+static int settle_head(struct store *s, const struct kv_iter *it,
+                       struct errmsg *e)
+{
+    struct schedule_row *row = &s->schedule;
+    struct due due;
+    if (!s->kv->ops->iter_valid(it)) {
+        return row->live == 0
+                   ? 0
+                   : dassie__errmsg_set(e, DASSIE_ECORRUPT,
+                                        "scheduled rows are missing");
+    }
+    struct kv_slice key = s->kv->ops->iter_key(it);
+    if (dassie__key_parse_due(key.p, key.len, &due) != 0) {
+        return dassie__errmsg_set(e, DASSIE_ECORRUPT, "a scheduled row's key");
+    }
+    row->head_ms = due.ms;
+    row->head_id = due.id;
+    return 0;
+}
+
+/* Takes rows from the head on. *n: the last ones. */
+static int promote_rows(struct store *s, struct kv_iter *it, uint64_t wall_ms,
+                        unsigned max, unsigned *n, struct errmsg *e)
+{
+    const struct kv_ops *ops = s->kv->ops;
+    struct schedule_row *row = &s->schedule;
+    struct due due;
+    for (; *n < max && ops->iter_valid(it); ops->iter_next(it)) {
+        struct kv_slice key = ops->iter_key(it);
+        if (dassie__key_parse_due(key.p, key.len, &due) != 0) {
+            return dassie__errmsg_set(e, DASSIE_ECORRUPT,
+                                      "a scheduled row's key");
+        }
+        if (due.ms > wall_ms) {
+            break;
+        }
+        int rc = promote_job(s, &due, ops->iter_value(it), e);
+        if (rc != 0) {
+            return rc;
+        }
+        row->head_ms = due.ms;
+        row->head_id = due.id + 1;
+        row->live--;
+        row->dead++;
+        ++*n;
+    }
+    return settle_head(s, it, e);
+}
+
+int dassie__schedule_promote(struct store *s, uint64_t wall_ms, unsigned max,
+                             unsigned *n, struct errmsg *e)
+{
+    static const uint8_t end[] = {0xff, 0xff, 0xff, 0xff, 0xff,
+                                  0xff, 0xff, 0xff, 0xff};
+    struct due head = {s->schedule.head_ms, s->schedule.head_id, 0};
+    uint8_t from[KEY_DUE_BYTES];
+    struct errmsg ignored;
+    *n = 0;
+    struct kv_iter *it =
+        s->kv->ops->iter(s->kv, NULL, FAMILY_SCHEDULED, due_key(from, &head),
+                         kv_slice(end, sizeof end));
+    if (it == NULL) {
+        return dassie__errmsg_set(e, UV_ENOMEM, "out of memory");
+    }
+    int rc = promote_rows(s, it, wall_ms, max, n, e);
+    int failed = s->kv->ops->iter_close(it, rc == 0 ? e : &ignored);
+    return rc != 0 ? rc : failed;
+}
