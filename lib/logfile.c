@@ -20,7 +20,7 @@
 
 enum part { ZERO, FULL, FIRST, MIDDLE, LAST, RECYCLED };
 
-struct reader {
+struct log_reader {
     struct logfile *f;
     struct errmsg *e;
     bool inside; /* a record has begun, and not ended */
@@ -85,7 +85,7 @@ static bool sum_is(const uint8_t *stored, const uint8_t *p, size_t n)
 
 /* ---- Records ---- */
 
-static void torn(struct reader *r, long at)
+static void torn(struct log_reader *r, long at)
 {
     r->inside = false;
     r->f->torn_n++;
@@ -94,7 +94,7 @@ static void torn(struct reader *r, long at)
     }
 }
 
-static int record_add(struct reader *r, const uint8_t *p, size_t n)
+static int record_add(struct log_reader *r, const uint8_t *p, size_t n)
 {
     size_t most = r->f->keep - r->len;
     n = n < most ? n : most;
@@ -114,7 +114,7 @@ static int record_add(struct reader *r, const uint8_t *p, size_t n)
     return 0;
 }
 
-static int part_seen(struct reader *r, int part, const uint8_t *p, size_t n,
+static int part_seen(struct log_reader *r, int part, const uint8_t *p, size_t n,
                      long at)
 {
     bool ends = part == FULL || part == LAST;
@@ -130,7 +130,7 @@ static int part_seen(struct reader *r, int part, const uint8_t *p, size_t n,
                            : rc;
 }
 
-static int block_seen(struct reader *r, size_t n, long at)
+static int block_seen(struct log_reader *r, size_t n, long at)
 {
     size_t i = 0;
     while (i + HEADER_BYTES <= n) {
@@ -158,7 +158,7 @@ static int block_seen(struct reader *r, size_t n, long at)
 
 /* ---- The file ---- */
 
-static int sys_error(struct reader *r, int error)
+static int sys_error(struct log_reader *r, int error)
 {
     const char *name = strrchr(r->f->path, '/');
     int rc = uv_translate_sys_error(error);
@@ -167,7 +167,7 @@ static int sys_error(struct reader *r, int error)
         name != NULL ? name + 1 : r->f->path, dassie_strerror(rc));
 }
 
-static int blocks_read(struct reader *r, int fd)
+static int blocks_read(struct log_reader *r, int fd)
 {
     long at = 0;
     for (;;) {
@@ -193,7 +193,7 @@ int dassie__logfile_read(struct logfile *f, struct errmsg *e)
     pthread_once(&crc_once, crc_setup);
     f->torn_at = -1;
     f->torn_n = 0;
-    struct reader *r = dassie__calloc(1, sizeof *r);
+    struct log_reader *r = dassie__calloc(1, sizeof *r);
     if (r == NULL) {
         return dassie__errmsg_set(e, UV_ENOMEM, "out of memory");
     }
