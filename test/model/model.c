@@ -538,8 +538,13 @@ bool model_drained(uint64_t asked_at)
 {
     for (uint32_t i = 0; i < ledger->jobs_n; i++) {
         const struct fact *fact = &ledger->facts[i];
+        /* After a run that is followed by another it may be scheduled. */
+        bool may_wait = fact->ended == fact->attempts && fact->attempts > 0;
+        struct plan plan;
+        plan_job(ledger->seed, i, &plan);
         if (acked_before(i, asked_at) && fact->end == 0 &&
-            fact->ended <= fact->attempts && plan_runs_once(ledger->seed, i)) {
+            fact->ended <= fact->attempts && !may_wait &&
+            plan_in_order(&plan)) {
             return false;
         }
     }

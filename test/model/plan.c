@@ -223,15 +223,6 @@ bool plan_in_order(const struct plan *plan)
     return plan->spec.delay_ms == 0;
 }
 
-bool plan_runs_once(uint64_t seed, uint32_t number)
-{
-    struct plan plan;
-    struct outcome outcome;
-    plan_job(seed, number, &plan);
-    plan_run(seed, number, 1, &outcome);
-    return plan_in_order(&plan) && plan_is_last(&plan, &outcome, 1, 0);
-}
-
 void plan_run(uint64_t seed, uint32_t number, uint32_t attempt,
               struct outcome *outcome)
 {

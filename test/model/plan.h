@@ -75,9 +75,6 @@ bool plan_is_last(const struct plan *plan, const struct outcome *outcome,
 /* Whether it stands in its line where its id says, unless it was returned. */
 bool plan_in_order(const struct plan *plan);
 
-/* Whether it ends with its first run, whatever comes of that. */
-bool plan_runs_once(uint64_t seed, uint32_t number);
-
 /* The number of the job with that name and payload, or UINT32_MAX. */
 uint32_t plan_number(const char *name, size_t name_len, const void *data,
                      size_t data_len);
