@@ -358,13 +358,15 @@ static int disk_iter_close(struct kv_iter *it, struct errmsg *e)
     return rc;
 }
 
-static void disk_close(struct kv *kv, bool clean)
+/* One that is to be clean may not get there. */
+static bool disk_close(struct kv *kv, bool clean)
 {
     disk_drop(kv);
-    disk.clean = clean;
-    for (struct batch *at = disk.log; clean && at != NULL; at = at->next) {
+    disk.clean = clean && !sim_chance(disk_faults.open / 2);
+    for (struct batch *at = disk.log; disk.clean && at != NULL; at = at->next) {
         at->synced = true;
     }
+    return disk.clean;
 }
 
 static const struct kv_ops disk_ops = {

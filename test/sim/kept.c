@@ -1,8 +1,8 @@
-/* kept.c: what the library keeps in static variables, which a kill takes as
- * well. */
+/* kept.c: the files that keep something in static variables; see kept.h. */
 #include "kept.h"
 
 #include "../../lib/pool.c"
+#include "../../lib/runner.c"
 
 void kept_drop(void)
 {
@@ -13,4 +13,14 @@ void kept_drop(void)
 unsigned kept_threads(void)
 {
     return dassie__pool_threads() - taken;
+}
+
+const void *kept_by_thread(void)
+{
+    return working;
+}
+
+void kept_set_by_thread(const void *kept)
+{
+    working = kept;
 }

@@ -1,6 +1,7 @@
 #include "task.h"
 
 #include "env.h"
+#include "kept.h"
 #include "sim.h"
 
 #include <string.h>
@@ -33,6 +34,7 @@ struct task {
     ucontext_t context;
     char *stack;
     void *fake_stack;
+    const void *kept; /* see kept.h */
     enum state state;
     const char *name;
     void (*entry)(void *arg);
@@ -89,6 +91,7 @@ void task_start(const char *name, void (*entry)(void *arg), void *arg)
     task->entry = entry;
     task->arg = arg;
     task->fake_stack = NULL;
+    task->kept = NULL;
 }
 
 /* Back to the scheduler, until it is this task's turn again. */
@@ -184,12 +187,15 @@ bool tasks_step(void)
         }
     }
     current = ready[sim_below(n)];
+    kept_set_by_thread(current->kept);
     SWITCH_BEGIN(&scheduler_fake, current->stack, STACK_BYTES);
     swapcontext(&scheduler, &current->context);
 #if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
     __sanitizer_finish_switch_fiber(scheduler_fake, &scheduler_stack,
                                     &scheduler_stack_bytes);
 #endif
+    current->kept = kept_by_thread();
+    kept_set_by_thread(NULL);
     current = NULL;
     task_now += sim_below(2000);
     return true;
