@@ -299,8 +299,8 @@ void dassie__core_promote(struct core *c)
     c->promote_error = dassie__schedule_promote(&c->store, c->wall_ms,
                                                 PROMOTE_MAX, &n, &c->error);
     c->stats.promoted += n;
-    c->promote_again = c->promote_error == 0 &&
-                       dassie__schedule_due(&c->store) <= c->wall_ms;
+    c->promote_again =
+        c->promote_error == 0 && dassie__schedule_due(&c->store) <= c->wall_ms;
 }
 
 /* When the schedule is to be looked at again. A clock may be set: so long ahead

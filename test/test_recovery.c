@@ -573,11 +573,12 @@ END_TEST
 
 static unsigned closes;
 
-static void count_close(struct kv *kv, bool clean)
+static bool count_close(struct kv *kv, bool clean)
 {
     (void)kv;
     (void)clean;
     closes++;
+    return true;
 }
 
 /* A process dies with a job found in each way. */
