@@ -68,7 +68,7 @@ struct dassie_job_s {
     bool finished; /* async: dassie_finish() came meanwhile (runs mutex) */
     bool out_is_error;
     bool cancel_told; /* async: its cancel callback is on its way, or was */
-    uint8_t verdict; /* enum verdict */
+    uint8_t verdict;  /* enum verdict */
     atomic_bool cancelled;
     void *out; /* result or error text, owned; as status */
     size_t out_len;

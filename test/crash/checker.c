@@ -18,7 +18,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define IDS_MAX 65536 /* more than all processes together use */
+#define IDS_MAX 262144 /* more than all processes together use */
 #define FRESH_JOBS 3u
 
 /* What was found: of each token, and which id belongs to whom. */

@@ -3,13 +3,14 @@
 # and after its calls that write, and nothing that was promised is broken: see
 # checker.c. Some points are where claimed jobs go back. Then it is killed once
 # more while it recovers, and again after that. QUICK=1 tries fewer points,
-# NIGHTLY=1 each of them.
+# NIGHTLY=1 each of them; PARTS=N PART=I (from 0) only one part of them.
 #
 # How many calls a run makes depends on what the commits gather: a point beyond
 # the end is not reached, which is no failure as long as others are.
 set -eu
 
 : "${top_builddir:=.}" "${QUICK:=}" "${NIGHTLY:=}" "${SANITIZE_FLAGS:=}"
+: "${PARTS:=1}" "${PART:=0}"
 unset KILL_AT KILL_AT_MARK
 subject=$top_builddir/test/crash/subject
 library=$(cd "$top_builddir" && pwd)/test/crash/.libs/kill_at.so
@@ -33,7 +34,7 @@ trap 'exit 1' HUP INT TERM
 points=48 marks='2 3 6 8' marked=1 states=3 again=3
 [ -z "$QUICK" ] || points=12 marks=2 states=1
 [ -z "$NIGHTLY" ] || marks='1 2 3 4 5 6 7 8' marked=6
-tried=0 reached=0 checked=0 acknowledged=0 executing=0
+turn=0 tried=0 reached=0 checked=0 acknowledged=0 executing=0
 
 # Ends the test, and keeps the store that shows what is wrong.
 fail() {
@@ -100,8 +101,15 @@ begin() {
     mkdir "$dir"
 }
 
+# Whether the next point is one of this part.
+my_turn() {
+    turn=$((turn + 1))
+    [ $((turn % PARTS)) -eq "$PART" ]
+}
+
 # try CALL WHEN
 try() {
+    my_turn || return 0
     tried=$((tried + 1))
     begin
     if kill_at run "$@"; then
@@ -113,6 +121,7 @@ try() {
 # try_again CALL WHEN: the store in $top/killed, killed in its recovery, then
 # in the work after it.
 try_again() {
+    my_turn || return 0
     tried=$((tried + 1))
     begin
     cp -R "$top/killed/." "$dir"

@@ -20,7 +20,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#define TOKENS_MAX 4096
+#define TOKENS_MAX 16384
 #define NO_TOKEN TOKENS_MAX
 #define DATA_MAX 20000
 #define FAULT_BYTES 160

@@ -1,6 +1,6 @@
 /* main.c: the program that is killed, and recorded.
  *
- *     subject run|open|check|judge|judge-run DIR [unsynced]
+ *     subject run|soak|open|check|judge|judge-run DIR [unsynced]
  *
  * See subject.h, which has the exit status as well. */
 #include "subject.h"
@@ -16,7 +16,7 @@ int main(int argc, char **argv)
     }
     if (rc == 2) {
         fprintf(stderr,
-                "usage: subject run|open|check|judge|judge-run DIR "
+                "usage: subject run|soak|open|check|judge|judge-run DIR "
                 "[unsynced]\n");
     }
     return rc;

@@ -86,7 +86,7 @@ static void on_batch(dassie_enqueue_many_t *req, int status)
     acks++;
 }
 
-static void batch_enqueue(uint32_t first)
+void subject_enqueue_batch(uint32_t first)
 {
     static struct plan plans[BATCH_JOBS];
     dassie_spec_t specs[BATCH_JOBS];
@@ -244,7 +244,7 @@ static void run_round(dassie_processor_t *p)
     options.concurrency = WORK_SLOTS;
     options.work = work;
     sync_must(dassie_process(&rig.q, p, &options), "process");
-    batch_enqueue(first);
+    subject_enqueue_batch(first);
     for (uint32_t i = BATCH_JOBS; i < ROUND_JOBS; i++) {
         subject_enqueue(first + i);
     }
@@ -275,17 +275,39 @@ static void run_session(const char *path)
     ledger->closed = 1;
 }
 
-static void subject_run(const char *path)
+static void work_begin(void)
 {
     sync_must(uv_mutex_init(&gate.mutex), "mutex");
     sync_must(uv_cond_init(&gate.cond), "cond");
     sync_must(uv_timer_init(&rig.loop, &held.timer), "timer");
-    for (int i = 0; i < SESSIONS; i++) {
-        run_session(path);
-    }
+}
+
+static void work_end(void)
+{
     uv_close((uv_handle_t *)&held.timer, NULL);
     uv_cond_destroy(&gate.cond);
     uv_mutex_destroy(&gate.mutex);
+}
+
+static void subject_run(const char *path)
+{
+    work_begin();
+    for (int i = 0; i < SESSIONS; i++) {
+        run_session(path);
+    }
+    work_end();
+}
+
+static void subject_soak(const char *path)
+{
+    work_begin();
+    soak_shrink(path);
+    while (soak_has_room()) {
+        run_session(path);
+        soak_grow(path);
+        soak_shrink(path);
+    }
+    work_end();
 }
 
 static void subject_open(const char *path)
@@ -298,11 +320,9 @@ static void subject_open(const char *path)
 static const struct {
     const char *name;
     void (*function)(const char *path);
-} modes[] = {{"run", subject_run},
-             {"open", subject_open},
-             {"check", subject_check},
-             {"judge", subject_judge},
-             {"judge-run", subject_judge_run}};
+} modes[] = {{"run", subject_run},     {"soak", subject_soak},
+             {"open", subject_open},   {"check", subject_check},
+             {"judge", subject_judge}, {"judge-run", subject_judge_run}};
 
 int subject_do(const char *mode, const char *dir, bool unsynced)
 {

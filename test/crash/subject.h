@@ -9,6 +9,7 @@
 /* One process on the store DIR/store, for DIR/ledger. The modes:
  *
  *     run        mixed work, see subject.c
+ *     soak       the same without an end, see soak.c
  *     open       opens the store and closes it: recovery alone
  *     check      see checker.c
  *     judge      see judge.c; judge-run lets all jobs end first
@@ -18,8 +19,15 @@
  * if it failed for damage. */
 int subject_do(const char *mode, const char *dir, bool unsynced);
 
-/* Asks for a job and waits for the acknowledgement. */
+/* Asks for a job, or a batch, and waits for the acknowledgement. */
 void subject_enqueue(uint32_t token);
+void subject_enqueue_batch(uint32_t first);
+
+/* soak.c: the store grows by jobs that nobody serves, and shrinks until none is
+ * left; whether the ledger has room for more. */
+void soak_grow(const char *path);
+void soak_shrink(const char *path);
+bool soak_has_room(void);
 
 /* Opens a store and compares it with the ledger, lets all jobs end, and
  * compares again; or lets them end first. */
