@@ -27,7 +27,7 @@ static const struct row rows[] = {
      1.30, true, start_row, DASSIE_FULL},
     {"latency_start_off", "enqueue to start when idle, not synced, p50", "us",
      1.30, true, start_row, DASSIE_OFF},
-    {"queues_1", "as e2e with priorities in use, 1 queue", "jobs/s", 0.80,
+    {"queues_1", "as e2e, with priorities and delays, 1 queue", "jobs/s", 0.80,
      false, queues_row, 1},
     {"queues_100", "100 queues", "jobs/s", 0.80, false, queues_row, 100},
     {"queues_10000", "10,000 queues", "jobs/s", 0.80, false, queues_row, 10000},

@@ -73,6 +73,10 @@ double percentile(const double *sorted, size_t n, double percent);
 /* A field of /proc/self/status in bytes: "VmRSS", "VmHWM". */
 double memory_bytes(const char *field);
 
+/* CPU time of the thread of this process that has used most of it: Dassie's
+ * engine, or the bare loop. */
+double busiest_thread_s(void);
+
 /* ---- report.c ---- */
 
 void report_head(void);
@@ -94,6 +98,7 @@ struct load {
     bool run; /* processed as well, not only enqueued */
     unsigned queues;
     bool priorities;
+    bool delays;
     unsigned lookups; /* dassie_get() per second beside it */
     bool kill;        /* the process, when all is acknowledged */
 };
@@ -102,6 +107,7 @@ struct load {
 struct figure {
     double seconds;
     double process_seconds; /* from the first start to the last end */
+    double busy_seconds;    /* CPU time of the busiest thread */
     double memory;          /* resident bytes at the end */
     double tenth[10];       /* of a drain: when its jobs had started */
     dassie_stats_t stats;
@@ -110,9 +116,12 @@ struct figure {
 /* Runs a workload in a new store. */
 void load_run(const struct load *load, const char *dir, struct figure *figure);
 
-/* Which queue and priority a job of the load has. */
+/* Which queue, priority and delay a job of the load has. */
+#define LOAD_DELAYED_EACH 10
+#define LOAD_DELAY_MS 20
 unsigned load_queue(const struct load *load, unsigned long job);
 int load_priority(const struct load *load, unsigned long job);
+uint64_t load_delay_ms(const struct load *load, unsigned long job);
 
 /* Opens dir in a loop that the caller runs; exits on an error. */
 void queue_open(uv_loop_t *loop, dassie_t *q, const char *dir,
@@ -140,8 +149,8 @@ void limit_drain_run(const struct load *load, const char *dir,
                      const dassie_stats_t *writes, struct figure *limit);
 
 /* Ends the bench if the limit has not written the same. */
-void check_same(const char *name, const dassie_stats_t *ours,
-                const dassie_stats_t *limit);
+void check_same(const char *name, const struct load *load,
+                const dassie_stats_t *ours, const dassie_stats_t *limit);
 
 /* ---- drain.c ---- */
 

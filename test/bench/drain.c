@@ -41,6 +41,7 @@ static int work(dassie_job_t *job)
 static void over(void)
 {
     drain->figure->seconds = now_s() - drain->begin;
+    drain->figure->busy_seconds = busiest_thread_s();
     drain->figure->memory = memory_bytes("VmRSS");
     uv_close((uv_handle_t *)&drain->enough, NULL);
     queue_close(&drain->q, &drain->figure->stats);
@@ -121,7 +122,7 @@ void drain_row(const struct row *row)
         drain_run(&load, 0, path_of("store"), &f[0]);
         store_copy(path_of("backlog"), path_of("limit"));
         limit_drain_run(&load, path_of("limit"), &f[0].stats, &f[1]);
-        check_same(row->name, &f[0].stats, &f[1].stats);
+        check_same(row->name, &load, &f[0].stats, &f[1].stats);
         ours[i] = jobs / f[0].seconds;
         limit[i] = jobs / f[1].seconds;
         flat[i] = flatness(&f[0]);

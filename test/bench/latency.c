@@ -66,8 +66,11 @@ static size_t bare_enqueue(struct bare *b, uint64_t id)
     uint8_t row[1024];
     struct place place = {0, 0, LINE_NORMAL, id};
     struct job_row job = {.data = payload_of(id, PAYLOAD), .data_len = PAYLOAD};
-    struct store_row store = {id, id, 0, UINT64_C(1700000000000), 1};
-    struct tally tally = {id, 0, 0, 0};
+    struct store_row store = {.next = id,
+                              .oldest_set = id,
+                              .wall_ms = UINT64_C(1700000000000),
+                              .queues = 1};
+    struct tally tally = {.pending = id};
     struct line_row line = {0, LINE_NORMAL, 1, 1, id, id, 0};
     uint64_t before = b->row_bytes;
     dassie__key_number(key, id);

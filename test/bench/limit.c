@@ -32,16 +32,19 @@ struct limit {
     const dassie_stats_t *writes;
     struct figure *figure;
     struct bare b;
-    uint8_t *head; /* of a job's row: all but the payload */
+    unsigned long *order; /* in which jobs are claimed and end */
+    uint8_t *head;        /* of a job's row: all but the payload */
     size_t head_len;
     struct bare_queue *queues;
     unsigned *changed; /* queues that this batch changed */
     unsigned changed_n;
     uint8_t *commit_row;
     unsigned long enqueued;
+    unsigned long promoted;
     unsigned long claimed;
     unsigned long unclaimed;
     unsigned long ended;
+    uint64_t positions; /* beyond the ids, taken by jobs that moved */
 };
 
 static struct bare_queue *touch(struct limit *l, unsigned long job)
@@ -69,6 +72,51 @@ static struct line_row *touch_line(struct limit *l, unsigned long job)
 static unsigned long due(unsigned long total, unsigned long i, unsigned long n)
 {
     return (unsigned long)((double)total * (double)i / (double)n);
+}
+
+/* ---- The order of claims ---- */
+
+static const struct load *sorted_load;
+
+/* Queue by queue, and the first priority first. */
+static int order_cmp(const void *a, const void *b)
+{
+    unsigned long x = *(const unsigned long *)a;
+    unsigned long y = *(const unsigned long *)b;
+    int by_queue =
+        (int)load_queue(sorted_load, x) - (int)load_queue(sorted_load, y);
+    int by_priority =
+        load_priority(sorted_load, x) - load_priority(sorted_load, y);
+    if (by_queue != 0) {
+        return by_queue;
+    }
+    return by_priority != 0 ? by_priority : (x > y) - (x < y);
+}
+
+/* The jobs of each batch are claimed, and end, in the order that queues and
+ * priorities give them; worked out before the clock runs. */
+static void order_prepare(struct limit *l)
+{
+    unsigned long n = l->writes->commits;
+    unsigned long from = 0;
+    l->order = calloc(l->load->jobs, sizeof l->order[0]);
+    if (l->order == NULL) {
+        die("memory", UV_ENOMEM);
+    }
+    for (unsigned long i = 0; i < l->load->jobs; i++) {
+        l->order[i] = i;
+    }
+    sorted_load = l->load;
+    for (unsigned long i = 1; i <= n; i++) {
+        unsigned long to = due(l->load->jobs, i, n);
+        qsort(l->order + from, to - from, sizeof l->order[0], order_cmp);
+        from = to;
+    }
+}
+
+static unsigned long job_at(const struct limit *l, unsigned long i)
+{
+    return i < l->load->jobs ? l->order[i] : i;
 }
 
 /* ---- Rows ---- */
@@ -133,15 +181,32 @@ static void put_pending(struct limit *l, unsigned long job)
     bare_put(&l->b, FAMILY_PENDING, key, sizeof key, "", 0);
 }
 
+static void put_scheduled(struct limit *l, unsigned long job)
+{
+    uint8_t key[KEY_DUE_BYTES];
+    uint8_t row[DUE_ROW_MAX];
+    struct due due = {UINT64_C(1700000000000) + job / 400, job + 1, DUE_JOB};
+    struct due_row what = {.queue = load_queue(l->load, job),
+                           .priority = (int8_t)load_priority(l->load, job)};
+    dassie__key_due(key, &due);
+    size_t len = dassie__due_row_write(row, &what);
+    bare_put(&l->b, FAMILY_SCHEDULED, key, sizeof key, row, len);
+}
+
 static void put_jobs(struct limit *l, unsigned long to)
 {
-    while (l->enqueued < to) {
-        touch(l, l->enqueued)->tally.pending++;
+    for (; l->enqueued < to; l->enqueued++) {
+        struct bare_queue *q = touch(l, l->enqueued);
         put_job(l, l->enqueued);
+        if (load_delay_ms(l->load, l->enqueued) > 0) {
+            q->tally.scheduled++;
+            put_scheduled(l, l->enqueued);
+            continue;
+        }
+        q->tally.pending++;
         if (!is_handed_off(l, l->enqueued)) {
             put_pending(l, l->enqueued);
         }
-        l->enqueued++;
     }
 }
 
@@ -168,7 +233,7 @@ static void put_claims(struct limit *l, unsigned long to, uint64_t commit)
     }
     size_t len = dassie__claim_set_begin(set);
     while (l->claimed < to) {
-        unsigned long job = l->claimed++ - l->unclaimed;
+        unsigned long job = job_at(l, l->claimed++ - l->unclaimed);
         struct claim_entry entry = {job + 1, 1};
         claim(l, job);
         len = dassie__claim_set_add(set, len, last, &entry);
@@ -182,24 +247,49 @@ static void put_claims(struct limit *l, unsigned long to, uint64_t commit)
 
 /* Those that were claimed ahead and went back: a row in the front line, and
  * their history. */
-static void put_unclaims(struct limit *l, unsigned long to, uint64_t commit)
+/* A job back in a line of its queue: a new position, and its history. */
+static void put_again(struct limit *l, unsigned long job, enum line_kind kind,
+                      uint64_t commit)
 {
     uint8_t key[KEY_PENDING_BYTES];
-    uint8_t row[HISTORY_ROW_MAX];
+    uint8_t row[HISTORY_ROW_HEAD_MAX];
+    uint64_t position = l->load->jobs + ++l->positions;
+    struct place place = {load_queue(l->load, job),
+                          (int8_t)load_priority(l->load, job), (uint8_t)kind,
+                          position};
+    struct pending_row pending = {job + 1, 0};
+    struct history_row history = {
+        .last_run = commit, .kind = (uint8_t)kind, .position = position};
+    dassie__key_pending(key, &place);
+    size_t len = dassie__pending_row_write(row, &pending);
+    bare_put(&l->b, FAMILY_PENDING, key, sizeof key, row, len);
+    dassie__key_number(key, job + 1);
+    len = dassie__history_row_write_head(row, &history);
+    bare_put(&l->b, FAMILY_HISTORY, key, KEY_NUMBER_BYTES, row, len);
+}
+
+/* Those that were claimed ahead went back. */
+static void put_unclaims(struct limit *l, unsigned long to, uint64_t commit)
+{
     for (; l->unclaimed < to; l->unclaimed++) {
-        unsigned long job = l->claimed - l->unclaimed - 1;
+        unsigned long job = job_at(l, l->claimed - l->unclaimed - 1);
         struct bare_queue *q = touch(l, job);
-        struct place place = {load_queue(l->load, job), 0, LINE_FRONT, job};
-        struct pending_row pending = {job, 0};
-        struct history_row history = {0, 0, commit, LINE_FRONT, job};
         q->tally.pending++;
         q->tally.running--;
-        dassie__key_pending(key, &place);
-        size_t len = dassie__pending_row_write(row, &pending);
-        bare_put(&l->b, FAMILY_PENDING, key, sizeof key, row, len);
-        dassie__key_number(key, l->unclaimed);
-        len = dassie__history_row_write(row, &history);
-        bare_put(&l->b, FAMILY_HISTORY, key, KEY_NUMBER_BYTES, row, len);
+        put_again(l, job, LINE_FRONT, commit);
+    }
+}
+
+/* Those whose time has come. */
+static void put_promotions(struct limit *l, unsigned long to)
+{
+    for (; l->promoted < to; l->promoted++) {
+        unsigned long job = l->promoted * LOAD_DELAYED_EACH;
+        struct bare_queue *q = touch(l, job);
+        q->tally.scheduled--;
+        q->tally.pending++;
+        touch_line(l, job)->live++;
+        put_again(l, job, LINE_NORMAL, 0);
     }
 }
 
@@ -210,10 +300,12 @@ static void put_ends(struct limit *l, unsigned long to)
     struct end_row end = {.ended_ms = UINT64_C(1700000000000), .attempts = 1};
     size_t len = dassie__end_row_write_head(head, &end);
     while (l->ended < to) {
-        struct bare_queue *q = touch(l, l->ended);
+        unsigned long job = job_at(l, l->ended++);
+        struct bare_queue *q = touch(l, job);
         q->tally.running--;
         q->tally.complete++;
-        dassie__key_number(key, ++l->ended);
+        q->tally.complete_bytes += l->head_len + l->load->payload + len;
+        dassie__key_number(key, job + 1);
         bare_put(&l->b, FAMILY_COMPLETE, key, sizeof key, head, len);
     }
 }
@@ -239,8 +331,11 @@ static size_t queue_write(struct limit *l, unsigned i, uint8_t *row)
 static void put_commit(struct limit *l, uint64_t commit)
 {
     uint8_t key[KEY_NUMBER_BYTES];
-    struct store_row store = {l->enqueued, commit, commit,
-                              UINT64_C(1700000000000), l->changed_n};
+    struct store_row store = {.next = l->enqueued,
+                              .oldest_set = commit,
+                              .folded = commit,
+                              .wall_ms = UINT64_C(1700000000000),
+                              .queues = l->changed_n};
     size_t len = dassie__store_row_write(l->commit_row, &store);
     while (l->changed_n > 0) {
         len += queue_write(l, l->changed[--l->changed_n], l->commit_row + len);
@@ -348,6 +443,7 @@ static void write_batch(struct limit *l, unsigned long i, unsigned long n)
 {
     const dassie_stats_t *s = l->writes;
     put_jobs(l, due(s->enqueued, i, n));
+    put_promotions(l, i < n ? due(s->promoted, i - 1, n) : s->promoted);
     put_claims(l, due(s->claimed, i, n), i);
     put_unclaims(l, due(s->unclaimed, i, n), i);
     put_ends(l, i < n ? due(s->completed, i - 1, n) : s->completed);
@@ -360,13 +456,16 @@ static void limit_child(void *arg)
     struct limit *l = arg;
     unsigned long n = l->writes->commits;
     limit_prepare(l);
+    order_prepare(l);
     bare_create(&l->b, l->dir, path_of("model"));
+    double busy = busiest_thread_s();
     double begin = now_s();
     put_names(l);
     for (unsigned long i = 1; i <= n; i++) {
         write_batch(l, i, n);
     }
     l->figure->seconds = now_s() - begin;
+    l->figure->busy_seconds = busiest_thread_s() - busy;
     bare_stats(&l->b, &l->figure->stats);
     bare_close(&l->b);
 }
@@ -377,7 +476,9 @@ static void limit_drain_child(void *arg)
     struct backlog backlog;
     unsigned long n = l->writes->commits;
     limit_prepare(l);
+    order_prepare(l);
     bare_open(&l->b, l->dir);
+    double busy = busiest_thread_s();
     double begin = now_s();
     backlog_open(l, &backlog);
     for (unsigned long i = 1; i <= n; i++) {
@@ -387,6 +488,7 @@ static void limit_drain_child(void *arg)
     }
     backlog_close(&backlog);
     l->figure->seconds = now_s() - begin;
+    l->figure->busy_seconds = busiest_thread_s() - busy;
     bare_stats(&l->b, &l->figure->stats);
     bare_close(&l->b);
 }

@@ -43,6 +43,11 @@ int load_priority(const struct load *load, unsigned long job)
     return load->priorities ? (int)(job / load->queues % 3) - 1 : 0;
 }
 
+uint64_t load_delay_ms(const struct load *load, unsigned long job)
+{
+    return load->delays && job % LOAD_DELAYED_EACH == 0 ? LOAD_DELAY_MS : 0;
+}
+
 void queue_open(uv_loop_t *loop, dassie_t *q, const char *dir,
                 const dassie_options_t *o, dassie_open_cb cb)
 {
@@ -128,6 +133,7 @@ static void over(struct run *run)
     run->figure->seconds = now - run->begin;
     run->figure->process_seconds =
         now - (double)atomic_load(&first_start) / 1e9;
+    run->figure->busy_seconds = busiest_thread_s();
     run->figure->memory = memory_bytes("VmRSS");
     uv_close((uv_handle_t *)&run->lookups, NULL);
     queue_close(&run->q, &run->figure->stats);
@@ -179,6 +185,7 @@ static void send_more(struct run *run)
         spec.data = payload_of(run->sent, load->payload);
         spec.data_len = load->payload;
         spec.priority = load_priority(load, run->sent);
+        spec.delay_ms = load_delay_ms(load, run->sent);
         if (load->queues > 1) {
             snprintf(name, sizeof name, "q%u", load_queue(load, run->sent));
             spec.queue = name;

@@ -20,17 +20,19 @@ static void rate_run(const struct row *row, const struct load *load,
     for (int i = 0; i < REPEATS; i++) {
         load_run(load, path_of("store"), &f[0]);
         limit_run(load, path_of("limit"), &f[0].stats, &f[1]);
-        check_same(row->name, &f[0].stats, &f[1].stats);
+        check_same(row->name, load, &f[0].stats, &f[1].stats);
         ours[i] = jobs * per_job / f[0].seconds;
         limit[i] = jobs * per_job / f[1].seconds;
     }
     report(row, ours, limit, REPEATS);
     for (int i = 0; i < 2; i++) {
         const dassie_stats_t *s = &f[i].stats;
-        note("%s, per job: %.2f rows, %.0f bytes, %.5f batches, %.5f fsyncs",
-             i == 0 ? "dassie" : "limit ", (double)s->rows / jobs,
-             (double)s->row_bytes / jobs, (double)s->commits / jobs,
-             (double)s->fsyncs / jobs);
+        note(
+            "%s, per job: %.2f rows, %.0f bytes, %.5f batches, %.5f fsyncs; "
+            "%.2f us of CPU on the busiest thread",
+            i == 0 ? "dassie" : "limit ", (double)s->rows / jobs,
+            (double)s->row_bytes / jobs, (double)s->commits / jobs,
+            (double)s->fsyncs / jobs, f[i].busy_seconds * 1e6 / jobs);
     }
     note("%.0f jobs a commit, %.0f%% handed off",
          jobs / (double)f[0].stats.commits,
@@ -56,7 +58,8 @@ void queues_row(const struct row *row)
                         .concurrency = SLOTS,
                         .run = true,
                         .queues = (unsigned)row->arg,
-                        .priorities = true};
+                        .priorities = true,
+                        .delays = true};
     rate_run(row, &load, 1);
 }
 

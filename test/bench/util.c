@@ -3,6 +3,7 @@
 
 #include "bench.h"
 
+#include <dirent.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -198,4 +199,29 @@ double memory_bytes(const char *field)
         fclose(f);
     }
     return kib * 1024;
+}
+
+double busiest_thread_s(void)
+{
+    double most = 0;
+    struct dirent *entry;
+    DIR *d = opendir("/proc/self/task");
+    while (d != NULL && (entry = readdir(d)) != NULL) {
+        char path[300];
+        char line[128] = "";
+        snprintf(path, sizeof path, "/proc/self/task/%s/schedstat",
+                 entry->d_name);
+        FILE *f = fopen(path, "r");
+        if (f != NULL && fgets(line, sizeof line, f) != NULL) {
+            double ns = strtod(line, NULL);
+            most = ns > most ? ns : most;
+        }
+        if (f != NULL) {
+            fclose(f);
+        }
+    }
+    if (d != NULL) {
+        closedir(d);
+    }
+    return most / 1e9;
 }
