@@ -968,10 +968,14 @@ static int sweep_due(struct rebuild *rb, struct kv_slice key,
     bool its = f.there[JOBS] && !has_ended(&f) &&
                f.history.kind == PLACE_SCHEDULED &&
                f.history.position == due.ms;
-    if (rc == 0 && (!its || is_scheduled(rb, &f) != 1)) {
+    if (rc == 0 && its) {
+        rc = is_scheduled(rb, &f);
+        its = rc == 1;
+    }
+    if (rc == 0 && !its) {
         row_del(rb, FAMILY_SCHEDULED, key);
     }
-    return rc;
+    return rc < 0 ? rc : 0;
 }
 
 static int sweep_schedule(struct rebuild *rb)

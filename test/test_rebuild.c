@@ -1313,6 +1313,51 @@ START_TEST(no_memory)
 }
 END_TEST
 
+static struct {
+    const struct kv_ops *own;
+    unsigned left; /* until one fails */
+    bool failed;
+} gets;
+
+static int failing_get(struct kv *kv, const struct kv_snapshot *snapshot,
+                       enum family family, struct kv_slice key,
+                       struct kv_value *value, struct errmsg *e)
+{
+    if (gets.left-- == 0) {
+        gets.failed = true;
+        return dassie__errmsg_set(e, UV_EIO, "told to fail");
+    }
+    return gets.own->get(kv, snapshot, family, key, value, e);
+}
+
+/* Whichever row cannot be read, the next rebuild makes up for it. */
+START_TEST(failing_reads)
+{
+    dice_begin(_i);
+    churn(16);
+    lose(LOSS_HALF);
+    gets.failed = true;
+    for (unsigned n = 0; gets.failed; n++) {
+        left_replay(RIG_MEM);
+        struct kv_ops ops = *r->kv->ops;
+        gets.own = r->kv->ops;
+        gets.left = n;
+        gets.failed = false;
+        ops.get = failing_get;
+        r->kv->ops = &ops;
+        int rc = rebuild();
+        r->kv->ops = gets.own;
+        ck_assert_int_eq(rc, gets.failed ? UV_EIO : 0);
+        RIG_OK(r, rebuild());
+        check_sound();
+        check_jobs();
+        left_free();
+    }
+    rig_free(&source);
+    tape_free(&tape);
+}
+END_TEST
+
 /* ---- Through the front door ---- */
 
 #define WAIT_MS 60000
@@ -1663,6 +1708,7 @@ static Suite *rebuild_suite(void)
     tcase_add_loop_test(tc, many, 0, RIG_KINDS);
     tcase_add_loop_test(tc, damage, 0, (int)COUNT(damages));
     tcase_add_test(tc, no_memory);
+    tcase_add_loop_test(tc, failing_reads, 0, 4);
 
     tc = tcase_create("losses");
     suite_add_tcase(suite, tc);
