@@ -96,7 +96,10 @@ static void on_history(struct facts *facts, uint64_t id, struct kv_slice key,
     SIM_CHECK(dassie__history_row_read(value.p, value.len, &row) == 0,
               "a history row");
     if (fact != NULL) {
+        fact->history = true;
         fact->attempts = row.attempts;
+        fact->excused = row.excused;
+        fact->code = row.code;
         fact->crashes = row.crashes;
         fact->last_run = row.last_run;
         fact->kind = row.kind;
@@ -154,6 +157,24 @@ static void on_set(struct facts *facts, uint64_t commit, struct kv_slice key,
     }
 }
 
+static void on_due(struct facts *facts, uint64_t number, struct kv_slice key,
+                   struct kv_slice value)
+{
+    struct due due;
+    (void)number;
+    (void)value;
+    SIM_CHECK(dassie__key_parse_due(key.p, key.len, &due) == 0,
+              "a scheduled row");
+    struct fact *fact = fact_of(facts, due.id);
+    if (fact != NULL && fact->state == FACT_NONE &&
+        (!fact->history ||
+         (fact->kind == PLACE_SCHEDULED && fact->position == due.ms))) {
+        fact->state = DASSIE_SCHEDULED;
+        fact->kind = PLACE_SCHEDULED;
+        fact->position = due.ms;
+    }
+}
+
 static void on_pending(struct facts *facts, uint64_t number,
                        struct kv_slice key, struct kv_slice value)
 {
@@ -179,6 +200,7 @@ void facts_read(struct kv *kv, struct facts *facts)
     each_row(kv, facts, FAMILY_COMPLETE, on_complete);
     each_row(kv, facts, FAMILY_FAILED, on_failed);
     each_row(kv, facts, FAMILY_RUNNING, on_set);
+    each_row(kv, facts, FAMILY_SCHEDULED, on_due);
     each_row(kv, facts, FAMILY_PENDING, on_pending);
     for (int i = 0; i < TOKENS_MAX; i++) {
         const struct fact *fact = &facts->job[i];

@@ -1,7 +1,8 @@
 /* facts.h: what the rows say of each job, read without the library's store.
  *
  * A job's state is, by precedence: its terminal row; a live entry of a claim
- * set; a pending row at the place that its history names, or at its id.
+ * set; a scheduled row at the time that its history names, or any if it has
+ * none; a pending row at the place that its history names, or at its id.
  * Whether counts and cursors agree is not asked here: dassie__verify_kv() is
  * for that. Threads: one. */
 #ifndef DASSIE_TEST_SIM_FACTS_H_
@@ -21,10 +22,12 @@ struct fact {
     uint32_t queue;
     int8_t priority;
     uint8_t flags;
-    uint8_t kind;      /* where it is, or was, pending */
-    uint64_t position; /* or its id */
+    bool history;
+    uint8_t kind;      /* where it is, or was, pending, or PLACE_SCHEDULED */
+    uint64_t position; /* or its id, or when it is due */
     uint64_t set;      /* that holds its claim */
     uint32_t attempts;
+    uint32_t excused; /* of them, until it has ended */
     uint32_t crashes;
     uint64_t last_run;
     int code;

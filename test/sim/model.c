@@ -22,8 +22,8 @@ static int token(const struct job *job)
     return (int)(job - model.job);
 }
 
-static const char *const state_names[] = {"pending", "1",        "running",
-                                          "3",       "complete", "failed"};
+static const char *const state_names[] = {
+    "pending", "scheduled", "running", "3", "complete", "failed", "cancelled"};
 
 static const char *state_name(const struct fact *f)
 {
@@ -36,7 +36,8 @@ static const char *state_name(const struct fact *f)
 
 static bool same_counts(const struct fact *o, const struct fact *n)
 {
-    return o->attempts == n->attempts && o->crashes == n->crashes;
+    return o->attempts == n->attempts && o->excused == n->excused &&
+           o->crashes == n->crashes;
 }
 
 static bool same_out(const struct job *j, const struct fact *n)
@@ -50,13 +51,51 @@ static bool has_begun(const struct job *j, const struct fact *o)
     return j->session == model.session && j->begun == o->attempts + 1;
 }
 
+/* A run that has failed is followed by another. */
+static bool is_retried(const struct job *j, const struct fact *o)
+{
+    return j->status != 0 && j->verdict != VERDICT_NO_RETRY &&
+           o->attempts - o->excused + 1 < j->attempts_max;
+}
+
+static bool is_snoozed(const struct job *j)
+{
+    return j->status == 0 && j->verdict == VERDICT_SNOOZE;
+}
+
+/* When the run that has returned is followed by another. */
+static bool is_due_right(const struct job *j, const struct fact *o,
+                         const struct fact *n)
+{
+    uint64_t ms = j->backoff_ms << (o->attempts - o->excused);
+    if (is_snoozed(j) || j->verdict == VERDICT_RETRY) {
+        return n->position == task_cycle_wall + j->again_ms;
+    }
+    return n->position >= task_cycle_wall + ms - ms / 4 &&
+           n->position <= task_cycle_wall + ms - ms / 4 + ms / 2;
+}
+
 static bool ends_as_returned(const struct job *j, const struct fact *o,
                              const struct fact *n)
 {
-    return j->returned && n->code == j->status &&
-           (n->code == 0) == (n->state == DASSIE_COMPLETE) &&
-           n->attempts == o->attempts + 1 && n->crashes == o->crashes &&
-           same_out(j, n);
+    if (!has_begun(j, o) || !j->returned || n->code != j->status ||
+        n->attempts != o->attempts + 1 || n->crashes != o->crashes) {
+        return false;
+    }
+    if (n->state == DASSIE_SCHEDULED) {
+        return (is_snoozed(j) || is_retried(j, o)) && is_due_right(j, o, n) &&
+               n->excused == o->excused + is_snoozed(j);
+    }
+    return n->state == (n->code == 0 ? DASSIE_COMPLETE : DASSIE_FAILED) &&
+           !is_snoozed(j) && !is_retried(j, o) && same_out(j, n);
+}
+
+static bool is_entered_right(const struct job *j, const struct fact *n)
+{
+    return j->stage == STAGE_ISSUED && n->attempts == 0 && n->crashes == 0 &&
+           (j->delay_ms > 0
+                ? n->state == DASSIE_SCHEDULED
+                : n->state == DASSIE_PENDING || n->state == DASSIE_RUNNING);
 }
 
 /* Unrun, to the front; a suspect stays one. */
@@ -71,8 +110,7 @@ static bool may_move(const struct job *j, const struct fact *o,
                      const struct fact *n)
 {
     if (o->id == 0) {
-        return j->stage == STAGE_ISSUED && same_counts(o, n) &&
-               (n->state == DASSIE_PENDING || n->state == DASSIE_RUNNING);
+        return is_entered_right(j, n);
     }
     bool handed_back = goes_back(o, n);
     switch (o->state << 4 | n->state) {
@@ -88,9 +126,13 @@ static bool may_move(const struct job *j, const struct fact *o,
                    (o->position == n->position || !has_begun(j, o));
         case DASSIE_RUNNING << 4 | DASSIE_PENDING:
             return same_counts(o, n) && handed_back && !has_begun(j, o);
+        case DASSIE_SCHEDULED << 4 | DASSIE_PENDING:
+            return same_counts(o, n) && n->kind == LINE_NORMAL &&
+                   o->position <= task_cycle_wall;
+        case DASSIE_RUNNING << 4 | DASSIE_SCHEDULED:
         case DASSIE_RUNNING << 4 | DASSIE_COMPLETE:
         case DASSIE_RUNNING << 4 | DASSIE_FAILED:
-            return has_begun(j, o) && ends_as_returned(j, o, n);
+            return ends_as_returned(j, o, n);
         default:
             return o->state == n->state && memcmp(o, n, sizeof *o) == 0;
     }
@@ -282,12 +324,22 @@ static void judge_alone(const struct facts *new)
 
 /* ---- A commit ---- */
 
-static void count_move(const struct job *j, const struct fact *o,
+static void count_move(struct job *j, const struct fact *o,
                        const struct fact *n)
 {
     bool was_running = o->id != 0 && o->state == DASSIE_RUNNING;
     reached->hand_offs += o->id == 0 && n->state == DASSIE_RUNNING;
     reached->unclaims += was_running && n->state == DASSIE_PENDING;
+    if (was_running && n->state == DASSIE_SCHEDULED) {
+        j->once = false; /* that run is over, and another was asked for */
+    }
+    reached->delayed += o->id == 0 && n->state == DASSIE_SCHEDULED;
+    reached->retries +=
+        was_running && n->state == DASSIE_SCHEDULED && n->code != 0;
+    reached->snoozes +=
+        was_running && n->state == DASSIE_SCHEDULED && n->code == 0;
+    reached->promoted += o->id != 0 && o->state == DASSIE_SCHEDULED &&
+                         n->state == DASSIE_PENDING;
     if (memcmp(o, n, sizeof *o) != 0) {
         SIM_SAY("committed: j%d (%d) %s -> %s", token(j), (int)n->id,
                 state_name(o), state_name(n));
@@ -358,6 +410,7 @@ void model_verify(void)
     memory_disk(false);
     SIM_CHECK(rc == 0, "the rows cannot be verified: %s", e.text);
     SIM_CHECK(report.jobs.pending == model.facts.n[DASSIE_PENDING] &&
+                  report.jobs.scheduled == model.facts.n[DASSIE_SCHEDULED] &&
                   report.jobs.running == model.facts.n[DASSIE_RUNNING] &&
                   report.jobs.complete == model.facts.n[DASSIE_COMPLETE] &&
                   report.jobs.failed == model.facts.n[DASSIE_FAILED],
@@ -584,6 +637,7 @@ static void judge_idle(struct dassie__impl *impl)
               "windows of %zu bytes, counted as %zu", bytes,
               core->store.window_bytes);
     SIM_CHECK(t->pending == model.facts.n[DASSIE_PENDING] &&
+                  t->scheduled == model.facts.n[DASSIE_SCHEDULED] &&
                   t->running == model.facts.n[DASSIE_RUNNING] &&
                   t->complete == model.facts.n[DASSIE_COMPLETE] &&
                   t->failed == model.facts.n[DASSIE_FAILED] &&

@@ -30,6 +30,11 @@ struct job {
     unsigned queue;
     int priority;
     unsigned flags;
+    uint64_t delay_ms;
+    uint32_t attempts_max;
+    uint64_t backoff_ms;
+    enum verdict verdict; /* of the run */
+    uint64_t again_ms;
     uint32_t session; /* in which the last run has begun */
     uint32_t begun;   /* the number of that run; 0: none yet */
     bool executing;

@@ -33,6 +33,7 @@
 #define STEPS_MIN 100
 #define STEPS_MORE 700
 #define DRAIN_STEPS_MAX 100000 /* or something starves */
+#define CLOCK_AHEAD_MS 86400000
 #define TWICE 64        /* one of so many is run again, to the same end */
 #define SECONDS_MAX 120 /* a schedule takes some milliseconds */
 
@@ -150,6 +151,8 @@ static void plan_users(void)
     users_plan.queues = ANY(1, 2, 3, 3, DASSIE_QUEUES_MAX + 2);
     users_plan.at_most_once = ANY(0, 100, 300);
     users_plan.failing = ANY(0, 200);
+    users_plan.delayed = ANY(0, 0, 100, 300);
+    users_plan.verdicts = ANY(0, 0, 200);
     users_plan.endless = ANY(0, 0, 50, 200);
     users_plan.run_ns = ANY(1, 100000, 5000000, 200000000);
     users_plan.pace_ns = ANY(50000, 1000000, 20000000);
@@ -179,6 +182,7 @@ static void plan_no_faults(void)
     memset(&disk_faults, 0, sizeof disk_faults);
     memory_fail(0);
     disk_free_bytes = UINT64_MAX;
+    task_wall_ms += CLOCK_AHEAD_MS; /* what is due has not to be waited for */
     fate.kill = fate.power = task_spurious = 0;
     users_finish(true);
 }

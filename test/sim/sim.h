@@ -58,6 +58,10 @@ void sim_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
     XX(hand_offs)        \
     XX(unclaims)         \
     XX(recorder_full)    \
+    XX(delayed)          \
+    XX(promoted)         \
+    XX(retries)          \
+    XX(snoozes)          \
     XX(kills)            \
     XX(kills_in_commit)  \
     XX(kills_untold)     \

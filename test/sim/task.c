@@ -47,6 +47,7 @@ struct task {
 uint64_t task_now;
 int64_t task_wall_ms;
 uint64_t task_cycle;
+uint64_t task_cycle_wall;
 unsigned task_preempt;
 unsigned task_spurious;
 
@@ -443,16 +444,19 @@ static uint64_t mono_ns(void)
 
 static uint64_t wall_ms(void)
 {
+    uint64_t ms = (uint64_t)((int64_t)(task_now / MS) + task_wall_ms);
     if (current != NULL && strcmp(current->name, "engine") == 0) {
         task_cycle = task_now;
+        task_cycle_wall = ms;
     }
-    return (uint64_t)((int64_t)(task_now / MS) + task_wall_ms);
+    return ms;
 }
 
 void tasks_begin(void)
 {
     dassie__env.mono_ns = mono_ns;
     dassie__env.wall_ms = wall_ms;
+    dassie__env.random = sim_random;
     task_now = 1000 * MS;
     task_wall_ms = INT64_C(1700000000000);
     task_cycle = 0;

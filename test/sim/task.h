@@ -26,8 +26,9 @@
 extern uint64_t task_now;
 extern int64_t task_wall_ms;
 
-/* When the engine looked at the clock last, which begins its cycle. */
+/* When the engine looked at the clocks last, which begins its cycle. */
 extern uint64_t task_cycle;
+extern uint64_t task_cycle_wall; /* ms */
 
 /* How many calls in a thousand to a mutex make their task wait. */
 extern unsigned task_preempt;

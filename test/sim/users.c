@@ -90,7 +90,12 @@ static struct job *job_draw(dassie_spec_t *spec, char name[8], char queue[8],
     spec->data_len = facts_payload(token, data);
     spec->priority = job->priority;
     spec->flags = job->flags;
-    spec->attempts_max = 1;
+    job->delay_ms = sim_chance(users_plan.delayed) ? 1 + sim_below(300) : 0;
+    job->attempts_max = job->flags != 0 ? 1 : 1 + sim_below(3);
+    job->backoff_ms = 1 + sim_below(100);
+    spec->delay_ms = job->delay_ms;
+    spec->attempts_max = job->attempts_max;
+    spec->backoff_ms = job->backoff_ms;
     return job;
 }
 
@@ -209,6 +214,26 @@ static size_t outcome(const struct job *job, int status, char out[OUT_MAX])
                             status == 0 ? "result" : "error", job->begun);
 }
 
+/* What is to become of a run, whatever its end. */
+static void decide(struct job *job, dassie_job_t *run)
+{
+    job->verdict = VERDICT_NONE;
+    job->again_ms = sim_below(100);
+    if (users.finish || !sim_chance(users_plan.verdicts)) {
+        return;
+    }
+    int rc = 0;
+    job->verdict = VERDICT_RETRY + sim_below(3);
+    if (job->verdict == VERDICT_RETRY) {
+        rc = dassie_job_retry_in(run, job->again_ms);
+    } else if (job->verdict == VERDICT_NO_RETRY) {
+        rc = dassie_job_no_retry(run);
+    } else {
+        rc = dassie_job_snooze(run, job->again_ms);
+    }
+    SIM_CHECK(rc == 0, "a verdict returns %d", rc);
+}
+
 static int work(dassie_job_t *run)
 {
     char out[OUT_MAX];
@@ -217,6 +242,7 @@ static int work(dassie_job_t *run)
     int status = sim_chance(users_plan.failing) ? UV_EPROTO : 0;
     bool endless = sim_chance(users_plan.endless);
     size_t len = outcome(job, status, out);
+    decide(job, run);
     proc_begins(proc, 1);
     if (sim_chance(800)) {
         task_sleep(sim_below((unsigned)users_plan.run_ns));
@@ -274,6 +300,7 @@ static void start(dassie_job_t *run)
     held->id = dassie_job_id(run);
     held->attempt = dassie_job_attempt(run);
     held->job = model_begun(run, true);
+    decide(held->job, run);
     proc_begins(held->proc, 1);
     held->end_at = sim_chance(users_plan.endless)
                        ? NEVER
@@ -653,6 +680,7 @@ static bool all_done(void)
         due |= model.job[i].ack_due || model.job[i].done_due;
     }
     return !due && model.facts.n[DASSIE_PENDING] == 0 &&
+           model.facts.n[DASSIE_SCHEDULED] == 0 &&
            model.facts.n[DASSIE_RUNNING] == 0;
 }
 

@@ -19,6 +19,8 @@ struct users_plan {
     unsigned queues;       /* different ones */
     unsigned at_most_once; /* of a thousand jobs, */
     unsigned failing;      /* so too */
+    unsigned delayed;      /* so too */
+    unsigned verdicts;     /* of a thousand runs: snoozed, or their end told */
     unsigned endless;      /* so too: they end only when they must */
     uint64_t run_ns;       /* how long a run takes, at the most */
     uint64_t pace_ns;      /* the time between two operations, at the most */
