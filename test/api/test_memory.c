@@ -165,7 +165,8 @@ static void session_open(void)
 static void session_check(void)
 {
     dassie_count_t count = rig_counts();
-    while (count.running > expect.running) { /* an end nobody was told of */
+    while (count.running > expect.running ||
+           count.complete < expect.complete) { /* an end nobody is told of */
         count = rig_counts();
     }
     ck_assert_mem_eq(&count, &expect, sizeof count);
@@ -211,17 +212,33 @@ static void after_enqueue(int rc)
     expect.pending += rc == 0;
 }
 
-/* It runs at once, or when there is memory to claim it. */
+static uint64_t delay_ms;
+
+static void before_run(void)
+{
+    zero_req();
+    delay_ms = 0;
+}
+
+static void before_run_later(void)
+{
+    zero_req();
+    delay_ms = 1;
+}
+
+/* It runs at once or when it is due, and when there is memory to claim it. */
 static int run_enqueue_done(void)
 {
     dassie_spec_t spec = rig_spec("ends", "payload");
+    spec.delay_ms = delay_ms;
     held_id = 0;
     req.done_cb = on_done;
     int rc = outcome(dassie_enqueue(&rig.q, &req, &spec, on_ack));
     if (rc != 0) {
         return rc;
     }
-    while (ended == 0 && held_id == 0 && rig_stats().degraded == 0) {
+    while (ended == 0 && held_id == 0 && rig_stats().degraded == 0 &&
+           (!memory_for_ever || atomic_load(&memory_failed) == 0)) {
         uv_run(&rig.loop, UV_RUN_NOWAIT);
         uv_sleep(1);
     }
@@ -238,7 +255,20 @@ static void after_enqueue_done(int rc)
         ck_assert_int_eq(dassie_finish(&rig.q, held_id, 1, 0, NULL, 0), 0);
     }
     rig_wait(&ended, 1);
+    ck_assert(ended_status == 0 || ended_status == UV_ENOMEM);
     expect.complete++;
+}
+
+static int run_enqueue_later(void)
+{
+    dassie_spec_t spec = spec_fresh();
+    spec.delay_ms = 3600000;
+    return outcome(dassie_enqueue(&rig.q, &req, &spec, on_ack));
+}
+
+static void after_enqueue_later(int rc)
+{
+    expect.scheduled += rc == 0;
 }
 
 /* Nobody serves its queue: the request waits by the job's id. */
@@ -299,6 +329,32 @@ static void after_finish(int rc)
         ck_assert_int_eq(run_finish(), 0);
     }
     expect.complete++;
+}
+
+/* The next attempt is far away. */
+static void hold_one_of_two(void)
+{
+    zero_req();
+    held = 0;
+    dassie_spec_t spec = rig_spec("held", "payload");
+    spec.attempts_max = 2;
+    spec.backoff_ms = 3600000;
+    ck_assert_int_eq(dassie_enqueue(&rig.q, &req, &spec, on_ack), 0);
+    rig_wait(&told, 1);
+    rig_wait(&held, 1);
+}
+
+static int run_fail(void)
+{
+    return dassie_finish(&rig.q, held_id, 1, UV_EIO, "text", 4);
+}
+
+static void after_fail(int rc)
+{
+    if (rc != 0) {
+        ck_assert_int_eq(run_fail(), 0);
+    }
+    expect.scheduled++;
 }
 
 static int run_watch(void)
@@ -501,7 +557,10 @@ static int run_plain(void)
 
 static int run_accessors(void)
 {
-    const dassie_job_t *job = held_job;
+    dassie_job_t *job = held_job;
+    ck_assert_int_eq(dassie_job_snooze(job, 1), 0);
+    ck_assert_int_eq(dassie_job_retry_in(job, 1), 0);
+    ck_assert_int_eq(dassie_job_no_retry(job), 0);
     size_t len;
     ck_assert_uint_eq(dassie_job_id(job), held_id);
     ck_assert_uint_eq(dassie_job_attempt(job), 1);
@@ -789,8 +848,12 @@ static const struct operation {
      after_cancel},
     {"dassie_verify", "verify", BARE, NULL, run_verify, NULL},
     {"dassie_enqueue", "enqueue", 0, zero_req, run_enqueue, after_enqueue},
-    {"dassie_enqueue", "enqueue and run", 0, zero_req, run_enqueue_done,
+    {"dassie_enqueue", "enqueue and run", 0, before_run, run_enqueue_done,
      after_enqueue_done},
+    {"dassie_enqueue", "enqueue and run later", 0, before_run_later,
+     run_enqueue_done, after_enqueue_done},
+    {"dassie_enqueue", "enqueue for later", 0, zero_req, run_enqueue_later,
+     after_enqueue_later},
     {"dassie_enqueue", "enqueue and wait", 0, NULL, run_enqueue_waits,
      after_enqueue},
     {"dassie_enqueue", "enqueue and heal", 0, before_heal, run_heal,
@@ -802,6 +865,8 @@ static const struct operation {
     {"dassie_process", "process", 0, NULL, run_process, after_process},
     {"dassie_processor_stop", "stop", NONE, before_stop, run_stop, NULL},
     {"dassie_finish", "finish", 0, hold_one, run_finish, after_finish},
+    {"dassie_finish", "fail and try again", 0, hold_one_of_two, run_fail,
+     after_fail},
     {"dassie_job_set_result", "set a result", 0, before_set_result, run_set,
      after_set},
     {"dassie_job_set_error", "set an error", 0, before_set_error, run_set,
@@ -814,7 +879,8 @@ static const struct operation {
     {"dassie_list", "list running jobs", LOOKS, NULL, run_list_running, NULL},
     {"dassie_counts", "counts", LOOKS, NULL, run_counts, NULL},
     {"dassie_job_id dassie_job_attempt dassie_job_queue dassie_job_name "
-     "dassie_job_data dassie_job_processor dassie_job_cancelled",
+     "dassie_job_data dassie_job_processor dassie_job_cancelled "
+     "dassie_job_snooze dassie_job_retry_in dassie_job_no_retry",
      "look at a job", NONE, hold_one, run_accessors, after_accessors},
     {"dassie_drain dassie_stats dassie_ref dassie_unref dassie_errmsg "
      "dassie_err_name dassie_strerror dassie_version dassie_replace_allocator",
