@@ -156,7 +156,11 @@ enum {
 /* Flags of a store. */
 enum {
     /* Open only what exists: a missing store is UV_ENOENT. */
-    DASSIE_NO_CREATE = 1
+    DASSIE_NO_CREATE = 1,
+    /* Read all of the store first. If it is damaged, make a new database of
+     * what can be read, tell the log what was saved and what was not, and keep
+     * the damaged one as db.damaged-N in the store's directory. */
+    DASSIE_SALVAGE = 2
 };
 
 /* ---- Callbacks --------------------------------------------------------- */
@@ -262,7 +266,7 @@ typedef void (*dassie_verify_cb)(void *arg, uint64_t id, const char *line);
 
 struct dassie_options_s {
     size_t size;                    /* set by DASSIE_OPTIONS_INIT */
-    unsigned flags;                 /* DASSIE_NO_CREATE */
+    unsigned flags;                 /* DASSIE_NO_CREATE, DASSIE_SALVAGE */
     dassie_durability_t durability; /* DASSIE_FULL */
     unsigned commit_delay_ms;       /* 0: gather no longer than the last
                                        commit takes; at most 1000 */

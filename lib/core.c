@@ -604,7 +604,8 @@ static int rebuild(struct core *c, struct kv *kv, struct errmsg *e)
 {
     const struct recorder *r = c->recorder;
     c->rebuilt = r->was_unsynced && r->power_cut && !r->clean;
-    int rc = c->rebuilt ? dassie__rebuild(kv, c->wall_ms, &c->rebuild, e) : 0;
+    int rc =
+        c->rebuilt ? dassie__rebuild(kv, c->wall_ms, 0, &c->rebuild, e) : 0;
     c->stats.interrupted = c->rebuild.again;
     return rc;
 }

@@ -6,6 +6,7 @@
 #include "apply.h"
 #include "env.h"
 #include "kv_rocks.h"
+#include "salvage.h"
 
 #include <limits.h>
 #include <stdarg.h>
@@ -168,6 +169,22 @@ static void stats_copy(struct dassie__impl *impl, int degraded)
 
 /* ---- Opening ---- */
 
+static void tell_salvage(void *arg, const char *line)
+{
+    dassie__engine_log(arg, DASSIE_LOG_WARNING, "salvage: %s", line);
+}
+
+static int salvage(struct dassie__impl *impl, bool gaps, struct errmsg *e)
+{
+    struct salvage_options options = {.dir = impl->dir.path,
+                                      .memory_bytes = DASSIE_MEMORY_BYTES_MIN,
+                                      .gaps = gaps,
+                                      .wall_ms = dassie__env.wall_ms(),
+                                      .tell = tell_salvage,
+                                      .arg = impl};
+    return dassie__salvage(&options, e);
+}
+
 static int open_store(struct dassie__impl *impl, struct errmsg *e)
 {
     char inflight[PATH_MAX + 16];
@@ -189,7 +206,13 @@ static int open_store(struct dassie__impl *impl, struct errmsg *e)
                                      .memory_bytes = o->memory_bytes / 4 * 3,
                                      .create = !there,
                                      .gaps = dassie__recorder_lossy(inflight)};
-    int rc = dassie__kv_rocks_open(&rocks, &kv, e);
+    int rc = 0;
+    if (there && (o->flags & DASSIE_SALVAGE) != 0) {
+        rc = salvage(impl, rocks.gaps, e);
+    }
+    if (rc == 0) {
+        rc = dassie__kv_rocks_open(&rocks, &kv, e);
+    }
     if (rc != 0) {
         return rc;
     }

@@ -2,6 +2,10 @@
 
 #include "key.h"
 
+const char *const dassie__family_names[FAMILIES] = {
+    "default",  "commits", "jobs",      "pending", "scheduled", "running",
+    "complete", "failed",  "cancelled", "history", "unique"};
+
 void dassie__key_number(uint8_t key[KEY_NUMBER_BYTES], uint64_t number)
 {
     put_be64(key, number);

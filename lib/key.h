@@ -26,6 +26,9 @@ enum family {
     FAMILIES
 };
 
+/* Their names on disk. */
+extern const char *const dassie__family_names[FAMILIES];
+
 /* Which of the three lines of a (queue, priority) a pending job stands in.
  * Suspects wait to run alone; the front line holds jobs that were claimed
  * before and is served ahead of the normal one. */

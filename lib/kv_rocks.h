@@ -17,6 +17,9 @@ struct kv_rocks_options {
     size_t memory_bytes; /* memtables and block cache together */
     bool create;         /* make the database if it is not there */
     bool read_only;      /* for verify: nothing on disk changes */
+    bool lax;            /* open what is damaged, for salvage: without its log,
+                            and adding families that are missing; it is no
+                            store, and has no mark */
     bool gaps;           /* the log may have some: a power cut took what was
                             never synced */
 };
@@ -28,5 +31,11 @@ int dassie__kv_rocks_open(const struct kv_rocks_options *options,
 /* Whether something was ever synced in DIR: then its database must be there,
  * and is never made anew. */
 bool dassie__kv_rocks_used(const char *dir);
+
+/* Makes a database of the tables in DIR/db alone. */
+int dassie__kv_rocks_repair(const char *dir, struct errmsg *e);
+
+/* The number of the last operation in it. */
+uint64_t dassie__kv_rocks_sequence(struct kv *kv);
 
 #endif /* DASSIE_KV_ROCKS_H_ */

@@ -37,6 +37,7 @@ struct rebuild {
     uint64_t due_rows; /* found in the schedule */
     struct queues taken;  /* names that are there, while others are given */
     uint64_t last_commit; /* the highest number seen */
+    uint64_t folded;      /* commits before this one are in the counts */
     uint64_t written;     /* of the database's rows, those not in the batch */
     uint64_t wall_ms;
     struct rebuild_report *report;
@@ -339,6 +340,9 @@ static int load_commit(struct rebuild *rb, struct kv_slice key,
     }
     rb->last_commit = max64(rb->last_commit, number);
     rb->s.next = max64(rb->s.next, row.next);
+    if (number < rb->folded) {
+        return 0; /* brought back with a table that was of no use any more */
+    }
     load_head(rb, &row.schedule);
     for (uint32_t i = 0; rc == 0 && i < row.queues; i++) {
         rc = load_part(rb, &r);
@@ -363,7 +367,7 @@ static int load_store_row(struct rebuild *rb)
         return damaged(rb, "the store's row");
     }
     rb->s.next = max64(rb->s.next, row.next);
-    rb->last_commit = row.folded;
+    rb->last_commit = rb->folded = row.folded;
     load_head(rb, &row.schedule);
     return 0;
 }
@@ -514,6 +518,9 @@ static int take_set(struct rebuild *rb, struct kv_slice key,
 static void drop_job(struct rebuild *rb, const struct facts *f)
 {
     uint8_t key[KEY_NUMBER_BYTES];
+    if (rb->report->dropped < REBUILD_IDS) {
+        rb->report->dropped_id[rb->report->dropped] = f->id;
+    }
     rb->report->dropped++;
     for (int i = COMPLETE; i < COLUMNS; i++) {
         if (f->there[i]) {
@@ -1006,7 +1013,7 @@ static int finish(struct rebuild *rb)
     return dassie__store_commit(s, rb->wall_ms, rb->e);
 }
 
-int dassie__rebuild(struct kv *kv, uint64_t wall_ms,
+int dassie__rebuild(struct kv *kv, uint64_t wall_ms, uint64_t skip,
                     struct rebuild_report *report, struct errmsg *e)
 {
     struct rebuild rb = {.s = {.kv = kv, .next = 1},
@@ -1030,6 +1037,7 @@ int dassie__rebuild(struct kv *kv, uint64_t wall_ms,
         rc = sweep_schedule(&rb);
     }
     if (rc == 0) {
+        rb.s.next += skip;
         rc = finish(&rb);
     }
     if (rc != 0) {

@@ -42,6 +42,9 @@
 
 #include "kv.h"
 
+/* How many of the jobs that are gone are told by id. */
+#define REBUILD_IDS 16
+
 struct rebuild_report {
     uint64_t jobs;    /* kept */
     uint64_t again;   /* of them: were claimed, and come back or fail */
@@ -49,10 +52,12 @@ struct rebuild_report {
     uint64_t added;   /* rows written beside the counts, */
     uint64_t removed; /* and deleted, dead pending rows aside */
     uint32_t named;   /* queues that got a name */
+    uint64_t dropped_id[REBUILD_IDS]; /* the first of those dropped */
 };
 
-/* Rebuilds a database that no store is open on. */
-int dassie__rebuild(struct kv *kv, uint64_t wall_ms,
+/* Rebuilds a database that no store is open on. So many numbers are passed
+ * over, as they may have been given to jobs that nothing tells of any more. */
+int dassie__rebuild(struct kv *kv, uint64_t wall_ms, uint64_t skip,
                     struct rebuild_report *report, struct errmsg *e);
 
 #endif /* DASSIE_REBUILD_H_ */

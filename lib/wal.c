@@ -167,13 +167,14 @@ static int edit_seen(void *arg, const uint8_t *p, size_t n, long at)
     return 0;
 }
 
-/* CURRENT holds its name and a newline. */
-static int manifest_path(const char *dir, char path[PATH_MAX], struct errmsg *e)
+/* It is followed by a newline. */
+int dassie__manifest_name(const char *dir, char name[MANIFEST_NAME_BYTES],
+                          struct errmsg *e)
 {
-    char name[64];
+    char path[PATH_MAX];
     int n = snprintf(path, PATH_MAX, "%s/CURRENT", dir);
     int fd = n < PATH_MAX ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    ssize_t len = fd < 0 ? -1 : read(fd, name, sizeof name - 1);
+    ssize_t len = fd < 0 ? -1 : read(fd, name, MANIFEST_NAME_BYTES - 1);
     int error = errno;
     if (fd >= 0) {
         close(fd);
@@ -183,16 +184,13 @@ static int manifest_path(const char *dir, char path[PATH_MAX], struct errmsg *e)
         return dassie__errmsg_set(e, rc, "read CURRENT: %s",
                                   dassie_strerror(rc));
     }
-    if (len < 1 || name[len - 1] != '\n' ||
-        strncmp(name, "MANIFEST-", strlen("MANIFEST-")) != 0) {
+    name[len > 0 ? len - 1 : 0] = '\0';
+    if (len < 1 || strncmp(name, "MANIFEST-", strlen("MANIFEST-")) != 0) {
         return dassie__errmsg_set(
             e, DASSIE_ECORRUPT,
             len < 0 ? "CURRENT is not there" : "CURRENT names no MANIFEST");
     }
-    name[len - 1] = '\0';
-    n = snprintf(path, PATH_MAX, "%s/%s", dir, name);
-    return n < PATH_MAX ? 0
-                        : dassie__errmsg_set(e, UV_ENAMETOOLONG, "%s", name);
+    return 0;
 }
 
 int dassie__manifest_read(const char *dir, uint64_t *sequence, struct errmsg *e)
@@ -201,7 +199,12 @@ int dassie__manifest_read(const char *dir, uint64_t *sequence, struct errmsg *e)
     struct manifest m = {0};
     struct logfile f = {
         .path = path, .keep = SIZE_MAX, .record = edit_seen, .arg = &m};
-    int rc = manifest_path(dir, path, e);
+    char name[MANIFEST_NAME_BYTES];
+    int rc = dassie__manifest_name(dir, name, e);
+    if (rc == 0 &&
+        snprintf(path, sizeof path, "%s/%s", dir, name) >= PATH_MAX) {
+        rc = dassie__errmsg_set(e, UV_ENAMETOOLONG, "%s", name);
+    }
     if (rc == 0) {
         rc = dassie__logfile_read(&f, e);
     }
@@ -338,4 +341,35 @@ int dassie__wal_check(const struct wal_check *check, struct errmsg *e)
     }
     dassie__free(numbers);
     return rc == 0 ? mark_check(&w) : rc;
+}
+
+static int first_seen(void *arg, const uint8_t *p, size_t n, long at)
+{
+    (void)at;
+    if (n < BATCH_HEADER_BYTES) {
+        return 0;
+    }
+    *(uint64_t *)arg = get_le(p, 8);
+    return 1;
+}
+
+int dassie__wal_first(const char *dir, uint64_t *sequence, struct errmsg *e)
+{
+    uint64_t *numbers = NULL;
+    size_t n;
+    int rc = dassie__files_numbered(dir, ".log", &numbers, &n, e);
+    *sequence = 0;
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        char path[PATH_MAX];
+        struct logfile f = {.path = path,
+                            .keep = BATCH_HEADER_BYTES,
+                            .record = first_seen,
+                            .arg = sequence};
+        rc = snprintf(path, sizeof path, "%s/%06" PRIu64 ".log", dir,
+                      numbers[i]) < PATH_MAX
+                 ? dassie__logfile_read(&f, e)
+                 : dassie__errmsg_set(e, UV_ENAMETOOLONG, "the path of a log");
+    }
+    dassie__free(numbers);
+    return rc < 0 ? rc : 0;
 }

@@ -33,10 +33,18 @@ struct wal_check {
 /* 0: all that the mark tells of will come back. */
 int dassie__wal_check(const struct wal_check *check, struct errmsg *e);
 
+/* The file that CURRENT names. */
+#define MANIFEST_NAME_BYTES 64
+int dassie__manifest_name(const char *dir, char name[MANIFEST_NAME_BYTES],
+                          struct errmsg *e);
+
 /* The sequence number up to which the MANIFEST knows what is in the tables, or
  * will be found in the log. */
 int dassie__manifest_read(const char *dir, uint64_t *sequence,
                           struct errmsg *e);
+
+/* The sequence number of the first batch in the log, or 0: there is none. */
+int dassie__wal_first(const char *dir, uint64_t *sequence, struct errmsg *e);
 
 /* The numbers of the files in dir that end in suffix, in order: *numbers is to
  * be freed. */

@@ -6,8 +6,9 @@ set -eu
 # of those below it. Without .c and .h.
 layers() {
     cat <<'LAYERS'
-api: dassie enqueue process query impl runner verify verify_counts verify_read
-engine: engine apply reader runs pool
+api: dassie enqueue process query impl runner
+engine: engine apply reader runs pool verify verify_counts verify_read salvage
+engine: salvage_rows salvage_log
 core: core look processor recorder waiter dir
 store: store claims load refill rebuild schedule queue job
 kv: kv kv_mem kv_rocks wal logfile

@@ -74,7 +74,7 @@ END_TEST
 static const dassie_options_t bad_options[] = {
     {.size = 0},
     {.size = sizeof(size_t) - 1},
-    {SIZE, .flags = DASSIE_NO_CREATE << 1},
+    {SIZE, .flags = DASSIE_SALVAGE << 1},
     {SIZE, .flags = UINT_MAX},
     {SIZE, .durability = (dassie_durability_t)2},
     {SIZE, .durability = (dassie_durability_t)-1},
@@ -544,7 +544,7 @@ static void damage(const struct file *file, enum damage kind)
     size_t at = kind == FIRST ? 0 : kind == MIDDLE ? len / 2 : len - 1;
     if (kind == ZERO) {
         memset(bytes, 0, len);
-    } else if (kind >= FIRST && kind <= LAST && len > 0) {
+    } else if ((kind == FIRST || kind == LAST || kind == MIDDLE) && len > 0) {
         bytes[at] ^= 0x10;
     }
     size_t new_len = kind == EMPTY   ? 0
@@ -578,6 +578,83 @@ START_TEST(damaged)
         int status = store_look(what);
         ck_assert_msg(status == 0, "%s, repaired", what);
     }
+    store_forget();
+}
+END_TEST
+
+static bool is_there(const char *name)
+{
+    char path[PATH_MAX];
+    temp_path(path, rig.path, name);
+    return access(path, F_OK) == 0;
+}
+
+static void file_put_back(const struct file *file, const char *dir)
+{
+    char path[PATH_MAX];
+    temp_path(path, dir, strrchr(file->path, '/') + 1);
+    ck_assert_int_eq(unlink(path), 0);
+    file_write(path, file->bytes, file->len);
+}
+
+/* With a MANIFEST that is damaged nothing is lost, and the damaged database is
+ * kept as it was: with its MANIFEST repaired it is as good as ever. A sound
+ * store is left alone. */
+START_TEST(salvaged)
+{
+    char db[PATH_MAX];
+    char kept[PATH_MAX];
+    int at = 0;
+    store_make();
+    rig.options.flags = DASSIE_SALVAGE;
+    ck_assert_int_eq(store_look("a sound store"), 0);
+    ck_assert(!is_there("db.damaged-1") && !is_there("salvage"));
+    store_restore();
+    while (strstr(files[at].path, "MANIFEST") == NULL) {
+        at++;
+    }
+    damage(&files[at], MIDDLE);
+    rig.options.flags = 0;
+    ck_assert_int_eq(store_look("damaged"), DASSIE_ECORRUPT);
+    rig.options.flags = DASSIE_SALVAGE;
+    ck_assert_int_eq(store_look("salvaged"), 0);
+    ck_assert(is_there("db.damaged-1") && !is_there("salvage"));
+    ck_assert_int_eq(store_look("salvaged again"), 0);
+    ck_assert(!is_there("db.damaged-2"));
+    temp_path(db, rig.path, "db");
+    temp_path(kept, rig.path, "db.damaged-1");
+    file_put_back(&files[at], kept);
+    temp_dir_remove(db);
+    ck_assert_int_eq(rename(kept, db), 0);
+    temp_path(kept, db, "hwm");
+    temp_path(db, rig.path, "hwm");
+    ck_assert_int_eq(rename(kept, db), 0);
+    rig.options.flags = 0;
+    ck_assert_int_eq(store_look("the damaged one, repaired"), 0);
+    store_forget();
+}
+END_TEST
+
+/* A salvage that was interrupted, with the damaged database on its way. */
+START_TEST(salvage_interrupted)
+{
+    char from[PATH_MAX];
+    char to[PATH_MAX];
+    store_make();
+    temp_path(to, rig.path, "salvage");
+    ck_assert_int_eq(mkdir(to, 0755), 0);
+    temp_path(to, rig.path, "salvage/db");
+    ck_assert_int_eq(mkdir(to, 0755), 0);
+    temp_path(from, rig.path, "salvage/db/hwm");
+    file_write(from, "12345678", 8);
+    rig.options.flags = DASSIE_SALVAGE;
+    ck_assert_int_eq(store_look("begun again"), 0);
+    ck_assert(is_there("db.damaged-1/hwm") && !is_there("salvage"));
+    ck_assert_int_eq(mkdir(to, 0755) == 0 || errno == ENOENT, 1);
+    temp_path(to, rig.path, "salvage");
+    ck_assert_int_eq(mkdir(to, 0755), 0);
+    ck_assert_int_eq(store_look("half made"), 0);
+    ck_assert(!is_there("db.damaged-2") && !is_there("salvage"));
     store_forget();
 }
 END_TEST
@@ -1084,6 +1161,8 @@ static Suite *open_suite(void)
     tcase_add_loop_test(tc, other_format, 0, 6);
     tcase_add_loop_test(tc, damaged, getenv("QUICK") != NULL ? QUICK_KIND : 0,
                         KINDS);
+    tcase_add_test(tc, salvaged);
+    tcase_add_test(tc, salvage_interrupted);
     tcase_add_test(tc, too_many_files);
     tcase_add_test(tc, files_too_large);
     tcase_add_test(tc, second_handle);

@@ -565,7 +565,7 @@ static void left_replay(enum rig_kind kind)
 
 static int rebuild(void)
 {
-    return dassie__rebuild(r->kv, WALL_MS, &report, &r->e);
+    return dassie__rebuild(r->kv, WALL_MS, 0, &report, &r->e);
 }
 
 static void left_open(void)

@@ -1,16 +1,24 @@
-/* corrupt.c: damages a store in all ways, and lets subject judge it.
+/* corrupt.c: damages a store in all ways, and lets subject
+ * judge it.
  *
  *     corrupt SUBJECT DIR OLD WORK SEED TIMES
- *     corrupt SUBJECT DIR OLD WORK SEED KIND DAMAGE N    one case of them
+ *     corrupt SUBJECT DIR OLD WORK SEED KIND DAMAGE N    one
+ * case of them
  *
- * DIR holds a store and its ledger, OLD the same at an earlier time; each case
- * works on a copy in WORK. For each kind of file and of damage there are TIMES
- * cases, at places that follow from SEED. The store is refused with a word of
- * what and where, or all is there and right, or the damage is told when it is
- * met; never is something gone without a word, and no process crashes or hangs.
- * A store that was refused is whole again once the damaged file is as it was.
+ * DIR holds a store and its ledger, OLD the same at an
+ * earlier time; each case works on a copy in WORK. For each
+ * kind of file and of damage there are TIMES cases, at places
+ * that follow from SEED. The store is refused with a word of
+ * what and where, or all is there and right, or the damage is
+ * told when it is met; never is something gone without a
+ * word, and no process crashes or hangs. A store that was
+ * refused is whole again once the damaged file is as it was.
+ * And each that was not intact is opened with DASSIE_SALVAGE:
+ * then it is sound, with nothing lost unless rows were
+ * damaged, or refused.
  *
- * Exit status: 0 all was well, 1 it was not, 3 a call failed. */
+ * Exit status: 0 all was well, 1 it was not, 3 a call failed.
+ */
 #include "damage.h"
 
 #include <errno.h>
@@ -40,6 +48,11 @@ static const char *const outcome_names[OUTCOMES] = {
 
 #define FIRST_BAD SILENT
 
+enum saved { SAVED, WITH_LOSSES, NOT_SAVED, SPOILED, SAVED_KINDS };
+
+static const char *const saved_names[SAVED_KINDS] = {"sound", "with losses",
+                                                     "refused", "SPOILED"};
+
 static struct {
     const char *subject;
     const char *dir;
@@ -49,6 +62,8 @@ static struct {
     struct store_files files;
     unsigned count[FILE_KINDS][DAMAGES][OUTCOMES];
     unsigned healed;
+    unsigned saved[FILE_KINDS][SAVED_KINDS];
+    unsigned lost;
     bool verbose;
 } c;
 
@@ -171,6 +186,25 @@ static bool is_healed(const struct store_file *file)
     return judge("judge") == INTACT;
 }
 
+/* How many jobs were lost, as the subject printed it. */
+static unsigned lost_read(void)
+{
+    char path[PATH_MAX];
+    char line[1024];
+    unsigned lost = 0;
+    path_of(path, c.work, "out");
+    FILE *file = fopen(path, "r");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        if (sscanf(line, "lost %u", &lost) == 1) {
+            break;
+        }
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    return lost;
+}
+
 static void tell(const struct test *t, const struct store_file *file,
                  enum outcome outcome)
 {
@@ -184,7 +218,8 @@ static void tell(const struct test *t, const struct store_file *file,
     }
 }
 
-static void run_case(const struct test *t)
+/* Copies the store and damages it; NULL: there is nothing to be damaged. */
+static const struct store_file *prepare(const struct test *t)
 {
     char store[PATH_MAX];
     char old[PATH_MAX];
@@ -192,13 +227,47 @@ static void run_case(const struct test *t)
                     (unsigned)t->damage * 1009 + t->n;
     const struct store_file *file = choose(t->kind, &seed);
     if (file == NULL) {
-        return;
+        return NULL;
     }
     work_copy("store");
     work_copy("ledger");
     path_of(store, c.work, "store");
     path_of(old, c.old, "store");
-    if (!damage_do(store, old, file, t->damage, &seed)) {
+    return damage_do(store, old, file, t->damage, &seed) ? file : NULL;
+}
+
+static void salvage(const struct test *t)
+{
+    bool lossy =
+        t->kind == FILE_WAL || t->kind == FILE_SST || t->kind == FILE_HWM;
+    const struct store_file *file = prepare(t);
+    int status = subject_run(lossy ? "salvage-lossy" : "salvage");
+    enum saved saved = SPOILED;
+    if (WIFEXITED(status)) {
+        switch (WEXITSTATUS(status)) {
+            case 0:
+                saved = SAVED;
+                break;
+            case 10:
+                saved = NOT_SAVED;
+                break;
+            case 12:
+                saved = WITH_LOSSES;
+                c.lost += lost_read();
+                break;
+        }
+    }
+    if (saved == SPOILED || c.verbose) {
+        printf("salvage %s: ", saved_names[saved]);
+        tell(t, file, saved == SPOILED ? SILENT : INTACT);
+    }
+    c.saved[t->kind][saved]++;
+}
+
+static void run_case(const struct test *t)
+{
+    const struct store_file *file = prepare(t);
+    if (file == NULL) {
         return;
     }
     enum outcome outcome = judge(t->n % 2 == 0 ? "judge" : "judge-run");
@@ -212,6 +281,9 @@ static void run_case(const struct test *t)
         c.healed += outcome == REFUSED;
     }
     c.count[t->kind][t->damage][outcome]++;
+    if (outcome == REFUSED || outcome == TOLD) {
+        salvage(t);
+    }
 }
 
 /* ---- All of them ---- */
@@ -242,6 +314,34 @@ static unsigned print_row(const unsigned count[OUTCOMES])
     return n;
 }
 
+/* How many were spoiled. */
+static unsigned print_saved(void)
+{
+    unsigned spoiled = 0;
+    unsigned n = 0;
+    printf("\n%-20s", "opened for salvage");
+    for (int i = 0; i < SAVED_KINDS; i++) {
+        printf("%12s", saved_names[i]);
+    }
+    for (int kind = 0; kind < FILE_KINDS; kind++) {
+        const unsigned *saved = c.saved[kind];
+        unsigned in_row = 0;
+        for (int i = 0; i < SAVED_KINDS; i++) {
+            in_row += saved[i];
+        }
+        n += in_row;
+        spoiled += saved[SPOILED];
+        if (in_row > 0) {
+            printf("\n%-20s", file_kind_names[kind]);
+            for (int i = 0; i < SAVED_KINDS; i++) {
+                printf("%12u", saved[i]);
+            }
+        }
+    }
+    printf("\n%u stores, %u promises lost and told\n", n, c.lost);
+    return spoiled;
+}
+
 /* 0 if some cases were run, and all ended well. */
 static int print_table(void)
 {
@@ -270,6 +370,9 @@ static int print_table(void)
     printf("%-20s", "all");
     print_row(all);
     printf("%u cases; %u refused stores were whole again\n", n, c.healed);
+    if (print_saved() > 0) {
+        return 1;
+    }
     for (int i = FIRST_BAD; i < OUTCOMES; i++) {
         n = all[i] > 0 ? 0 : n;
     }

@@ -1,7 +1,9 @@
 /* judge.c: opens a store that may be damaged; see subject.h.
  *
  * Either it is refused, or everything that was acknowledged is there and right,
- * or the damage is told where it is met. What ends the program says which. */
+ * or the damage is told where it is met. What ends the program says which. With
+ * salvage it is sound afterwards; only where rows were damaged something may be
+ * lost, and then it is told. */
 #include "subject.h"
 
 #include "ledger.h"
@@ -14,6 +16,7 @@
 
 #define REFUSED 10
 #define TOLD 11
+#define WITH_LOSSES 12
 
 static void end(int status)
 {
@@ -24,11 +27,18 @@ static void end(int status)
 /* Whatever was executing at the kill, nobody knows of it. */
 static void forget_runs(void)
 {
+    static bool done;
+    if (done) {
+        return;
+    }
+    done = true;
     for (uint32_t token = 0; token < ledger->tokens; token++) {
         ledger->entry[token].executing = 0;
     }
     ledger->ended -= TOKENS_MAX; /* as if there had been so many kills */
 }
+
+static bool loss_told;
 
 /* With damage that is met later the queue tells, and goes on without the jobs
  * in question: nobody would wait for them. */
@@ -38,6 +48,11 @@ static void on_log(dassie_t *q, dassie_log_level_t level, const char *line)
     printf("log: %s\n", line);
     if (strstr(line, "the flight recorder says nothing") != NULL) {
         forget_runs();
+    }
+    if (strstr(line, "salvage:") != NULL) {
+        forget_runs();
+        loss_told = loss_told || strstr(line, "lost") != NULL ||
+                    strstr(line, "cannot be read") != NULL;
     }
     if (level == DASSIE_LOG_ERROR) {
         end(TOLD);
@@ -92,6 +107,42 @@ static void judge(const char *path, bool run_first)
     if (report.problems > 0) {
         ledger_fault(NO_TOKEN, "problems are found in the end");
     }
+}
+
+static void verify_sound(const char *path)
+{
+    dassie_verify_report_t report;
+    sync_must(dassie_verify(path, on_problem, NULL, &report), "verify");
+    if (report.problems > 0) {
+        ledger_fault(NO_TOKEN, "problems are found after the salvage");
+    }
+}
+
+static void salvage(const char *path)
+{
+    rig.options.log_cb = on_log;
+    rig.options.flags = DASSIE_SALVAGE;
+    open_or_end(path);
+    rig.options.flags = 0;
+    verify_sound(path);
+    subject_compare(path, false);
+    verify_sound(path);
+    if (ledger->lost > 0 && !loss_told) {
+        ledger_fault(NO_TOKEN, "%u losses, and no word of them", ledger->lost);
+    }
+    printf("lost %u\n", ledger->lost);
+    end(ledger->lost > 0 ? WITH_LOSSES : 0);
+}
+
+void subject_salvage(const char *path)
+{
+    salvage(path);
+}
+
+void subject_salvage_lossy(const char *path)
+{
+    ledger->lossy = 1;
+    salvage(path);
 }
 
 void subject_judge(const char *path)

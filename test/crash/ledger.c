@@ -238,6 +238,15 @@ void ledger_fault(uint32_t token, const char *format, ...)
     }
 }
 
+void ledger_loss(uint32_t token, const char *text)
+{
+    if (ledger->lossy) {
+        ledger->lost++;
+    } else {
+        ledger_fault(token, "%s", text);
+    }
+}
+
 uint32_t ledger_token(const char *name, size_t len)
 {
     unsigned token;
@@ -255,8 +264,7 @@ void ledger_attempts(uint32_t token, uint32_t attempts)
 {
     uint32_t known = ledger->entry[token].attempt;
     if (attempts < known) {
-        ledger_fault(token, "had %u attempts, only %u are counted", known,
-                     attempts);
+        ledger_loss(token, "had attempts that are not counted");
         return;
     }
     ledger->unheard += attempts - known;
@@ -279,13 +287,13 @@ uint32_t ledger_begin(const dassie_job_t *job)
         ledger_fault(token, "runs with another payload");
     }
     if (entry->ended != 0) {
-        ledger_fault(token, "runs again, its end was told");
+        ledger_loss(token, "runs again, its end was told");
     }
     if (entry->executing == process) {
         ledger_fault(token, "runs twice at the same time");
     }
     if (entry->attempt > 0 && (plan.spec.flags & DASSIE_AT_MOST_ONCE) != 0) {
-        ledger_fault(token, "runs again, but at most once was asked for");
+        ledger_loss(token, "runs again, but at most once was asked for");
     }
     ledger_attempts(token, dassie_job_attempt(job) - 1);
     entry->attempt++;

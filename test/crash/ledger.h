@@ -77,6 +77,8 @@ struct ledger {
     _Atomic uint32_t cut_at;   /* how many had begun at the last one */
     _Atomic uint32_t unsynced; /* its durability is DASSIE_OFF */
     _Atomic uint32_t closed;   /* the store was closed properly */
+    _Atomic uint32_t lossy;    /* what was acknowledged may be gone, ... */
+    _Atomic uint32_t lost;     /* ... and so often it is */
     _Atomic uint32_t faults;   /* promises that were broken */
     char fault[FAULT_BYTES];   /* the first of them */
     struct entry entry[TOKENS_MAX];
@@ -113,6 +115,9 @@ uint32_t ledger_round(uint32_t n);
 /* Tells of a promise that was broken; NO_TOKEN: to no job in particular. */
 void ledger_fault(uint32_t token, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* The same of what an acknowledgement promised: no fault in a lossy store. */
+void ledger_loss(uint32_t token, const char *text);
 
 /* The token in a job's name; NO_TOKEN: nobody asked for such a job. */
 uint32_t ledger_token(const char *name, size_t len);

@@ -1,6 +1,6 @@
 /* main.c: the program that is killed, and recorded.
  *
- *     subject run|soak|open|check|judge|judge-run DIR [unsynced]
+ *     subject MODE DIR [unsynced]
  *
  * See subject.h, which has the exit status as well. */
 #include "subject.h"
@@ -15,9 +15,7 @@ int main(int argc, char **argv)
         rc = subject_do(argv[1], argv[2], argc == 4);
     }
     if (rc == 2) {
-        fprintf(stderr,
-                "usage: subject run|soak|open|check|judge|judge-run DIR "
-                "[unsynced]\n");
+        fprintf(stderr, "usage: subject MODE DIR [unsynced]\n");
     }
     return rc;
 }

@@ -320,9 +320,11 @@ static void subject_open(const char *path)
 static const struct {
     const char *name;
     void (*function)(const char *path);
-} modes[] = {{"run", subject_run},     {"soak", subject_soak},
-             {"open", subject_open},   {"check", subject_check},
-             {"judge", subject_judge}, {"judge-run", subject_judge_run}};
+} modes[] = {
+    {"run", subject_run},         {"soak", subject_soak},
+    {"open", subject_open},       {"check", subject_check},
+    {"judge", subject_judge},     {"judge-run", subject_judge_run},
+    {"salvage", subject_salvage}, {"salvage-lossy", subject_salvage_lossy}};
 
 int subject_do(const char *mode, const char *dir, bool unsynced)
 {

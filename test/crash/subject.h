@@ -13,6 +13,7 @@
  *     open       opens the store and closes it: recovery alone
  *     check      see checker.c
  *     judge      see judge.c; judge-run lets all jobs end first
+ *     salvage    see judge.c; salvage-lossy lets jobs be lost
  *
  * unsynced: with DASSIE_OFF, from now on. Returns 0 all was well, 1 a promise
  * was broken, 2 no such mode; a call that fails ends the process with 3, or 4
@@ -41,5 +42,10 @@ void subject_check(const char *path);
  * program with 10 if it is refused, with 11 if the damage is told later. */
 void subject_judge(const char *path);
 void subject_judge_run(const char *path); /* lets all jobs end first */
+
+/* Opens it with DASSIE_SALVAGE, and compares what is saved: nothing may be
+ * lost, or some, with 12 then. */
+void subject_salvage(const char *path);
+void subject_salvage_lossy(const char *path);
 
 #endif /* DASSIE_TEST_CRASH_SUBJECT_H_ */

@@ -1,0 +1,166 @@
+/* salvage_log.c: the records of RocksDB's log, applied one after the other; see
+ * salvage_rows.h.
+ *
+ * A record is a batch, and whole or not there, so each is what one commit
+ * wrote. Those of an old log that is in the tables as well do no harm: what
+ * they overwrite is written again by those that follow. Column families are
+ * known by number here, in the order of enum family, as a store makes them. */
+#include "config.h"
+
+#include "salvage_rows.h"
+
+#include "alloc.h"
+#include "dassie.h"
+#include "logfile.h"
+#include "wal.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+
+#define BATCH_HEADER_BYTES 12
+
+enum tag {
+    TAG_DELETE = 0x0,
+    TAG_PUT = 0x1,
+    TAG_FAMILY_DELETE = 0x4,
+    TAG_FAMILY_PUT = 0x5,
+    TAG_NOTHING = 0xd,
+    TAG_FAMILY_DELETE_RANGE = 0xe,
+    TAG_DELETE_RANGE = 0xf
+};
+
+struct batch {
+    struct salvage_rows *s;
+    const uint8_t *p;
+    const uint8_t *end;
+    bool good;
+    uint64_t odd; /* batches with something in them that we never write */
+};
+
+static uint32_t batch_number(struct batch *b)
+{
+    uint32_t v = 0;
+    for (int shift = 0; shift < 32 && b->p < b->end; shift += 7) {
+        uint8_t byte = *b->p++;
+        v |= (uint32_t)(byte & 0x7f) << shift;
+        if (byte < 0x80) {
+            return v;
+        }
+    }
+    b->good = false;
+    return 0;
+}
+
+static struct kv_slice batch_bytes(struct batch *b)
+{
+    size_t len = batch_number(b);
+    struct kv_slice s = {b->p, len};
+    if (len > (size_t)(b->end - b->p)) {
+        b->good = false;
+        s.len = 0;
+    }
+    b->p += s.len;
+    return s;
+}
+
+static void batch_operation(struct batch *b)
+{
+    const struct kv_ops *ops = b->s->to->ops;
+    uint8_t tag = *b->p++;
+    uint32_t family = FAMILY_META;
+    if (tag == TAG_NOTHING) {
+        return;
+    }
+    bool put = tag == TAG_PUT || tag == TAG_FAMILY_PUT;
+    bool del = tag == TAG_DELETE || tag == TAG_FAMILY_DELETE;
+    bool range = tag == TAG_DELETE_RANGE || tag == TAG_FAMILY_DELETE_RANGE;
+    if (tag == TAG_FAMILY_PUT || tag == TAG_FAMILY_DELETE ||
+        tag == TAG_FAMILY_DELETE_RANGE) {
+        family = batch_number(b);
+    }
+    struct kv_slice key = batch_bytes(b);
+    struct kv_slice value = put || range ? batch_bytes(b) : key;
+    b->good = b->good && (put || del || range) && family < FAMILIES;
+    if (!b->good) {
+        return;
+    }
+    if (put) {
+        ops->put(b->s->to, (enum family)family, key, value);
+    } else if (del) {
+        ops->del(b->s->to, (enum family)family, key);
+    } else {
+        ops->del_range(b->s->to, (enum family)family, key, value);
+    }
+    b->s->rows++;
+}
+
+static int batch_apply(void *arg, const uint8_t *p, size_t n, long at)
+{
+    struct batch *b = arg;
+    (void)at;
+    if (n < BATCH_HEADER_BYTES) {
+        return 0;
+    }
+    b->p = p + BATCH_HEADER_BYTES;
+    b->end = p + n;
+    b->good = true;
+    while (b->good && b->p < b->end) {
+        batch_operation(b);
+    }
+    if (!b->good) {
+        b->odd++;
+        b->s->to->ops->drop(b->s->to);
+        return 0;
+    }
+    return b->s->to->ops->commit(b->s->to, false, b->s->e);
+}
+
+static int file_apply(struct salvage_rows *s, uint64_t number)
+{
+    char path[PATH_MAX];
+    struct errmsg ignored;
+    struct batch b = {.s = s};
+    struct logfile f = {
+        .path = path, .keep = SIZE_MAX, .record = batch_apply, .arg = &b};
+    if (snprintf(path, sizeof path, "%s/%06" PRIu64 ".log", s->db, number) >=
+        (int)sizeof path) {
+        return dassie__errmsg_set(s->e, UV_ENAMETOOLONG, "the path of a log");
+    }
+    s->e->text[0] = '\0';
+    int rc = dassie__logfile_read(&f, &ignored);
+    if (rc != 0 && s->e->text[0] != '\0') {
+        return rc; /* the new database's */
+    }
+    if (rc == UV_ENOMEM) {
+        return dassie__errmsg_set(s->e, rc, "out of memory");
+    }
+    if (rc != 0) {
+        dassie__salvage_tell(s, "%s: what follows is lost", ignored.text);
+    }
+    if (f.torn_n > 0) {
+        dassie__salvage_tell(s,
+                             "%06" PRIu64
+                             ".log: commits are lost or were never "
+                             "whole at %ld places, the first at byte %ld",
+                             number, f.torn_n, f.torn_at);
+    }
+    if (b.odd > 0) {
+        dassie__salvage_tell(
+            s, "%06" PRIu64 ".log: %" PRIu64 " commits make no sense", number,
+            b.odd);
+    }
+    return 0;
+}
+
+int dassie__salvage_log(struct salvage_rows *s)
+{
+    uint64_t *numbers;
+    size_t n;
+    int rc = dassie__files_numbered(s->db, ".log", &numbers, &n, s->e);
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        rc = file_apply(s, numbers[i]);
+    }
+    dassie__free(numbers);
+    return rc;
+}
