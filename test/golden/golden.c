@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #define BIG_BYTES 3000
+#define YEAR_2100_MS UINT64_C(4102444800000)
 
 /* ---- Make ---- */
 
@@ -34,22 +35,16 @@ static void on_ack(dassie_enqueue_t *req, int status)
     acked++;
 }
 
-static void put(const char *queue, const char *name, size_t name_len,
-                size_t data_len, int priority, unsigned flags)
+/* The payload follows from its length. */
+static void put(dassie_spec_t spec)
 {
     static char data[BIG_BYTES];
-    dassie_spec_t spec = DASSIE_SPEC_INIT;
     dassie_enqueue_t req = {0};
-    for (size_t i = 0; i < data_len; i++) {
-        data[i] = (char)(i * 31 + data_len);
+    for (size_t i = 0; i < spec.data_len; i++) {
+        data[i] = (char)(i * 31 + spec.data_len);
     }
-    spec.queue = queue;
-    spec.name = name;
-    spec.name_len = name_len;
+    spec.size = sizeof spec;
     spec.data = data;
-    spec.data_len = data_len;
-    spec.priority = priority;
-    spec.flags = flags;
     int before = acked;
     sync_must(dassie_enqueue(&rig.q, &req, &spec, on_ack), "enqueue");
     sync_wait(&acked, before + 1);
@@ -86,19 +81,38 @@ static void make(const char *path)
     static dassie_processor_t starter;
     sync_open(path);
     for (size_t i = 0; i < 6; i++) {
-        put("mail", "letter", 6, 10 * i + i % 2, 0, 0);
+        put((dassie_spec_t){.queue = "mail",
+                            .name = "letter",
+                            .data_len = 10 * i + i % 2,
+                            .attempts_max = 1});
     }
     process(&worker, "mail", true);
     sync_drain();
     sync_close();
     sync_open(path);
-    put("web", "first", 5, BIG_BYTES, -20, 0);
-    put("web", NULL, 0, 0, 0, 0);
-    put("web", "with\0zero", 9, 1, 0, DASSIE_AT_MOST_ONCE);
-    put("web", "last", 4, 200, 19, 0);
-    put("held", "runs", 4, 8, 0, 0);
-    put("held", "waits", 5, 8, 0, 0);
-    put("held once", "runs once", 9, 8, 0, DASSIE_AT_MOST_ONCE);
+    put((dassie_spec_t){.queue = "web",
+                        .name = "first",
+                        .data_len = BIG_BYTES,
+                        .priority = -20});
+    put((dassie_spec_t){.queue = "web"});
+    put((dassie_spec_t){.queue = "web",
+                        .name = "with\0zero",
+                        .name_len = 9,
+                        .data_len = 1,
+                        .flags = DASSIE_AT_MOST_ONCE});
+    put((dassie_spec_t){
+        .queue = "web", .name = "last", .data_len = 200, .priority = 19});
+    put((dassie_spec_t){.queue = "web",
+                        .name = "later",
+                        .data_len = 9,
+                        .attempts_max = 7,
+                        .run_at_ms = YEAR_2100_MS});
+    put((dassie_spec_t){.queue = "held", .name = "runs", .data_len = 8});
+    put((dassie_spec_t){.queue = "held", .name = "waits", .data_len = 8});
+    put((dassie_spec_t){.queue = "held once",
+                        .name = "runs once",
+                        .data_len = 8,
+                        .flags = DASSIE_AT_MOST_ONCE});
     process(&worker, "held", false);
     process(&starter, "held once", false);
     sync_wait(&started, 2);
@@ -141,9 +155,10 @@ static void print_job(const dassie_info_t *job)
     printf("%llu state %d", (unsigned long long)job->id, job->state);
     print_bytes("queue", job->queue, job->queue_len);
     print_bytes("name", job->name, job->name_len);
-    printf(" priority %d flags %u attempts %u crashes %u data %zu %08x",
-           job->priority, job->flags, job->attempts, job->crashes,
-           job->data_len, sum);
+    printf(
+        " priority %d flags %u due %llu attempts %u crashes %u data %zu %08x",
+        job->priority, job->flags, (unsigned long long)job->due_ms,
+        job->attempts, job->crashes, job->data_len, sum);
     print_bytes("result", job->result, job->result_len);
     printf(" code %d", job->error_code);
     print_bytes("error", job->error, job->error_len);
@@ -155,6 +170,7 @@ static void list(const char *path)
     verify(path);
     sync_open(path);
     sync_list(DASSIE_PENDING, print_job);
+    sync_list(DASSIE_SCHEDULED, print_job);
     sync_list(DASSIE_RUNNING, print_job);
     sync_list(DASSIE_COMPLETE, print_job);
     sync_list(DASSIE_FAILED, print_job);
@@ -223,7 +239,7 @@ static void look(const char *path)
     sync_must(dassie_init(&rig.loop, &rig.q), "init");
     sync_must(dassie_open(&rig.q, path, &rig.options, on_look), "open");
     sync_wait(&rig.opened, 1);
-    for (int state = DASSIE_PENDING; state <= DASSIE_FAILED; state++) {
+    for (int state = DASSIE_PENDING; state <= DASSIE_CANCELLED; state++) {
         dassie_list_options_t options = DASSIE_LIST_OPTIONS_INIT;
         dassie_list_t req = {.data = &pages};
         options.state = (dassie_state_t)state;
