@@ -12,6 +12,7 @@
 #include "alloc.h"
 #include "env.h"
 #include "impl.h"
+#include "lock.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -323,7 +324,7 @@ static int impl_make_locks(struct dassie__impl *impl)
     size_t c = 0;
     int rc = 0;
     while (rc == 0 && m < sizeof mutexes / sizeof mutexes[0]) {
-        rc = uv_mutex_init(mutexes[m]);
+        rc = dassie__mutex_init(mutexes[m]);
         m += rc == 0;
     }
     while (rc == 0 && c < sizeof conds / sizeof conds[0]) {

@@ -19,6 +19,7 @@ static void inbox_push(struct dassie__impl *impl, struct op *op)
 {
     ops_push(&impl->inbox, op);
     if (impl->sleeping) {
+        impl->sleeping = false; /* once is enough */
         uv_cond_signal(&impl->cond);
     }
 }

@@ -3,6 +3,7 @@
 #include "job.h"
 
 #include "alloc.h"
+#include "lock.h"
 #include "state.h"
 
 #include <pthread.h>
@@ -22,7 +23,7 @@
 #define JOB_CACHE_MAX 16384
 #endif
 
-static pthread_mutex_t cache_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t cache_mutex = DASSIE__MUTEX_INITIALIZER;
 static struct job_list cache;
 
 static job_t *small_new(void)

@@ -2,6 +2,8 @@
 
 #include "pool.h"
 
+#include "lock.h"
+
 #include <stdlib.h>
 
 /* What libuv does with UV_THREADPOOL_SIZE. */
@@ -25,7 +27,7 @@ static void pool_init(void)
         size = POOL_THREADS_MAX;
     }
     threads = size > 1 ? (unsigned)size - 1 : 1;
-    if (uv_mutex_init(&mutex) != 0) {
+    if (dassie__mutex_init(&mutex) != 0) {
         abort(); /* a static mutex without attributes cannot fail */
     }
 }

@@ -3,6 +3,7 @@
 
 #include "alloc.h"
 #include "impl.h"
+#include "lock.h"
 
 #include <string.h>
 
@@ -116,7 +117,7 @@ static int processor_new(const dassie_process_options_t *o,
     if (p == NULL) {
         return UV_ENOMEM;
     }
-    int rc = uv_mutex_init(&p->mutex);
+    int rc = dassie__mutex_init(&p->mutex);
     if (rc == 0) {
         rc = uv_cond_init(&p->cond);
         if (rc != 0) {

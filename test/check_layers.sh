@@ -13,7 +13,7 @@ core: core look processor recorder waiter dir
 store: store claims load refill rebuild schedule queue job
 kv: kv kv_mem kv_rocks wal logfile
 pure: state retry record key
-base: error env alloc
+base: error env alloc lock
 LAYERS
 }
 

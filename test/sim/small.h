@@ -11,6 +11,7 @@
 
 #define HASH_NONFATAL_OOM 1 /* as those sources say that use it */
 #include "engine.h"
+#include "lock.h"
 
 #include <sys/mman.h>
 
@@ -36,6 +37,7 @@
 #define FOLD_COMMITS 8
 #define REFILL_JOBS_MAX 4
 
+#define dassie__mutex_init sim_mutex_init
 #define msync sim_msync
 #define uv_async_init sim_async_init
 #define uv_async_send sim_async_send
@@ -47,7 +49,6 @@
 #define uv_cond_timedwait sim_cond_timedwait
 #define uv_cond_wait sim_cond_wait
 #define uv_mutex_destroy sim_mutex_destroy
-#define uv_mutex_init sim_mutex_init
 #define uv_mutex_lock sim_mutex_lock
 #define uv_mutex_unlock sim_mutex_unlock
 #define uv_queue_work sim_queue_work
