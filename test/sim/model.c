@@ -3,6 +3,8 @@
 #include "disk.h"
 #include "kept.h"
 #include "memory.h"
+#include "moves.h"
+#include "order.h"
 #include "sim.h"
 #include "task.h"
 #include "verify.h"
@@ -16,152 +18,6 @@ struct model model;
 
 #define BIT(found) (1u << (found))
 
-/* Its number. */
-static int token(const struct job *job)
-{
-    return (int)(job - model.job);
-}
-
-static const char *const state_names[] = {
-    "pending", "scheduled", "running", "3", "complete", "failed", "cancelled"};
-
-static const char *state_name(const struct fact *f)
-{
-    return f->id == 0              ? "absent"
-           : f->state == FACT_NONE ? "nowhere"
-                                   : state_names[f->state];
-}
-
-/* ---- Moves between two commits ---- */
-
-static bool same_counts(const struct fact *o, const struct fact *n)
-{
-    return o->attempts == n->attempts && o->excused == n->excused &&
-           o->crashes == n->crashes;
-}
-
-static bool same_out(const struct job *j, const struct fact *n)
-{
-    return j->out_len == n->out_len && memcmp(j->out, n->out, n->out_len) == 0;
-}
-
-/* Its run under way, by the claim in o, has begun. */
-static bool has_begun(const struct job *j, const struct fact *o)
-{
-    return j->session == model.session && j->begun == o->attempts + 1;
-}
-
-/* A run that has failed is followed by another. */
-static bool is_retried(const struct job *j, const struct fact *o)
-{
-    return j->status != 0 && j->verdict != VERDICT_NO_RETRY &&
-           o->attempts - o->excused + 1 < j->attempts_max;
-}
-
-static bool is_snoozed(const struct job *j)
-{
-    return j->status == 0 && j->verdict == VERDICT_SNOOZE;
-}
-
-/* When the run that has returned is followed by another. */
-static bool is_due_right(const struct job *j, const struct fact *o,
-                         const struct fact *n)
-{
-    uint64_t ms = j->backoff_ms << (o->attempts - o->excused);
-    if (is_snoozed(j) || j->verdict == VERDICT_RETRY) {
-        return n->position == task_cycle_wall + j->again_ms;
-    }
-    return n->position >= task_cycle_wall + ms - ms / 4 &&
-           n->position <= task_cycle_wall + ms - ms / 4 + ms / 2;
-}
-
-static bool ends_as_returned(const struct job *j, const struct fact *o,
-                             const struct fact *n)
-{
-    if (!has_begun(j, o) || !j->returned || n->code != j->status ||
-        n->attempts != o->attempts + 1 || n->crashes != o->crashes) {
-        return false;
-    }
-    if (n->state == DASSIE_SCHEDULED) {
-        return (is_snoozed(j) || is_retried(j, o)) && is_due_right(j, o, n) &&
-               n->excused == o->excused + is_snoozed(j);
-    }
-    return n->state == (n->code == 0 ? DASSIE_COMPLETE : DASSIE_FAILED) &&
-           !is_snoozed(j) && !is_retried(j, o) && same_out(j, n);
-}
-
-static bool is_entered_right(const struct job *j, const struct fact *n)
-{
-    return j->stage == STAGE_ISSUED && n->attempts == 0 && n->crashes == 0 &&
-           (j->delay_ms > 0
-                ? n->state == DASSIE_SCHEDULED
-                : n->state == DASSIE_PENDING || n->state == DASSIE_RUNNING);
-}
-
-/* Unrun, to the front; a suspect stays one. */
-static bool goes_back(const struct fact *o, const struct fact *n)
-{
-    return n->kind == (o->kind == LINE_SUSPECT ? LINE_SUSPECT : LINE_FRONT) &&
-           n->position > o->position && same_counts(o, n);
-}
-
-/* In the life of a process. */
-static bool may_move(const struct job *j, const struct fact *o,
-                     const struct fact *n)
-{
-    if (o->id == 0) {
-        return is_entered_right(j, n);
-    }
-    bool handed_back = goes_back(o, n);
-    switch (o->state << 4 | n->state) {
-        case DASSIE_PENDING << 4 | DASSIE_PENDING: /* it may have been claimed
-                                                      in between */
-            return same_counts(o, n) &&
-                   (handed_back ||
-                    (o->kind == n->kind && o->position == n->position));
-        case DASSIE_PENDING << 4 | DASSIE_RUNNING:
-            return same_counts(o, n);
-        case DASSIE_RUNNING << 4 | DASSIE_RUNNING:
-            return same_counts(o, n) &&
-                   (o->position == n->position || !has_begun(j, o));
-        case DASSIE_RUNNING << 4 | DASSIE_PENDING:
-            return same_counts(o, n) && handed_back && !has_begun(j, o);
-        case DASSIE_SCHEDULED << 4 | DASSIE_PENDING:
-            return same_counts(o, n) && n->kind == LINE_NORMAL &&
-                   o->position <= task_cycle_wall;
-        case DASSIE_RUNNING << 4 | DASSIE_SCHEDULED:
-        case DASSIE_RUNNING << 4 | DASSIE_COMPLETE:
-        case DASSIE_RUNNING << 4 | DASSIE_FAILED:
-            return ends_as_returned(j, o, n);
-        default:
-            return o->state == n->state && memcmp(o, n, sizeof *o) == 0;
-    }
-}
-
-/* Where a run that was found so takes its job at open. */
-static bool may_recover(const struct job *j, const struct fact *o,
-                        const struct fact *n, enum found found)
-{
-    uint32_t crashes = o->crashes + (found == FOUND_ALONE);
-    if (found == FOUND_NOT_STARTED) {
-        return n->state == DASSIE_PENDING && goes_back(o, n);
-    }
-    if (n->attempts != o->attempts + 1 || n->crashes != crashes) {
-        return false;
-    }
-    if ((j->flags & DASSIE_AT_MOST_ONCE) != 0) {
-        return n->state == DASSIE_FAILED && n->code == DASSIE_EINTERRUPTED;
-    }
-    if (found == FOUND_ENDED || found == FOUND_UNKNOWN) {
-        return n->state == DASSIE_PENDING && n->kind == LINE_FRONT;
-    }
-    if (found == FOUND_ALONE && model.crashes_max > 0 &&
-        crashes >= model.crashes_max) {
-        return n->state == DASSIE_FAILED && n->code == DASSIE_ECRASHED;
-    }
-    return n->state == DASSIE_PENDING && n->kind == LINE_SUSPECT;
-}
-
 static void count_recovered(const struct job *j, const struct fact *n,
                             enum found found)
 {
@@ -171,8 +27,8 @@ static void count_recovered(const struct job *j, const struct fact *n,
     reached->suspects += n->state == DASSIE_PENDING && n->kind == LINE_SUSPECT;
     reached->crashed_out += n->code == DASSIE_ECRASHED;
     reached->interrupted += n->code == DASSIE_EINTERRUPTED;
-    SIM_SAY("j%d comes back: %s, %u attempts, %u crashes", token(j),
-            state_name(n), n->attempts, n->crashes);
+    SIM_SAY("j%d comes back: %s, %u attempts, %u crashes", move_token(j),
+            move_state(n), n->attempts, n->crashes);
 }
 
 static void judge_recovered(struct job *j, const struct fact *o,
@@ -180,13 +36,13 @@ static void judge_recovered(struct job *j, const struct fact *o,
 {
     if (o->id == 0 || o->state != DASSIE_RUNNING) {
         SIM_CHECK(memcmp(o, n, sizeof *o) == 0,
-                  "j%d was %s, and is %s after recovery", token(j),
-                  state_name(o), state_name(n));
+                  "j%d was %s, and is %s after recovery", move_token(j),
+                  move_state(o), move_state(n));
         return;
     }
     unsigned found = model.no_record ? BIT(FOUND_UNKNOWN) : j->found;
     for (int i = FOUND_NOT_STARTED; i <= FOUND_UNKNOWN; i++) {
-        if ((found & BIT(i)) != 0 && may_recover(j, o, n, (enum found)i)) {
+        if ((found & BIT(i)) != 0 && move_may_recover(j, o, n, (enum found)i)) {
             count_recovered(j, n, (enum found)i);
             return;
         }
@@ -195,131 +51,8 @@ static void judge_recovered(struct job *j, const struct fact *o,
         "j%d was running in attempt %u with %u crashes and may be found "
         "as %#x, and is %s in line %d, with %u attempts, %u crashes and "
         "code %d",
-        token(j), o->attempts + 1, o->crashes, found, state_name(n), n->kind,
-        n->attempts, n->crashes, n->code);
-}
-
-/* ---- Claims ---- */
-
-static bool is_new_claim(const struct fact *o, const struct fact *n)
-{
-    return n->id != 0 && n->state == DASSIE_RUNNING &&
-           (o->id == 0 || o->state != DASSIE_RUNNING);
-}
-
-static bool stands_before(const struct fact *a, const struct fact *b)
-{
-    return a->priority != b->priority ? a->priority < b->priority
-           : a->kind != b->kind       ? a->kind < b->kind
-                                      : a->position < b->position;
-}
-
-/* Whether a job waits that could have been claimed: it has stood there since
- * the last commit, or, when nothing was handed off, since this one's begin. */
-static bool was_left(const struct fact *o, const struct fact *n, bool fresh)
-{
-    return n->id != 0 && n->state == DASSIE_PENDING &&
-           n->kind != LINE_SUSPECT &&
-           (!fresh || (o->id != 0 && o->state == DASSIE_PENDING &&
-                       o->position == n->position));
-}
-
-/* Nothing of its queue that stands before a job was left when it was claimed.
- */
-static void judge_order(const struct facts *new)
-{
-    const struct fact *last[DASSIE_QUEUES_MAX][2] = {{NULL}};
-    for (int i = 0; i < TOKENS_MAX; i++) {
-        const struct fact *o = &model.facts.job[i];
-        const struct fact *n = &new->job[i];
-        bool fresh = o->id == 0;
-        const struct fact *from = fresh ? n : o;
-        if (is_new_claim(o, n) && from->kind != LINE_SUSPECT &&
-            (last[n->queue][fresh] == NULL ||
-             stands_before(last[n->queue][fresh], from))) {
-            last[n->queue][fresh] = from;
-        }
-    }
-    for (int i = 0; i < 2 * TOKENS_MAX; i++) {
-        const struct fact *o = &model.facts.job[i / 2];
-        const struct fact *n = &new->job[i / 2];
-        SIM_CHECK(!was_left(o, n, i % 2) || last[n->queue][i % 2] == NULL ||
-                      !stands_before(n, last[n->queue][i % 2]),
-                  "job %d was claimed, but j%d stands before it",
-                  (int)last[n->queue][i % 2]->id, i / 2);
-    }
-}
-
-/* The queues that a processor serves before that of job. */
-static bool serves_before(const struct dassie__processor *p, uint32_t queue,
-                          const job_t *job)
-{
-    for (unsigned i = 0; p->queues[i] != job->queue; i++) {
-        if (p->queues[i]->id == queue) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* What a processor is given: the jobs of its first queue first; and one that
- * is to run at most once only for a free slot. */
-static void judge_turn(const struct facts *new,
-                       const struct dassie__processor *p, const job_t *job,
-                       size_t ahead)
-{
-    SIM_CHECK((job->flags & DASSIE_AT_MOST_ONCE) == 0 || ahead < p->slots,
-              "job %d is claimed ahead of a slot, and to run at most once",
-              (int)job->id);
-    for (int i = 0; i < TOKENS_MAX && job->kind != LINE_SUSPECT; i++) {
-        const struct fact *n = &new->job[i];
-        SIM_CHECK(!was_left(&model.facts.job[i], n, true) ||
-                      !serves_before(p, n->queue, job),
-                  "job %d was claimed, but the queue of j%d goes before its",
-                  (int)job->id, i);
-    }
-}
-
-static void judge_turns(const struct facts *new)
-{
-    const struct core *core = &model_impl()->core;
-    const struct dassie__processor *p = core->starting;
-    for (; core->broken == 0 && p != NULL; p = p->starting_next) {
-        size_t ahead = p->claimed - p->starting.n;
-        for (const job_t *job = p->starting.head; job != NULL;
-             job = job->next) {
-            judge_turn(new, p, job, ahead++);
-        }
-    }
-}
-
-/* A suspect that was claimed with nothing beside it is alone. */
-static void judge_alone(const struct facts *new)
-{
-    int suspect = -1;
-    unsigned before = 0; /* running before, and still, or handed off */
-    unsigned claimed = 0;
-    for (int i = 0; i < TOKENS_MAX; i++) {
-        const struct fact *o = &model.facts.job[i];
-        const struct fact *n = &new->job[i];
-        bool claim = is_new_claim(o, n);
-        if (claim && o->id != 0 && o->kind == LINE_SUSPECT) {
-            suspect = i;
-        } else if (n->id != 0 && n->state == DASSIE_RUNNING) {
-            claimed += claim && o->id != 0;
-            before += !claim || o->id == 0;
-        }
-        SIM_CHECK(!claim || model.alone < 0 || task_cycle >= model.alone_until,
-                  "j%d is claimed beside the suspect j%d", i, model.alone);
-    }
-    if (suspect >= 0 && before == 0) {
-        SIM_CHECK(claimed == 0, "j%d is a suspect, and not claimed alone",
-                  suspect);
-        model.alone = suspect;
-        model.alone_until = task_cycle + model.suspect_ns;
-        reached->alone++;
-        SIM_SAY("j%d runs alone", suspect);
-    }
+        move_token(j), o->attempts + 1, o->crashes, found, move_state(n),
+        n->kind, n->attempts, n->crashes, n->code);
 }
 
 /* ---- A commit ---- */
@@ -341,8 +74,8 @@ static void count_move(struct job *j, const struct fact *o,
     reached->promoted += o->id != 0 && o->state == DASSIE_SCHEDULED &&
                          n->state == DASSIE_PENDING;
     if (memcmp(o, n, sizeof *o) != 0) {
-        SIM_SAY("committed: j%d (%d) %s -> %s", token(j), (int)n->id,
-                state_name(o), state_name(n));
+        SIM_SAY("committed: j%d (%d) %s -> %s", move_token(j), (int)n->id,
+                move_state(o), move_state(n));
     }
 }
 
@@ -359,19 +92,19 @@ static void judge_live(const struct facts *new)
         if (n->id == 0) {
             continue;
         }
-        SIM_CHECK(may_move(j, o, n),
+        SIM_CHECK(move_may(j, o, n),
                   "j%d goes from %s to %s: attempts %u to %u, crashes %u to "
                   "%u, code %d; stage %d, run %u begun, %s",
-                  i, state_name(o), state_name(n), o->attempts, n->attempts,
+                  i, move_state(o), move_state(n), o->attempts, n->attempts,
                   o->crashes, n->crashes, n->code, j->stage, j->begun,
                   j->returned ? "returned" : "not returned");
         SIM_CHECK(n->priority == j->priority && n->flags == j->flags,
                   "j%d has another priority or other flags", i);
         count_move(j, o, n);
     }
-    judge_order(new);
-    judge_turns(new);
-    judge_alone(new);
+    order_judge_lines(new);
+    order_judge_turns(new);
+    order_judge_alone(new);
 }
 
 static void go_live(void);
@@ -426,10 +159,10 @@ static void judge_rebuilt(struct job *j, const struct fact *raw,
 {
     bool ended = raw->state == DASSIE_COMPLETE || raw->state == DASSIE_FAILED;
     SIM_CHECK((raw->id != 0) == (n->id != 0), "j%d was %s, is %s once rebuilt",
-              token(j), state_name(raw), state_name(n));
+              move_token(j), move_state(raw), move_state(n));
     SIM_CHECK(raw->id == 0 || !ended || n->state == raw->state,
-              "j%d was %s, is %s once rebuilt", token(j), state_name(raw),
-              state_name(n));
+              "j%d was %s, is %s once rebuilt", move_token(j), move_state(raw),
+              move_state(n));
 }
 
 void model_recovered(void)
@@ -481,13 +214,13 @@ void model_process(void)
 static unsigned found_of(const struct job *j, const struct fact *o, bool async)
 {
     unsigned executing = BIT(FOUND_EXECUTING);
-    if (token(j) == model.alone) {
+    if (move_token(j) == model.alone) {
         executing = BIT(FOUND_ALONE);
         if (task_now >= model.alone_until) {
             executing |= BIT(FOUND_EXECUTING);
         }
     }
-    if (!has_begun(j, o)) {
+    if (!move_has_begun(j, o)) {
         return BIT(FOUND_NOT_STARTED) | (async || model.lost ? executing : 0);
     }
     if (!j->returned) {
@@ -530,8 +263,8 @@ static void judge_cut(struct job *j, const struct fact *n, bool lost)
     bool there = n->id != 0;
     bool told = j->told == 0 || (there && n->state == j->told);
     SIM_CHECK(model.unsynced || ((j->stage != STAGE_ACKED || there) && told),
-              "j%d was promised, and is %s after a power cut", token(j),
-              state_name(n));
+              "j%d was promised, and is %s after a power cut", move_token(j),
+              move_state(n));
     if (lost) {
         j->told = told ? j->told : 0;
         j->id = there ? j->id : 0; /* another one may get it */
@@ -601,7 +334,7 @@ void model_end(void)
         SIM_CHECK(f->id == 0 ? model.job[i].stage != STAGE_ACKED
                              : f->state == DASSIE_COMPLETE ||
                                    f->state == DASSIE_FAILED,
-                  "j%u is %s in the end", i, state_name(f));
+                  "j%u is %s in the end", i, move_state(f));
     }
     model_verify();
 }
@@ -693,14 +426,14 @@ struct job *model_job(const char *name, size_t len)
 
 void model_acked(struct job *job, uint64_t id, int status)
 {
-    const struct fact *f = &model.facts.job[token(job)];
-    SIM_CHECK(job->ack_due, "j%d is acknowledged twice", token(job));
+    const struct fact *f = &model.facts.job[move_token(job)];
+    SIM_CHECK(job->ack_due, "j%d is acknowledged twice", move_token(job));
     job->ack_due = false;
-    SIM_SAY("j%d acknowledged: %d", token(job), status);
+    SIM_SAY("j%d acknowledged: %d", move_token(job), status);
     if (status == 0) {
         SIM_CHECK(f->id != 0 && f->id == id,
-                  "j%d is acknowledged as %d, and on disk as %d", token(job),
-                  (int)id, (int)f->id);
+                  "j%d is acknowledged as %d, and on disk as %d",
+                  move_token(job), (int)id, (int)f->id);
         job->stage = STAGE_ACKED;
         job->id = id;
         reached->acknowledged++;
@@ -711,29 +444,30 @@ void model_acked(struct job *job, uint64_t id, int status)
         job->stage = STAGE_DOUBT;
         return;
     }
-    SIM_CHECK(f->id == 0, "j%d is refused (%d), and there", token(job), status);
+    SIM_CHECK(f->id == 0, "j%d is refused (%d), and there", move_token(job),
+              status);
     job->stage = STAGE_REFUSED;
     reached->refused++;
 }
 
 void model_ended(struct job *job, int status, const dassie_info_t *info)
 {
-    const struct fact *f = &model.facts.job[token(job)];
-    SIM_SAY("j%d end told: %d", token(job), status);
+    const struct fact *f = &model.facts.job[move_token(job)];
+    SIM_SAY("j%d end told: %d", move_token(job), status);
     if (status != 0) {
         SIM_CHECK(
             info == NULL && (status == UV_ECANCELED || status == UV_ENOMEM ||
                              status == UV_EIO || status == DASSIE_EUNKNOWN),
-            "the end of j%d is told as %d", token(job), status);
+            "the end of j%d is told as %d", move_token(job), status);
         return;
     }
     SIM_CHECK(f->id == info->id && f->state == (int)info->state &&
                   f->code == info->error_code && f->attempts == info->attempts,
-              "j%d is told to be %d, and is %s", token(job), info->state,
-              state_name(f));
+              "j%d is told to be %d, and is %s", move_token(job), info->state,
+              move_state(f));
     SIM_CHECK(f->state == DASSIE_COMPLETE || f->state == DASSIE_FAILED,
-              "j%d is told to have ended, and is %s", token(job),
-              state_name(f));
+              "j%d is told to have ended, and is %s", move_token(job),
+              move_state(f));
     job->told = f->state;
 }
 
@@ -742,22 +476,25 @@ struct job *model_begun(const dassie_job_t *run, bool async)
     size_t len;
     const char *name = dassie_job_name(run, &len);
     struct job *job = model_job(name, len);
-    const struct fact *f = &model.facts.job[token(job)];
-    SIM_SAY("j%d begins run %u%s", token(job), dassie_job_attempt(run),
+    const struct fact *f = &model.facts.job[move_token(job)];
+    SIM_SAY("j%d begins run %u%s", move_token(job), dassie_job_attempt(run),
             async ? ", async" : "");
     SIM_CHECK(f->id != 0 && f->id == dassie_job_id(run) &&
                   f->state == DASSIE_RUNNING &&
                   f->attempts + 1 == dassie_job_attempt(run),
               "j%d begins run %u, and is %s with %u attempts on disk",
-              token(job), dassie_job_attempt(run), state_name(f), f->attempts);
+              move_token(job), dassie_job_attempt(run), move_state(f),
+              f->attempts);
     SIM_CHECK(!job->executing && !(job->session == model.session &&
                                    job->begun == f->attempts + 1),
-              "j%d begins a run twice", token(job));
-    SIM_CHECK(job->told == 0, "j%d begins, and its end was told", token(job));
+              "j%d begins a run twice", move_token(job));
+    SIM_CHECK(job->told == 0, "j%d begins, and its end was told",
+              move_token(job));
     SIM_CHECK(!job->once || (job->flags & DASSIE_AT_MOST_ONCE) == 0,
-              "j%d begins again, but at most once was asked for", token(job));
+              "j%d begins again, but at most once was asked for",
+              move_token(job));
     SIM_CHECK(job->stage != STAGE_REFUSED, "j%d begins, it was refused",
-              token(job));
+              move_token(job));
     job->once = true;
     job->session = model.session;
     job->begun = f->attempts + 1;
@@ -770,7 +507,7 @@ struct job *model_begun(const dassie_job_t *run, bool async)
 
 void model_returned(struct job *job, int status, const char *out, size_t len)
 {
-    SIM_SAY("j%d returns %d from run %u", token(job), status, job->begun);
+    SIM_SAY("j%d returns %d from run %u", move_token(job), status, job->begun);
     job->executing = false;
     job->returned = true;
     job->status = status;
