@@ -66,33 +66,48 @@ static struct kv_slice batch_bytes(struct batch *b)
 
 static void batch_operation(struct batch *b)
 {
-    const struct kv_ops *ops = b->s->to->ops;
+    struct kv *to = b->s->to;
+    struct kv_slice value = {NULL, 0};
+    enum family family = FAMILY_META;
     uint8_t tag = *b->p++;
-    uint32_t family = FAMILY_META;
+    switch (tag) {
+        case TAG_FAMILY_PUT:
+        case TAG_FAMILY_DELETE:
+        case TAG_FAMILY_DELETE_RANGE:
+            family = (enum family)batch_number(b);
+            break;
+        default:
+            break;
+    }
     if (tag == TAG_NOTHING) {
         return;
     }
-    bool put = tag == TAG_PUT || tag == TAG_FAMILY_PUT;
-    bool del = tag == TAG_DELETE || tag == TAG_FAMILY_DELETE;
-    bool range = tag == TAG_DELETE_RANGE || tag == TAG_FAMILY_DELETE_RANGE;
-    if (tag == TAG_FAMILY_PUT || tag == TAG_FAMILY_DELETE ||
-        tag == TAG_FAMILY_DELETE_RANGE) {
-        family = batch_number(b);
-    }
     struct kv_slice key = batch_bytes(b);
-    struct kv_slice value = put || range ? batch_bytes(b) : key;
-    b->good = b->good && (put || del || range) && family < FAMILIES;
-    if (!b->good) {
+    if (tag != TAG_DELETE && tag != TAG_FAMILY_DELETE) {
+        value = batch_bytes(b);
+    }
+    if (!b->good || (unsigned)family >= FAMILIES) {
+        b->good = false;
         return;
     }
-    if (put) {
-        ops->put(b->s->to, (enum family)family, key, value);
-    } else if (del) {
-        ops->del(b->s->to, (enum family)family, key);
-    } else {
-        ops->del_range(b->s->to, (enum family)family, key, value);
-    }
     b->s->rows++;
+    switch (tag) {
+        case TAG_PUT:
+        case TAG_FAMILY_PUT:
+            to->ops->put(to, family, key, value);
+            break;
+        case TAG_DELETE:
+        case TAG_FAMILY_DELETE:
+            to->ops->del(to, family, key);
+            break;
+        case TAG_DELETE_RANGE:
+        case TAG_FAMILY_DELETE_RANGE:
+            to->ops->del_range(to, family, key, value);
+            break;
+        default:
+            b->good = false;
+            break;
+    }
 }
 
 static int batch_apply(void *arg, const uint8_t *p, size_t n, long at)
