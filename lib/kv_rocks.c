@@ -548,6 +548,24 @@ static int hwm_open(struct kv_rocks *r, struct errmsg *e)
                : dassie__errmsg_set(e, rc, "open hwm: %s", dassie_strerror(rc));
 }
 
+/* What came back is in tables, but of logs from which nothing came back RocksDB
+ * takes no notice: they would stay, gaps and all, and look like damage to the
+ * next open. A flush makes them obsolete; it needs something to flush. */
+static int gaps_end(struct kv_rocks *r, struct errmsg *e)
+{
+    static const char nobody[] = "gaps";
+    rocksdb_flushoptions_t *flush = rocksdb_flushoptions_create();
+    char *text = NULL;
+    rocksdb_delete_cf(r->db, r->write_sync, r->families[FAMILY_META], nobody,
+                      sizeof nobody, &text);
+    if (text == NULL) {
+        rocksdb_flush_cf(r->db, flush, r->families[FAMILY_META], &text);
+    }
+    rocksdb_flushoptions_destroy(flush);
+    r->gaps = false;
+    return text == NULL ? 0 : rocks_error(text, e);
+}
+
 int dassie__kv_rocks_open(const struct kv_rocks_options *options,
                           struct kv **kv, struct errmsg *e)
 {
@@ -576,6 +594,9 @@ int dassie__kv_rocks_open(const struct kv_rocks_options *options,
         r->write_nosync = rocksdb_writeoptions_create();
         r->read = rocksdb_readoptions_create();
         rc = db_open(r, options->create, e);
+    }
+    if (rc == 0 && r->gaps && !r->read_only) {
+        rc = gaps_end(r, e);
     }
     if (rc != 0) {
         rocks_free(r);

@@ -55,8 +55,9 @@ struct edit {
     const uint8_t *p;
     const uint8_t *end;
     bool good;
-    uint64_t sequence; /* 0: it has none */
-    uint64_t to_come;  /* edits that have to follow for this to count */
+    uint64_t sequence;  /* 0: it has none */
+    uint64_t least_log; /* the same */
+    uint64_t to_come;   /* edits that have to follow for this to count */
 };
 
 static uint64_t edit_number(struct edit *d)
@@ -108,10 +109,12 @@ static void edit_field(struct edit *d)
         case TAG_GROUP:
             d->to_come = edit_number(d);
             break;
+        case TAG_LEAST_LOG:
+            d->least_log = edit_number(d);
+            break;
         case TAG_LOG_NUMBER:
         case TAG_NEXT_FILE:
         case TAG_PREVIOUS_LOG:
-        case TAG_LEAST_LOG:
         case TAG_FAMILY:
         case TAG_FAMILY_MAX:
             edit_number(d);
@@ -145,8 +148,15 @@ static void edit_field(struct edit *d)
 
 struct manifest {
     uint64_t sequence;
-    uint64_t in_group; /* of a group that has not ended */
+    uint64_t least_log; /* older ones are only not deleted yet */
+    uint64_t in_group;  /* of a group that has not ended, */
+    uint64_t log_in_group;
 };
+
+static uint64_t max64(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
 
 /* A group that is cut short does not count, for RocksDB neither. */
 static int edit_seen(void *arg, const uint8_t *p, size_t n, long at)
@@ -157,12 +167,12 @@ static int edit_seen(void *arg, const uint8_t *p, size_t n, long at)
     while (d.good && d.p < d.end) {
         edit_field(&d);
     }
-    if (d.sequence > m->in_group) {
-        m->in_group = d.sequence;
-    }
+    m->in_group = max64(m->in_group, d.sequence);
+    m->log_in_group = max64(m->log_in_group, d.least_log);
     if (d.to_come == 0) {
-        m->sequence = m->in_group > m->sequence ? m->in_group : m->sequence;
-        m->in_group = 0;
+        m->sequence = max64(m->sequence, m->in_group);
+        m->least_log = max64(m->least_log, m->log_in_group);
+        m->in_group = m->log_in_group = 0;
     }
     return 0;
 }
@@ -193,21 +203,24 @@ int dassie__manifest_name(const char *dir, char name[MANIFEST_NAME_BYTES],
     return 0;
 }
 
-int dassie__manifest_read(const char *dir, uint64_t *sequence, struct errmsg *e)
+static int manifest_read(const char *dir, struct manifest *m, struct errmsg *e)
 {
     char path[PATH_MAX];
-    struct manifest m = {0};
     struct logfile f = {
-        .path = path, .keep = SIZE_MAX, .record = edit_seen, .arg = &m};
+        .path = path, .keep = SIZE_MAX, .record = edit_seen, .arg = m};
     char name[MANIFEST_NAME_BYTES];
     int rc = dassie__manifest_name(dir, name, e);
     if (rc == 0 &&
         snprintf(path, sizeof path, "%s/%s", dir, name) >= PATH_MAX) {
         rc = dassie__errmsg_set(e, UV_ENAMETOOLONG, "%s", name);
     }
-    if (rc == 0) {
-        rc = dassie__logfile_read(&f, e);
-    }
+    return rc == 0 ? dassie__logfile_read(&f, e) : rc;
+}
+
+int dassie__manifest_read(const char *dir, uint64_t *sequence, struct errmsg *e)
+{
+    struct manifest m = {0};
+    int rc = manifest_read(dir, &m, e);
     *sequence = m.sequence;
     return rc;
 }
@@ -331,13 +344,15 @@ int dassie__wal_check(const struct wal_check *check, struct errmsg *e)
     struct wal w = {.check = check, .torn_at = -1, .e = e};
     uint64_t *numbers = NULL;
     size_t n = 0;
-    int rc = dassie__manifest_read(check->dir, &w.covered, e);
+    struct manifest m = {0};
+    int rc = manifest_read(check->dir, &m, e);
+    w.covered = m.sequence;
     if (rc == 0) {
         rc = dassie__files_numbered(check->dir, ".log", &numbers, &n, e);
     }
     for (size_t i = 0; rc == 0 && i < n; i++) {
         w.file = numbers[i];
-        rc = file_check(&w);
+        rc = w.file < m.least_log ? 0 : file_check(&w);
     }
     dassie__free(numbers);
     return rc == 0 ? mark_check(&w) : rc;

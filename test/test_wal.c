@@ -26,12 +26,17 @@ static char log_path[TEMP_PATH_BYTES + 64];
 static uint8_t *log_bytes;
 static size_t log_len;
 
-static void db_open(bool create)
+static void db_open_as(bool create, bool gaps)
 {
     struct kv_rocks_options options = {
-        .dir = dir, .memory_bytes = 16 << 20, .create = create};
+        .dir = dir, .memory_bytes = 16 << 20, .create = create, .gaps = gaps};
     int rc = dassie__kv_rocks_open(&options, &kv, &e);
     ck_assert_msg(rc == 0, "%s", e.text);
+}
+
+static void db_open(bool create)
+{
+    db_open_as(create, false);
 }
 
 static void db_close(void)
@@ -185,6 +190,29 @@ START_TEST(gap)
 }
 END_TEST
 
+/* Once it was opened in spite of a gap there is none: not even if nothing came
+ * back before it, so that RocksDB keeps the log (0), or if the log was not
+ * deleted any more (1). */
+START_TEST(gap_is_over)
+{
+    char mark[TEMP_PATH_BYTES + 8];
+    snprintf(mark, sizeof mark, "%s/hwm", dir);
+    ck_assert_int_eq(unlink(mark), 0); /* nothing was synced */
+    memset(log_bytes, 0, 4096);
+    write_all(log_path, log_bytes, log_len);
+    db_open_as(false, true);
+    db_close();
+    if (_i == 1) {
+        write_all(log_path, log_bytes, log_len);
+    }
+    db_open(false);
+    db_fill(1);
+    db_close();
+    db_open(false);
+    db_close();
+}
+END_TEST
+
 /* ---- The database ---- */
 
 /* Which of the files of the database are there. */
@@ -260,6 +288,7 @@ int main(void)
     tcase_add_test(tc, flipped);
     tcase_add_test(tc, cut);
     tcase_add_test(tc, gap);
+    tcase_add_loop_test(tc, gap_is_over, 0, 2);
     tcase_add_test(tc, manifest_cut);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
