@@ -114,7 +114,7 @@ static void lock_close(struct dir *dir)
 
 static int sys_error(struct errmsg *e, const char *what)
 {
-    int rc = uv_translate_sys_error(errno);
+    int rc = dassie__sys_code(errno);
     return dassie__errmsg_set(e, rc, "%s: %s", what, dassie_strerror(rc));
 }
 

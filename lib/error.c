@@ -4,6 +4,7 @@
 
 #include "dassie.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -49,6 +50,19 @@ const char *dassie_err_name(int code)
 const char *dassie_version(void)
 {
     return DASSIE_VERSION_STRING;
+}
+
+int dassie__sys_code(int error)
+{
+    int code = error == EDQUOT ? UV_ENOSPC : uv_translate_sys_error(error);
+    switch (code) {
+#define XX(name, text) case UV_##name:
+        UV_ERRNO_MAP(XX)
+#undef XX
+        return code;
+        default:
+            return UV_EIO;
+    }
 }
 
 int dassie__errmsg_set(struct errmsg *e, int code, const char *format, ...)

@@ -14,6 +14,10 @@ struct errmsg {
     char text[ERRMSG_BYTES];
 };
 
+/* The code for an errno: libuv's; a used up quota is UV_ENOSPC, and what libuv
+ * has no name for is UV_EIO. */
+int dassie__sys_code(int error);
+
 /* Sets the text as by printf; returns code, so that a caller can say
  * "return dassie__errmsg_set(e, UV_EIO, ...)". Too long a text is cut at its
  * end. */

@@ -149,7 +149,7 @@ static void hwm_write(struct kv_rocks *r)
     uint8_t mark[8];
     put_be64(mark, rocksdb_get_latest_sequence_number(r->db));
     ssize_t n = pwrite(r->hwm_fd, mark, sizeof mark, 0);
-    r->kv.mark_error = n < 0 ? uv_translate_sys_error(errno) : 0;
+    r->kv.mark_error = n < 0 ? dassie__sys_code(errno) : 0;
 }
 
 static int rocks_commit(struct kv *kv, bool sync, struct errmsg *e)
@@ -352,7 +352,7 @@ static int hwm_read(const struct kv_rocks *r, uint64_t *mark)
     *mark = 0;
     ssize_t n = pread(r->hwm_fd, bytes, sizeof bytes, 0);
     if (n < 0) {
-        return uv_translate_sys_error(errno);
+        return dassie__sys_code(errno);
     }
     if (n == (ssize_t)sizeof bytes) {
         *mark = get_be64(bytes);
@@ -375,7 +375,7 @@ static int sync_probe(const struct kv_rocks *r, struct errmsg *e)
         errno == ENOSYS) {
         return 0;
     }
-    int rc = uv_translate_sys_error(errno);
+    int rc = dassie__sys_code(errno);
     return dassie__errmsg_set(e, rc, "sync_file_range: %s",
                               dassie_strerror(rc));
 }
@@ -538,7 +538,7 @@ static int hwm_open(struct kv_rocks *r, struct errmsg *e)
     if (rc == 0) {
         int how = r->read_only ? O_RDONLY : O_RDWR | O_CREAT;
         r->hwm_fd = open(path, how | O_CLOEXEC, 0644);
-        rc = r->hwm_fd < 0 ? uv_translate_sys_error(errno) : 0;
+        rc = r->hwm_fd < 0 ? dassie__sys_code(errno) : 0;
     }
     if (r->read_only && rc == UV_ENOENT) {
         return 0;

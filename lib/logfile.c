@@ -161,7 +161,7 @@ static int block_seen(struct log_reader *r, size_t n, long at)
 static int sys_error(struct log_reader *r, int error)
 {
     const char *name = strrchr(r->f->path, '/');
-    int rc = uv_translate_sys_error(error);
+    int rc = dassie__sys_code(error);
     return dassie__errmsg_set(
         r->e, error == ENOENT ? DASSIE_ECORRUPT : rc, "read %s: %s",
         name != NULL ? name + 1 : r->f->path, dassie_strerror(rc));

@@ -190,7 +190,7 @@ int dassie__manifest_name(const char *dir, char name[MANIFEST_NAME_BYTES],
         close(fd);
     }
     if (len < 0 && error != ENOENT) {
-        int rc = uv_translate_sys_error(error);
+        int rc = dassie__sys_code(error);
         return dassie__errmsg_set(e, rc, "read CURRENT: %s",
                                   dassie_strerror(rc));
     }
@@ -292,7 +292,7 @@ int dassie__files_numbered(const char *dir, const char *suffix,
     *numbers = NULL;
     *n = 0;
     if (d == NULL) {
-        int rc = uv_translate_sys_error(errno);
+        int rc = dassie__sys_code(errno);
         return dassie__errmsg_set(e, rc == UV_ENOENT ? DASSIE_ECORRUPT : rc,
                                   "read db: %s", dassie_strerror(rc));
     }

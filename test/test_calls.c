@@ -133,6 +133,21 @@ START_TEST(no_sync_file_range)
 }
 END_TEST
 
+/* Every code that is told has a name. */
+START_TEST(odd_errors)
+{
+    static const struct {
+        int error;
+        int code;
+    } odd[] = {{EDQUOT, UV_ENOSPC}, {ENOLCK, UV_EIO}, {EUCLEAN, UV_EIO}};
+    range_error = odd[_i].error;
+    ck_assert_int_eq(rig_try_open(), odd[_i].code);
+    rig_close();
+    range_error = 0;
+    rig_open();
+}
+END_TEST
+
 static void is_told(const int *n, int times)
 {
     rig_counts(); /* the log is told before */
@@ -237,6 +252,7 @@ int main(void)
     suite_add_tcase(suite, tc);
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, no_sync_file_range);
+    tcase_add_loop_test(tc, odd_errors, 0, 3);
     tcase_add_test(tc, mark_not_written);
     tcase_add_test(tc, space_unknown);
     tcase_add_loop_test(tc, rows_not_read, 0, 2);
