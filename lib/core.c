@@ -65,6 +65,9 @@ static unsigned processor_room(const struct dassie__processor *p)
 static void claim_begin(struct core *c, struct dassie__processor *p, job_t *job)
 {
     job->slot = dassie__recorder_take(c->recorder, job->id, job->attempts + 1);
+    if (c->recorder->unmapped && (job->flags & DASSIE_AT_MOST_ONCE) != 0) {
+        recorder_executing(c->recorder, job->slot);
+    }
     job->processor = p;
     c->claimed[job->slot] = job;
     c->claimed_n++;

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -70,5 +71,21 @@ static uint64_t env_random(void)
     return z ^ z >> 31;
 }
 
-struct env dassie__env = {env_wall_ms, uv_hrtime, env_boot_id, env_free_bytes,
-                          env_random};
+static bool env_copies_on_write(int fd)
+{
+    static const uint32_t copying[] = {0x9123683e /* btrfs */,
+                                       0xca451a4e /* bcachefs */,
+                                       0x2fc12fc1 /* zfs */};
+    struct statfs fs;
+    if (fstatfs(fd, &fs) == 0) {
+        for (size_t i = 0; i < sizeof copying / sizeof copying[0]; i++) {
+            if ((uint32_t)fs.f_type == copying[i]) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+struct env dassie__env = {env_wall_ms,    uv_hrtime,  env_boot_id,
+                          env_free_bytes, env_random, env_copies_on_write};

@@ -7,6 +7,7 @@
 #ifndef DASSIE_ENV_H_
 #define DASSIE_ENV_H_
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define BOOT_ID_BYTES 16
@@ -21,6 +22,9 @@ struct env {
     uint64_t (*free_bytes)(const char *path);
     /* Any 64 bits, others each time. */
     uint64_t (*random)(void);
+    /* Whether a page of the mapped file fd needs new disk space each time it
+     * is written to, allocated or not: without room that store is a SIGBUS. */
+    bool (*copies_on_write)(int fd);
 };
 
 extern struct env dassie__env;

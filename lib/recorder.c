@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -16,7 +17,7 @@
 
 static int sys_error(struct errmsg *e, int error, const char *what)
 {
-    int rc = uv_translate_sys_error(error);
+    int rc = dassie__sys_code(error);
     return dassie__errmsg_set(e, rc, "%s inflight: %s", what,
                               dassie_strerror(rc));
 }
@@ -35,6 +36,15 @@ static int map_file(struct recorder *r, const char *path, struct errmsg *e)
     int error = posix_fallocate(r->fd, 0, (off_t)r->bytes);
     if (error != 0) {
         return sys_error(e, error, "allocate");
+    }
+    r->unmapped = dassie__env.copies_on_write(r->fd);
+    snprintf(r->path, sizeof r->path, "%s", path);
+    if (r->unmapped) {
+        r->page = dassie__calloc(1, r->bytes);
+        if (r->page != NULL && pread(r->fd, r->page, r->bytes, 0) < 0) {
+            return sys_error(e, errno, "read");
+        }
+        return 0; /* who called looks for a page */
     }
     void *page =
         mmap(NULL, r->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, r->fd, 0);
@@ -180,18 +190,36 @@ int dassie__recorder_begin(struct recorder *r, bool unsynced, struct errmsg *e)
     }
     r->free_n = DASSIE_CLAIMED_MAX;
     /* A power cut must not bring an older page back that claims to be clean. */
-    if (r->fd >= 0 && msync(r->page, r->bytes, MS_SYNC) != 0) {
-        return sys_error(e, errno, "sync");
+    int rc = 0;
+    if (r->unmapped) {
+        ssize_t n = pwrite(r->fd, r->page, r->bytes, 0);
+        rc = n == (ssize_t)r->bytes ? fdatasync(r->fd) : -1;
+        errno = n >= 0 && n < (ssize_t)r->bytes ? ENOSPC : errno;
+    } else if (r->fd >= 0) {
+        rc = msync(r->page, r->bytes, MS_SYNC);
     }
-    return 0;
+    return rc == 0 ? 0 : sys_error(e, errno, "sync");
+}
+
+/* No record is better than one that is behind: see recorder.h. */
+void dassie__recorder_write(const struct recorder *r, const void *p, size_t n)
+{
+    off_t at = (const char *)p - (const char *)r->page;
+    if (pwrite(r->fd, p, n, at) < 0 && r->page->unsynced == 0) {
+        unlink(r->path);
+    }
 }
 
 void dassie__recorder_close(struct recorder *r, bool clean)
 {
-    if (r->page != NULL && r->fd >= 0) {
-        if (clean) { /* who did not get to begin leaves the last owner's word */
-            r->page->clean = true;
+    if (r->page != NULL && clean) { /* who did not get to begin leaves the last
+                                       owner's word */
+        r->page->clean = true;
+        if (r->unmapped) {
+            dassie__recorder_write(r, &r->page->clean, sizeof r->page->clean);
         }
+    }
+    if (r->page != NULL && r->fd >= 0 && !r->unmapped) {
         munmap(r->page, r->bytes);
     } else {
         dassie__free(r->page);
@@ -217,12 +245,14 @@ uint32_t dassie__recorder_take(struct recorder *r, uint64_t id,
     slot->attempt = attempt;
     atomic_store_explicit(&slot->alone, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->phase, PHASE_CLAIMED, memory_order_release);
+    if (r->unmapped) {
+        dassie__recorder_write(r, slot, sizeof *slot);
+    }
     return at;
 }
 
 void dassie__recorder_release(struct recorder *r, uint32_t slot)
 {
-    atomic_store_explicit(&r->page->slot[slot].phase, PHASE_FREE,
-                          memory_order_release);
+    recorder_phase(r, slot, PHASE_FREE);
     r->free_slots[r->free_n++] = slot;
 }

@@ -11,6 +11,13 @@
  * (engine), executing and ended (pool thread; the engine for async jobs),
  * release after the commit that holds the outcome.
  *
+ * On a file system that copies on write a store to the mapping needs space, and
+ * is a SIGBUS if there is none, however well the file was allocated. There the
+ * file is not mapped but written, a byte at a time. Such a write may fail; then
+ * the file goes, and after a crash each claimed job counts an attempt. Where
+ * the owner does not sync, the file has to stay to tell of that, and a run may
+ * go uncounted; a job that runs at most once is "executing" from its claim on.
+ *
  * Possible failure modes are: no disk space at open (told); no valid recorder
  * (dassie__recorder_found() says unknown for all), or damage within (it says so
  * for those slots).
@@ -22,6 +29,7 @@
 #ifndef DASSIE_RECORDER_H_
 #define DASSIE_RECORDER_H_
 
+#include <limits.h>
 #include <stdatomic.h>
 #include <stddef.h>
 
@@ -60,6 +68,8 @@ struct recorder {
     struct recorder_page *page;
     size_t bytes;
     int fd;                     /* -1: in memory only */
+    bool unmapped;              /* each change of the page is written */
+    char path[PATH_MAX];        /* if so */
     bool valid;                 /* the last owner's slots say what happened */
     bool clean;                 /* the last owner closed */
     bool power_cut;             /* the machine was booted since */
@@ -92,29 +102,42 @@ uint32_t dassie__recorder_take(struct recorder *r, uint64_t id,
                                uint32_t attempt);
 void dassie__recorder_release(struct recorder *r, uint32_t slot);
 
+/* Writes a part of the page, if it is not mapped. */
+void dassie__recorder_write(const struct recorder *r, const void *p, size_t n);
+
+static inline void recorder_phase(struct recorder *r, uint32_t slot,
+                                  enum phase phase)
+{
+    atomic_store_explicit(&r->page->slot[slot].phase, phase,
+                          memory_order_release);
+    if (r->unmapped) {
+        dassie__recorder_write(r, &r->page->slot[slot].phase, 1);
+    }
+}
+
 static inline void recorder_executing(struct recorder *r, uint32_t slot)
 {
-    atomic_store_explicit(&r->page->slot[slot].phase, PHASE_EXECUTING,
-                          memory_order_release);
+    recorder_phase(r, slot, PHASE_EXECUTING);
 }
 
 /* It was to be, but is not. */
 static inline void recorder_not_started(struct recorder *r, uint32_t slot)
 {
-    atomic_store_explicit(&r->page->slot[slot].phase, PHASE_CLAIMED,
-                          memory_order_release);
+    recorder_phase(r, slot, PHASE_CLAIMED);
 }
 
 static inline void recorder_ended(struct recorder *r, uint32_t slot)
 {
-    atomic_store_explicit(&r->page->slot[slot].phase, PHASE_ENDED,
-                          memory_order_release);
+    recorder_phase(r, slot, PHASE_ENDED);
 }
 
 static inline void recorder_alone(struct recorder *r, uint32_t slot, bool on)
 {
     atomic_store_explicit(&r->page->slot[slot].alone, on ? SLOT_ALONE : 0,
                           memory_order_release);
+    if (r->unmapped) {
+        dassie__recorder_write(r, &r->page->slot[slot].alone, 1);
+    }
 }
 
 #endif /* DASSIE_RECORDER_H_ */

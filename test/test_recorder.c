@@ -2,6 +2,7 @@
  * that dies is one that never closes its recorder. */
 #include "config.h"
 
+#include "../lib/alloc.h"
 #include "../lib/recorder.h"
 
 #include "temp_dir.h"
@@ -20,12 +21,27 @@ static void fake_boot_id(uint8_t id[BOOT_ID_BYTES])
     memset(id, boot, BOOT_ID_BYTES);
 }
 
+static bool copies;
+
+static bool fake_copies_on_write(int fd)
+{
+    (void)fd;
+    return copies;
+}
+
 static void setup(void)
 {
     temp_dir_make(dir);
     temp_path(path, dir, "inflight");
     boot = 1;
     dassie__env.boot_id = fake_boot_id;
+    dassie__env.copies_on_write = fake_copies_on_write;
+}
+
+static void setup_written(void)
+{
+    setup();
+    copies = true;
 }
 
 static void teardown(void)
@@ -50,7 +66,11 @@ static void begin(struct recorder *r, bool unsynced)
 /* The owner dies: its memory goes, the file stays. */
 static void die(struct recorder *r)
 {
-    ck_assert_int_eq(munmap(r->page, r->bytes), 0);
+    if (r->unmapped) {
+        dassie__free(r->page);
+    } else {
+        ck_assert_int_eq(munmap(r->page, r->bytes), 0);
+    }
     close(r->fd);
     r->fd = -1;
     r->page = NULL;
@@ -370,8 +390,10 @@ START_TEST(doubled)
     begin(&r, false);
     recorder_executing(&r, dassie__recorder_take(&r, 6, 1));
     uint32_t slot = dassie__recorder_take(&r, 7, 1);
-    r.page->slot[slot].id ^= 1;
+    uint64_t other = 7 ^ 1;
     die(&r);
+    patch((off_t)(sizeof *r.page + slot * sizeof r.page->slot[0]), &other,
+          sizeof other);
     r = opened();
     ck_assert_int_eq(dassie__recorder_found(&r, 6, 1), FOUND_UNKNOWN);
     ck_assert_int_eq(dassie__recorder_found(&r, 7, 1), FOUND_UNKNOWN);
@@ -421,12 +443,11 @@ START_TEST(refused)
 }
 END_TEST
 
-static Suite *recorder_suite(void)
+/* All of it where the file is mapped, and where it is written. */
+static TCase *recorder_case(const char *name, void (*set_up)(void))
 {
-    Suite *suite = suite_create("recorder");
-    TCase *tc = tcase_create("recorder");
-    suite_add_tcase(suite, tc);
-    tcase_add_checked_fixture(tc, setup, teardown);
+    TCase *tc = tcase_create(name);
+    tcase_add_checked_fixture(tc, set_up, teardown);
     tcase_add_test(tc, memory_slots);
     tcase_add_test(tc, low_slots_first);
     tcase_add_test(tc, slot_starts_afresh);
@@ -445,6 +466,14 @@ static Suite *recorder_suite(void)
     tcase_add_test(tc, cut);
     tcase_add_test(tc, too_long);
     tcase_add_test(tc, refused);
+    return tc;
+}
+
+static Suite *recorder_suite(void)
+{
+    Suite *suite = suite_create("recorder");
+    suite_add_tcase(suite, recorder_case("mapped", setup));
+    suite_add_tcase(suite, recorder_case("written", setup_written));
     return suite;
 }
 
