@@ -105,6 +105,9 @@ static void judge(const dassie_info_t *job)
     if (token == NO_TOKEN) {
         return;
     }
+    if (ledger->entry[token].refused) {
+        ledger_fault(token, "is there, it was refused");
+    }
     const char *what = plan_differs(token, job);
     if (what != NULL && is_renamed(job)) {
         ledger_loss(token, "is in a queue without a name");
@@ -193,7 +196,7 @@ static void judge_all(void)
         }
     }
     count_all();
-    if (ledger->cuts == 0 && ledger->unheard > kill_slots()) {
+    if (ledger->cuts == 0 && ledger->unheard > kill_slots() + ledger->excused) {
         ledger_fault(NO_TOKEN, "%u runs are counted that never began",
                      ledger->unheard);
     }
@@ -248,16 +251,16 @@ static void forget_all(void)
 
 /* ---- Running what is left ---- */
 
-static uint32_t suspects; /* jobs that run first, and alone */
-static atomic_uint begun;
-static atomic_uint executing;
+static uint32_t suspects;  /* jobs that run first, and alone */
+static atomic_ullong runs; /* that began, << 32, and those that go on: as one */
+#define RUN_BEGUN (1ull << 32)
 static bool was_executing[TOKENS_MAX]; /* at the kill */
 
 static int work(dassie_job_t *job)
 {
-    struct plan plan;
-    unsigned beside = atomic_fetch_add(&executing, 1);
-    unsigned before = atomic_fetch_add(&begun, 1);
+    unsigned long long others = atomic_fetch_add(&runs, RUN_BEGUN + 1);
+    uint32_t beside = (uint32_t)others;
+    uint32_t before = (uint32_t)(others / RUN_BEGUN);
     uint32_t token = ledger_begin(job);
     if (before <= suspects && beside > 0) {
         ledger_fault(token, "runs beside a suspect, or is one and not alone");
@@ -265,14 +268,9 @@ static int work(dassie_job_t *job)
     if (before >= suspects && was_executing[token]) {
         ledger_fault(token, "was executing, but others run first");
     }
-    plan_of(token, &plan);
-    sync_must(plan.status == 0
-                  ? dassie_job_set_result(job, plan.outcome, plan.outcome_len)
-                  : dassie_job_set_error(job, plan.outcome, plan.outcome_len),
-              "set result");
-    ledger_return(token);
-    atomic_fetch_sub(&executing, 1);
-    return plan.status;
+    int status = ledger_end(job, token);
+    atomic_fetch_sub(&runs, 1);
+    return status;
 }
 
 /* New jobs have new ids; they are waited for as well. */

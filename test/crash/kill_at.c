@@ -18,9 +18,10 @@
  * (stdio). Threads: any. */
 #define _GNU_SOURCE
 
+#include "below.h"
+
 #include <dlfcn.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -45,7 +46,6 @@ enum when { NEVER, BEFORE, MIDDLE, AFTER };
 #define SHUTDOWN_NO_FLUSH 2
 
 static const char *dir;
-static size_t dir_len;
 static long kill_call;
 static atomic_long marks_to_come;
 static enum when kill_when;
@@ -60,7 +60,6 @@ static void __attribute__((constructor)) begin(void)
     const char *mark = getenv("KILL_AT_MARK");
     char name[8] = "";
     dir = getenv("KILL_AT_DIR");
-    dir_len = dir != NULL ? strlen(dir) : 0;
     marks_to_come = mark != NULL ? strtol(mark, NULL, 10) : 0;
     if (text == NULL) {
         return;
@@ -117,24 +116,18 @@ static void __attribute__((noreturn)) die(void)
 
 static bool below(const char *path)
 {
-    return dir_len > 0 && strncmp(path, dir, dir_len) == 0 &&
-           (path[dir_len] == '/' || path[dir_len] == '\0');
+    return path_below(dir, path);
 }
 
 static bool below_fd(int fd)
 {
-    char link[32];
-    char path[PATH_MAX];
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t n = readlink(link, path, sizeof path - 1);
-    path[n > 0 ? n : 0] = '\0';
-    return below(path);
+    return fd_below(dir, fd);
 }
 
 static bool below_memory(const void *p)
 {
     (void)p;
-    return dir_len > 0; /* who syncs memory has mapped a file of the store */
+    return dir != NULL; /* who syncs memory has mapped a file of the store */
 }
 
 /* Counts a call, and says what is to become of it. */

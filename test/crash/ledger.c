@@ -306,6 +306,21 @@ void ledger_return(uint32_t token)
     ledger->entry[token].executing = 0;
 }
 
+int ledger_end(dassie_job_t *job, uint32_t token)
+{
+    struct plan plan;
+    plan_of(token, &plan);
+    int rc = plan.status == 0
+                 ? dassie_job_set_result(job, plan.outcome, plan.outcome_len)
+                 : dassie_job_set_error(job, plan.outcome, plan.outcome_len);
+    if (rc != 0) {
+        fprintf(stderr, "set result: %s\n", dassie_strerror(rc));
+        _exit(3);
+    }
+    ledger_return(token);
+    return plan.status;
+}
+
 void ledger_told(uint32_t token, const dassie_info_t *job)
 {
     const char *what = plan_end_differs(token, job);

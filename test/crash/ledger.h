@@ -61,6 +61,7 @@ const char *plan_end_differs(uint32_t token, const dassie_info_t *job);
 struct entry {
     _Atomic uint64_t id;        /* it was acknowledged with; 0: it was not */
     _Atomic uint32_t asked;     /* dassie_enqueue() was called */
+    _Atomic uint32_t refused;   /* and told that it is not in the queue */
     _Atomic uint32_t attempt;   /* the last run that began */
     _Atomic uint32_t executing; /* by which process; 0: it has returned */
     _Atomic uint32_t ended;     /* the state that was told; 0: none */
@@ -72,6 +73,7 @@ struct ledger {
     _Atomic uint32_t begun;    /* processes that began, and those ... */
     _Atomic uint32_t ended;    /* ... that ended by themselves */
     _Atomic uint32_t unheard;  /* runs that were counted, but not seen here */
+    _Atomic uint32_t excused;  /* of them: the log told of so many */
     _Atomic uint32_t cuts;     /* how often the power was cut, and how ... */
     _Atomic uint32_t healed;   /* ... often it was recovered from that */
     _Atomic uint32_t cut_at;   /* how many had begun at the last one */
@@ -125,6 +127,9 @@ uint32_t ledger_token(const char *name, size_t len);
 /* A run begins (the job's token), and returns. */
 uint32_t ledger_begin(const dassie_job_t *job);
 void ledger_return(uint32_t token);
+
+/* What a run leaves behind, as planned; then it returns so. Pool thread. */
+int ledger_end(dassie_job_t *job, uint32_t token);
 
 /* The attempts that the store has counted for a job. */
 void ledger_attempts(uint32_t token, uint32_t attempts);

@@ -1,4 +1,4 @@
-/* main.c: the program that is killed, and recorded.
+/* main.c: the program that is killed, and recorded, and whose calls fail.
  *
  *     subject MODE DIR [unsynced]
  *

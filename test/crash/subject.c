@@ -147,12 +147,7 @@ static int work(dassie_job_t *job)
     } else if (plan.how == SLOW) {
         uv_sleep(HELD_MS);
     }
-    sync_must(plan.status == 0
-                  ? dassie_job_set_result(job, plan.outcome, plan.outcome_len)
-                  : dassie_job_set_error(job, plan.outcome, plan.outcome_len),
-              "set result");
-    ledger_return(token);
-    return plan.status;
+    return ledger_end(job, token);
 }
 
 /* ---- Async work ---- */
@@ -181,13 +176,23 @@ static void on_held(uv_timer_t *timer)
     }
 }
 
-static void start(dassie_job_t *job)
+void subject_start(dassie_job_t *job)
 {
     held.job[held.n].id = dassie_job_id(job);
     held.job[held.n].attempt = dassie_job_attempt(job);
     held.job[held.n].token = ledger_begin(job);
     held.n++;
     sync_must(uv_timer_start(&held.timer, on_held, HELD_MS, HELD_MS), "timer");
+}
+
+void subject_begin(void)
+{
+    sync_must(uv_timer_init(&rig.loop, &held.timer), "timer");
+}
+
+void subject_end(void)
+{
+    uv_close((uv_handle_t *)&held.timer, NULL);
 }
 
 /* ---- Rounds ---- */
@@ -261,7 +266,7 @@ static void run_session(const char *path)
     ledger_opened();
     options.queue = queues[QUEUE_WEB].base;
     options.concurrency = ASYNC_SLOTS;
-    options.start = start;
+    options.start = subject_start;
     sync_must(dassie_process(&rig.q, &async, &options), "process");
     for (int i = 1; i < ROUNDS; i++) {
         run_round(&processor);
@@ -279,12 +284,12 @@ static void work_begin(void)
 {
     sync_must(uv_mutex_init(&gate.mutex), "mutex");
     sync_must(uv_cond_init(&gate.cond), "cond");
-    sync_must(uv_timer_init(&rig.loop, &held.timer), "timer");
+    subject_begin();
 }
 
 static void work_end(void)
 {
-    uv_close((uv_handle_t *)&held.timer, NULL);
+    subject_end();
     uv_cond_destroy(&gate.cond);
     uv_mutex_destroy(&gate.mutex);
 }
@@ -320,11 +325,17 @@ static void subject_open(const char *path)
 static const struct {
     const char *name;
     void (*function)(const char *path);
-} modes[] = {
-    {"run", subject_run},         {"soak", subject_soak},
-    {"open", subject_open},       {"check", subject_check},
-    {"judge", subject_judge},     {"judge-run", subject_judge_run},
-    {"salvage", subject_salvage}, {"salvage-lossy", subject_salvage_lossy}};
+} modes[] = {{"run", subject_run},
+             {"soak", subject_soak},
+             {"open", subject_open},
+             {"check", subject_check},
+             {"heal", subject_heal},
+             {"lose", subject_lose},
+             {"floor", subject_floor},
+             {"judge", subject_judge},
+             {"judge-run", subject_judge_run},
+             {"salvage", subject_salvage},
+             {"salvage-lossy", subject_salvage_lossy}};
 
 int subject_do(const char *mode, const char *dir, bool unsynced)
 {

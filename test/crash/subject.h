@@ -3,6 +3,8 @@
 #ifndef DASSIE_TEST_CRASH_SUBJECT_H_
 #define DASSIE_TEST_CRASH_SUBJECT_H_
 
+#include <dassie.h>
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -12,6 +14,8 @@
  *     soak       the same without an end, see soak.c
  *     open       opens the store and closes it: recovery alone
  *     check      see checker.c
+ *     heal, lose, floor
+ *                see fault_run.c
  *     judge      see judge.c; judge-run lets all jobs end first
  *     salvage    see judge.c; salvage-lossy lets jobs be lost
  *
@@ -29,6 +33,20 @@ void subject_enqueue_batch(uint32_t first);
 void soak_grow(const char *path);
 void soak_shrink(const char *path);
 bool soak_has_room(void);
+
+/* Starts an async job, which ends by a timer; the timer is there between the
+ * two others. */
+void subject_start(dassie_job_t *job);
+void subject_begin(void);
+void subject_end(void);
+
+/* Works on while calls fail: until they are told of ("heal"), or until the
+ * queue is closed ("lose"). */
+void subject_heal(const char *path);
+void subject_lose(const char *path);
+
+/* Too little disk is free for a while. */
+void subject_floor(const char *path);
 
 /* Opens a store and compares it with the ledger, lets all jobs end, and
  * compares again; or lets them end first. */
