@@ -54,12 +54,13 @@ extern "C" {
 /* ---- Errors ------------------------------------------------------------ */
 
 /* Own codes, beside libuv's. They are below UV_EOF and never overlap. */
-#define DASSIE_ERRNO_MAP(XX)                                       \
-    XX(ECORRUPT, -5001, "the store is damaged")                    \
-    XX(EUNKNOWN, -5002, "outcome unknown, the store did not heal") \
-    XX(ENOSTORE, -5003, "not a Dassie store")                      \
-    XX(ECRASHED, -5004, "the job keeps killing its process")       \
-    XX(EINTERRUPTED, -5005, "interrupted, and to be run at most once")
+#define DASSIE_ERRNO_MAP(XX)                                           \
+    XX(ECORRUPT, -5001, "the store is damaged")                        \
+    XX(EUNKNOWN, -5002, "outcome unknown, the store did not heal")     \
+    XX(ENOSTORE, -5003, "not a Dassie store")                          \
+    XX(ECRASHED, -5004, "the job keeps killing its process")           \
+    XX(EINTERRUPTED, -5005, "interrupted, and to be run at most once") \
+    XX(ESTATE, -5006, "the job is in another state")
 
 typedef enum {
 #define XX(name, code, text) DASSIE_##name = code,
@@ -84,6 +85,7 @@ typedef enum {
 #define DASSIE_PROCESSOR_QUEUES_MAX 1024       /* queues of one processor */
 #define DASSIE_LIST_MAX 1000                   /* jobs of one page */
 #define DASSIE_LOOKUPS_MAX 65536               /* look-ups under way */
+#define DASSIE_CHANGE_IDS_MAX 10000            /* ids of one change */
 #define DASSIE_MEMORY_BYTES 67108864           /* default budget; see options */
 #define DASSIE_MEMORY_BYTES_MIN 16777216       /* the least it may be */
 #define DASSIE_PRIORITY_MIN (-20)              /* runs first */
@@ -113,13 +115,17 @@ typedef struct dassie_list_s dassie_list_t;
 typedef struct dassie_list_options_s dassie_list_options_t;
 typedef struct dassie_counts_s dassie_counts_t;
 typedef struct dassie_drain_s dassie_drain_t;
+typedef struct dassie_change_s dassie_change_t;
+typedef struct dassie_filter_s dassie_filter_t;
+typedef struct dassie_configure_s dassie_configure_t;
+typedef struct dassie_settings_s dassie_settings_t;
 typedef struct dassie_processor_s dassie_processor_t;
 typedef struct dassie_process_options_s dassie_process_options_t;
 typedef struct dassie_verify_report_s dassie_verify_report_t;
 typedef struct dassie_job_s dassie_job_t;
 
 /* The state of a job. A job is in exactly one at any time. The value 3 is never
- * given, and 6 not yet. */
+ * given. */
 typedef enum {
     DASSIE_PENDING = 0,   /* waits for a processor */
     DASSIE_SCHEDULED = 1, /* waits for its time */
@@ -128,6 +134,16 @@ typedef enum {
     DASSIE_FAILED = 5,    /* ended badly; does not run again by itself */
     DASSIE_CANCELLED = 6  /* given up before it ended by itself */
 } dassie_state_t;
+
+/* What can be done to jobs by dassie_change(). */
+typedef enum {
+    DASSIE_CANCEL = 1, /* pending, scheduled: cancelled at once; running: its
+                          flag is raised, see dassie_job_cancelled() */
+    DASSIE_RETRY = 2,  /* failed, cancelled: pending again */
+    DASSIE_DELETE = 3, /* complete, failed, cancelled; pending and scheduled
+                          ones, too, if the filter names these states: gone */
+    DASSIE_RUN_NOW = 4 /* scheduled: pending, as if its time had come */
+} dassie_action_t;
 
 /* When is an enqueue or an end acknowledged? It belongs to the store, never
  * to a job. */
@@ -193,12 +209,13 @@ typedef void (*dassie_pressure_cb)(dassie_t *q, int full);
 typedef void (*dassie_enqueue_cb)(dassie_enqueue_t *req, int status);
 
 /* The job ended, and that is as durable as the store's durability says
- * (status 0; job->state is DASSIE_COMPLETE or DASSIE_FAILED, with its result
- * or error), or with job NULL: UV_ECANCELED the queue was closed before it
- * ended, UV_ENOMEM no memory to wait for it, DASSIE_EUNKNOWN it ended but the
- * store failed and did not heal. Comes after the enqueue callback, and only if
- * that had status 0; without one it also tells what that would have told: <0,
- * job is NULL. job->data is not set. Loop thread. */
+ * (status 0; job->state is DASSIE_COMPLETE, DASSIE_FAILED or DASSIE_CANCELLED,
+ * with its result or error), or with job NULL: UV_ECANCELED the queue was
+ * closed before it ended, UV_ENOENT it was deleted before it ended, UV_ENOMEM
+ * no memory to wait for it, DASSIE_EUNKNOWN it ended but the store failed and
+ * did not heal. Comes after the enqueue callback, and only if that had status
+ * 0; without one it also tells what that would have told: <0, job is NULL.
+ * job->data is not set. Loop thread. */
 typedef void (*dassie_done_cb)(dassie_enqueue_t *req, int status,
                                const dassie_info_t *job);
 
@@ -231,6 +248,22 @@ typedef void (*dassie_counts_cb)(dassie_counts_t *req, int status,
  * UV_ECANCELED: the
  * queue was closed first. Loop thread. */
 typedef void (*dassie_drain_cb)(dassie_drain_t *req, int status);
+
+/* The change is made, and durable (0): req->changed jobs are in another state
+ * now, and of running ones so many were asked to end. For a single id req->was
+ * is the state it was in. UV_ENOENT: there is no such job, DASSIE_ESTATE: it is
+ * in a state in which this cannot be done (both for a single id only),
+ * UV_ENOMEM, UV_EIO, DASSIE_ECORRUPT, DASSIE_EUNKNOWN as for an enqueue,
+ * UV_ECANCELED the queue was closed first; what was changed by then, and
+ * committed, stays. Loop thread. */
+typedef void (*dassie_change_cb)(dassie_change_t *req, int status);
+
+/* The queue has these settings, durably (0), or with settings NULL: UV_ENOENT
+ * there is no such queue (when they were only to be read), UV_ENOBUFS with
+ * DASSIE_QUEUES_MAX queues, UV_ENOMEM, UV_ECANCELED the queue was closed first,
+ * DASSIE_EUNKNOWN as for an enqueue. Loop thread. */
+typedef void (*dassie_configure_cb)(dassie_configure_t *req, int status,
+                                    const dassie_settings_t *settings);
 
 /* Runs one job and returns how it ended: 0 is complete; after anything else
  * the job is tried again later (see dassie_spec_t) or, in the end, failed, with
@@ -408,6 +441,7 @@ struct dassie_stats_s {
     uint64_t enqueued;     /* jobs */
     uint64_t completed;    /* jobs */
     uint64_t failed;       /* jobs, in the end */
+    uint64_t cancelled;    /* jobs */
     uint64_t retried;      /* failed attempts that were not the last */
     uint64_t snoozed;      /* runs that ended so */
     uint64_t promoted;     /* scheduled jobs whose time has come */
@@ -582,7 +616,9 @@ DASSIE_EXTERN const char *dassie_job_name(const dassie_job_t *job, size_t *len);
 DASSIE_EXTERN const void *dassie_job_data(const dassie_job_t *job, size_t *len);
 DASSIE_EXTERN dassie_processor_t *dassie_job_processor(const dassie_job_t *job);
 
-/* Whether the job is asked to end soon. Any thread that may hold the job. */
+/* Whether the job is asked to end soon: by dassie_change(), or as the queue is
+ * being closed. A job that gives up then returns "UV_ECANCELED". Any thread
+ * that may hold the job. */
 DASSIE_EXTERN int dassie_job_cancelled(const dassie_job_t *job);
 
 /* Sets what a work processor's job leaves behind; the last call counts. The
@@ -645,6 +681,94 @@ struct dassie_list_s {
 DASSIE_EXTERN int dassie_list(dassie_t *q, dassie_list_t *req,
                               const dassie_list_options_t *options,
                               dassie_list_cb cb);
+
+/* Which jobs: those that match all that is set. */
+struct dassie_filter_s {
+    size_t size;         /* set by DASSIE_FILTER_INIT */
+    uint64_t id;         /* this one, */
+    const uint64_t *ids; /* or these, */
+    size_t ids_n;        /* up to DASSIE_CHANGE_IDS_MAX; else all */
+    const char *queue;   /* NULL: any */
+    size_t queue_len;    /* 0: a C string */
+    const char *name;    /* the jobs' name; NULL: any */
+    size_t name_len;     /* 0: a C string */
+    unsigned states;     /* DASSIE_IN(state) | ...; 0: all in which the action
+                            can be done, but pending and scheduled ones are
+                            not deleted */
+    uint64_t age_ms;     /* ended, or enqueued and not ended, so long ago; 0:
+                            whenever */
+};
+#define DASSIE_IN(state) (1u << (state))
+#define DASSIE_FILTER_INIT                                                 \
+    {                                                                      \
+        sizeof(struct dassie_filter_s), 0, NULL, 0, NULL, 0, NULL, 0, 0, 0 \
+    }
+
+struct dassie_change_s {
+    void *data;          /* yours */
+    dassie_t *q;         /* set by dassie_change() */
+    uint64_t changed;    /* set before cb */
+    dassie_state_t was;  /* set before cb, for a single id that is there */
+    dassie_change_cb cb; /* private from here on */
+    uint64_t reserved[5];
+};
+
+/* Cancels, retries, deletes or hastens jobs: those that were there when it was
+ * asked. Of one job it is atomic. More than some hundred are changed in several
+ * commits, so that nothing else waits: then what fails, or is killed, in the
+ * middle leaves some of them changed, and what changes its state meanwhile may
+ * be missed. A retried job has all of its attempts again, and a run of its own
+ * number. A job that is deleted before it ended tells those who wait for its
+ * end "UV_ENOENT". cb may be NULL. A running job that is cancelled ends as its
+ * processor says: well if it ends well, cancelled if that returns or finishes
+ * with UV_ECANCELED, failed after any other error; it is not tried again, nor
+ * snoozed. If it had not begun, it is cancelled. After a kill nothing of this
+ * is remembered, and it runs again. Errors: UV_EINVAL action, filter, id beside
+ * ids, queue, name or states out of range, or that the action cannot be done
+ * in; UV_E2BIG more ids than DASSIE_CHANGE_IDS_MAX; UV_ENOMEM. */
+DASSIE_EXTERN int dassie_change(dassie_t *q, dassie_change_t *req,
+                                dassie_action_t action,
+                                const dassie_filter_t *filter,
+                                dassie_change_cb cb);
+
+/* The settings of a queue. They are durable. */
+struct dassie_settings_s {
+    size_t size;             /* set by DASSIE_SETTINGS_INIT */
+    unsigned set;            /* DASSIE_SET_PAUSED | ...: those to be changed */
+    int paused;              /* 1: none of its jobs starts */
+    uint32_t attempts_max;   /* for jobs that do not say; 0: as in the spec */
+    uint64_t backoff_ms;     /* so, too */
+    uint64_t backoff_max_ms; /* so, too */
+};
+#define DASSIE_SETTINGS_INIT                            \
+    {                                                   \
+        sizeof(struct dassie_settings_s), 0, 0, 0, 0, 0 \
+    }
+
+/* Which settings. */
+enum {
+    DASSIE_SET_PAUSED = 1,
+    DASSIE_SET_ATTEMPTS = 2,
+    DASSIE_SET_BACKOFF = 4 /* both */
+};
+
+struct dassie_configure_s {
+    void *data;             /* yours */
+    dassie_t *q;            /* set by dassie_configure() */
+    dassie_configure_cb cb; /* private from here on */
+    uint64_t reserved[5];
+};
+
+/* Changes settings of a queue (NULL: "default"), which is made if need be, and
+ * tells all of them; settings NULL: only tells. They hold at once and after a
+ * restart. In a paused queue none of the jobs starts that have not begun; those
+ * that run end. Jobs can be enqueued, changed and looked at all the same, and
+ * dassie_drain() waits for them. cb may be NULL if settings is not.
+ * Errors: UV_EINVAL queue, settings out of range; UV_ENOMEM. */
+DASSIE_EXTERN int dassie_configure(dassie_t *q, dassie_configure_t *req,
+                                   const char *queue, size_t queue_len,
+                                   const dassie_settings_t *settings,
+                                   dassie_configure_cb cb);
 
 struct dassie_counts_s {
     void *data;          /* yours */

@@ -98,6 +98,76 @@ static void apply_back(struct dassie__impl *impl, job_t *job)
     }
 }
 
+/* What was claimed for q and has not begun goes back. */
+static void hold_queue(struct dassie__impl *impl, struct queue *q)
+{
+    for (struct server *at = q->servers; at != NULL; at = at->next) {
+        dassie__apply_hand_back(impl, at->processor, 0);
+    }
+    dassie__core_hold(&impl->core, q);
+}
+
+static void settings_set(struct queue *q, const dassie_settings_t *from,
+                         struct settings_row *row)
+{
+    *row = q->settings;
+    if ((from->set & DASSIE_SET_PAUSED) != 0) {
+        row->number[SETTING_PAUSED] = from->paused != 0;
+    }
+    if ((from->set & DASSIE_SET_ATTEMPTS) != 0) {
+        row->number[SETTING_ATTEMPTS] = from->attempts_max;
+    }
+    if ((from->set & DASSIE_SET_BACKOFF) != 0) {
+        row->number[SETTING_BACKOFF] = from->backoff_ms;
+        row->number[SETTING_BACKOFF_MAX] = from->backoff_max_ms;
+    }
+}
+
+static void settings_tell(const struct queue *q, dassie_settings_t *to)
+{
+    const uint64_t *number = q->settings.number;
+    to->set = DASSIE_SET_PAUSED | DASSIE_SET_ATTEMPTS | DASSIE_SET_BACKOFF;
+    to->paused = number[SETTING_PAUSED] != 0;
+    to->attempts_max = (uint32_t)number[SETTING_ATTEMPTS];
+    to->backoff_ms = number[SETTING_BACKOFF];
+    to->backoff_max_ms = number[SETTING_BACKOFF_MAX];
+}
+
+static int configure(struct dassie__impl *impl, struct configure *conf)
+{
+    struct store *s = &impl->core.store;
+    struct queue *q =
+        dassie__queues_find(&s->queues, conf->queue, conf->queue_len);
+    if (conf->reads && q == NULL) {
+        return UV_ENOENT;
+    }
+    int rc = conf->reads
+                 ? 0
+                 : dassie__store_queue(s, conf->queue, conf->queue_len, 0, &q);
+    if (rc != 0) {
+        return rc;
+    }
+    if (!conf->reads) {
+        struct settings_row row;
+        settings_set(q, &conf->settings, &row);
+        dassie__store_settings(s, q, &row);
+        if (!queue_open(q)) {
+            hold_queue(impl, q);
+        }
+    }
+    settings_tell(q, &conf->settings);
+    return 0;
+}
+
+static void apply_configure(struct dassie__impl *impl, struct configure *conf)
+{
+    int rc = refusal(impl);
+    if (rc == 0) {
+        rc = configure(impl, conf);
+    }
+    answer(impl, &conf->op, OP_CONFIGURE, rc);
+}
+
 static void apply_add(struct dassie__impl *impl, struct dassie__processor *p)
 {
     if (!impl->open || impl->closing) {
@@ -206,6 +276,12 @@ void dassie__apply_op(struct dassie__impl *impl, struct op *op)
         case OP_CLOSE:
             apply_close(impl);
             break;
+        case OP_CONFIGURE:
+            apply_configure(impl, (struct configure *)op);
+            break;
+        case OP_CHANGE: /* at the begin of a batch */
+            ops_push(&impl->changes, op);
+            break;
         default: /* look-ups wait for the commit */
             ops_push(&impl->after, op);
             break;
@@ -298,27 +374,74 @@ void dassie__apply_lose(struct dassie__impl *impl)
     impl->lost = true;
 }
 
+/* False: there is no memory for it. The callback comes once. */
+static bool tell_cancel(struct dassie__impl *impl, job_t *job)
+{
+    atomic_store(&job->cancelled, true);
+    if (job->processor->cancel != NULL && !job->cancel_told) {
+        struct cancel *cancel = dassie__malloc(sizeof *cancel);
+        if (cancel == NULL) {
+            return false;
+        }
+        cancel->id = job->id;
+        answer(impl, &cancel->op, OP_CANCEL, 0);
+        job->cancel_told = true;
+    }
+    return true;
+}
+
 bool dassie__apply_cancel_all(struct dassie__impl *impl)
 {
     struct core *core = &impl->core;
     bool all = true;
     for (uint32_t i = 0; i < core->claimed_high; i++) {
-        job_t *job = core->claimed[i];
-        if (job == NULL) {
-            continue;
-        }
-        atomic_store(&job->cancelled, true);
-        if (job->processor->cancel != NULL && !job->cancel_told) {
-            struct cancel *cancel = dassie__malloc(sizeof *cancel);
-            if (cancel != NULL) {
-                cancel->id = job->id;
-                answer(impl, &cancel->op, OP_CANCEL, 0);
-            }
-            job->cancel_told = cancel != NULL;
-            all &= cancel != NULL;
+        if (core->claimed[i] != NULL) {
+            all &= tell_cancel(impl, core->claimed[i]);
         }
     }
     return all;
+}
+
+/* ---- Operators ---- */
+
+bool dassie__apply_cancelled(struct dassie__impl *impl)
+{
+    struct core *core = &impl->core;
+    bool all = true;
+    for (uint32_t i = 0; i < core->claimed_high; i++) {
+        job_t *job = core->claimed[i];
+        if (job != NULL && job->cancel_untold) {
+            job->cancel_untold = !tell_cancel(impl, job);
+            all &= !job->cancel_untold;
+        }
+    }
+    return all;
+}
+
+static void change_end(struct dassie__impl *impl, struct change *change,
+                       int status)
+{
+    change->status = status;
+    answer(impl, &change->op, OP_CHANGE, status);
+}
+
+void dassie__apply_changes(struct dassie__impl *impl)
+{
+    struct changed touched = {.n = 0};
+    struct ops unfinished = {NULL, NULL};
+    struct op *op;
+    while ((op = ops_pop(&impl->changes)) != NULL) {
+        struct change *change = (struct change *)op;
+        int status = refusal(impl);
+        if (status == 0 &&
+            !dassie__change_step(&impl->core, change, &touched)) {
+            ops_push(&unfinished, op);
+            continue;
+        }
+        change_end(impl, change, status == 0 ? change->status : status);
+    }
+    impl->changes = unfinished;
+    impl->cancels_untold = !dassie__apply_cancelled(impl);
 }
 
 /* ---- After the commit ---- */
@@ -471,7 +594,8 @@ void dassie__apply_committed(struct dassie__impl *impl, int status)
     bool ring = false;
     if (status != 0) {
         for (struct op *op = impl->answers.head; op != NULL; op = op->next) {
-            if ((op->type == OP_ACK || op->type == OP_MANY_ACK) &&
+            if ((op->type == OP_ACK || op->type == OP_MANY_ACK ||
+                 op->type == OP_CHANGE || op->type == OP_CONFIGURE) &&
                 op->status == 0) {
                 op->status = status;
             }
@@ -490,6 +614,10 @@ void dassie__apply_committed(struct dassie__impl *impl, int status)
     after_commit(impl);
     if (ring || impl->answers.head != NULL) {
         dassie__outbox_post(impl, &impl->answers);
+    }
+    if (impl->core.deleted != NULL) {
+        tell_gone(impl, GONE_DELETED, impl->core.deleted);
+        impl->core.deleted = NULL;
     }
     if (impl->core.lost != NULL) { /* after their acknowledgements */
         tell_gone(impl, GONE_NO_MEMORY, impl->core.lost);
@@ -517,6 +645,9 @@ void dassie__apply_forsake(struct dassie__impl *impl)
     }
     while ((op = ops_pop(&impl->drains)) != NULL) {
         answer(impl, op, OP_DRAIN, UV_ECANCELED);
+    }
+    while ((op = ops_pop(&impl->changes)) != NULL) {
+        answer(impl, op, OP_CHANGE, UV_ECANCELED);
     }
     dassie__outbox_post(impl, &impl->answers);
 }

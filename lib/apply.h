@@ -24,6 +24,13 @@ void dassie__apply_hand_back(struct dassie__impl *impl,
 /* The store did not heal: nothing more starts, what runs may end. */
 void dassie__apply_lose(struct dassie__impl *impl);
 
+/* Works on what operators asked for. At the begin of a batch. */
+void dassie__apply_changes(struct dassie__impl *impl);
+
+/* Tells processors of jobs that an operator has cancelled. False: there was no
+ * memory to tell all of them. */
+bool dassie__apply_cancelled(struct dassie__impl *impl);
+
 /* Raises the cancel flag of every claimed job. False: there was no memory to
  * tell all of them. */
 bool dassie__apply_cancel_all(struct dassie__impl *impl);

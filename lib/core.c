@@ -43,6 +43,30 @@ static void job_tell(struct core *c, job_t *job)
     job_list_push(&c->told, job);
 }
 
+/* It is gone, and will have no end. */
+static void job_drop(struct core *c, job_t *job)
+{
+    struct waiter *list = dassie__core_waiters(c, job);
+    while (list != NULL) {
+        struct waiter *next = list->next;
+        list->next = c->deleted;
+        c->deleted = list;
+        list = next;
+    }
+    job_list_push(&c->gone, job);
+}
+
+void dassie__core_moved(struct core *c, job_t *job, bool kept)
+{
+    if (job->state == STATE_NONE) {
+        job_drop(c, job);
+    } else if (kept) {
+        job_tell(c, job);
+    } else {
+        job_leave(c, job);
+    }
+}
+
 /* ---- Claims ---- */
 
 static bool core_may_claim(const struct core *c)
@@ -116,6 +140,16 @@ static void policy_of(const struct core *c, const job_t *job,
         number[JOB_RETRY_FOR] == 0
             ? UINT64_MAX
             : dassie__time_add(row.enqueued_ms, number[JOB_RETRY_FOR]);
+    const uint64_t *setting = job->queue->settings.number;
+    if (policy->attempts_max == 0) {
+        policy->attempts_max = setting[SETTING_ATTEMPTS];
+    }
+    if (policy->backoff_ms == 0) {
+        policy->backoff_ms = setting[SETTING_BACKOFF];
+    }
+    if (policy->backoff_max_ms == 0) {
+        policy->backoff_max_ms = setting[SETTING_BACKOFF_MAX];
+    }
     if (policy->attempts_max == 0) {
         bool once = (job->flags & DASSIE_AT_MOST_ONCE) != 0;
         policy->attempts_max = once ? 1 : c->options.attempts_max;
@@ -144,8 +178,23 @@ static enum event failed_event(struct core *c, job_t *job)
                : EVENT_FAIL;
 }
 
+/* A cancelled job is not tried again, nor snoozed. */
+static enum event cancelled_event(job_t *job)
+{
+    if (job->status == 0 && job->verdict == VERDICT_SNOOZE) {
+        dassie__job_cancel(job);
+    }
+    if (job->status == UV_ECANCELED) {
+        return EVENT_ABORT;
+    }
+    return job->status == 0 ? EVENT_COMPLETE : EVENT_FAIL;
+}
+
 static enum event finish_event(struct core *c, job_t *job)
 {
+    if (job->cancel_asked) {
+        return cancelled_event(job);
+    }
     if (job->status != 0) {
         return failed_event(c, job);
     }
@@ -163,6 +212,7 @@ void dassie__core_finish(struct core *c, job_t *job)
     job->ended_ms = c->wall_ms;
     claim_end(c, job);
     dassie__store_move(&c->store, job, event, &kept);
+    c->stats.cancelled += event == EVENT_ABORT;
     c->stats.completed += event == EVENT_COMPLETE;
     c->stats.failed += event == EVENT_FAIL;
     c->stats.retried += event == EVENT_RETRY;
@@ -178,6 +228,14 @@ void dassie__core_unclaim(struct core *c, job_t *job)
 {
     bool kept;
     claim_end(c, job);
+    if (job->cancel_asked) {
+        dassie__job_cancel(job);
+        job->ended_ms = c->wall_ms;
+        c->stats.cancelled++;
+        dassie__store_move(&c->store, job, EVENT_CANCEL, &kept);
+        job_tell(c, job);
+        return;
+    }
     dassie__store_move(&c->store, job, EVENT_UNCLAIM, &kept);
     c->stats.unclaimed++;
     if (!kept) {
@@ -209,7 +267,8 @@ static bool processor_turn(const struct dassie__processor *p,
                            const struct queue *q)
 {
     unsigned i = 0;
-    while (p->queues[i] != q && p->queues[i]->tally.pending == 0) {
+    while (p->queues[i] != q &&
+           (p->queues[i]->tally.pending == 0 || !queue_open(p->queues[i]))) {
         i++;
     }
     return p->queues[i] == q;
@@ -220,7 +279,7 @@ static struct dassie__processor *idle_processor(struct core *c,
                                                 const struct queue *q,
                                                 unsigned flags)
 {
-    if (q->tally.pending > 0 || !core_may_claim(c) ||
+    if (q->tally.pending > 0 || !queue_open(q) || !core_may_claim(c) ||
         c->recorder->free_n == 0) {
         return NULL;
     }
@@ -326,7 +385,7 @@ static job_t *claim_from(struct core *c, struct dassie__processor *p,
 {
     for (unsigned i = 0; i < p->queues_n; i++) {
         int rc;
-        if (p->queues[i]->tally.pending == 0) {
+        if (p->queues[i]->tally.pending == 0 || !queue_open(p->queues[i])) {
             continue;
         }
         job_t *job =
@@ -389,7 +448,7 @@ static bool suspect_can_run(const struct core *c)
 {
     for (struct dassie__processor *p = c->processors; p != NULL; p = p->next) {
         for (unsigned i = 0; !p->stopping && i < p->queues_n; i++) {
-            if (p->queues[i]->tally.pending > 0 &&
+            if (p->queues[i]->tally.pending > 0 && queue_open(p->queues[i]) &&
                 dassie__queue_first_line(p->queues[i], true) != NULL) {
                 return true;
             }
@@ -531,9 +590,23 @@ int dassie__core_processor_add(struct core *c, struct dassie__processor *p)
 /* What was claimed for p in the open batch goes back within it. */
 static void starting_unclaim(struct core *c, struct dassie__processor *p)
 {
+    struct dassie__processor **at = &c->starting;
     job_t *job;
+    while (*at != NULL && *at != p) {
+        at = &(*at)->starting_next;
+    }
+    if (*at == p) {
+        *at = p->starting_next;
+    }
     while ((job = job_list_pop(&p->starting)) != NULL) {
         dassie__core_unclaim(c, job);
+    }
+}
+
+void dassie__core_hold(struct core *c, struct queue *q)
+{
+    for (struct server *at = q->servers; at != NULL; at = at->next) {
+        starting_unclaim(c, at->processor);
     }
 }
 

@@ -67,6 +67,7 @@ struct core_stats {
     uint64_t enqueued;
     uint64_t completed;
     uint64_t failed;
+    uint64_t cancelled;
     uint64_t retried;
     uint64_t snoozed;
     uint64_t promoted;
@@ -92,10 +93,11 @@ struct core {
     job_t **claimed;                    /* by recorder slot */
     uint32_t claimed_high;              /* slots in use are below this */
     uint32_t claimed_n;
-    struct job_list gone; /* to be freed with the next commit */
-    struct job_list told; /* ended in the batch */
-    struct waiter *lost;  /* no memory to let them wait */
-    uint32_t *released;   /* slots to free after the commit */
+    struct job_list gone;   /* to be freed with the next commit */
+    struct job_list told;   /* ended in the batch */
+    struct waiter *lost;    /* no memory to let them wait */
+    struct waiter *deleted; /* of jobs that are gone without an end */
+    uint32_t *released;     /* slots to free after the commit */
     uint32_t released_n;
     job_t *alone;         /* the suspect that runs alone, */
     uint64_t alone_until; /* until then */
@@ -142,6 +144,10 @@ void dassie__core_unclaim(struct core *c, job_t *job);
  * stays the store's. */
 void dassie__core_lose(struct core *c, job_t *job);
 
+/* A job that is not claimed was moved: tells or keeps those who wait for its
+ * end. It is the core's now. */
+void dassie__core_moved(struct core *c, job_t *job, bool kept);
+
 /* Takes all that wait for the end of job, as a list. */
 struct waiter *dassie__core_waiters(struct core *c, job_t *job);
 
@@ -149,6 +155,10 @@ struct waiter *dassie__core_waiters(struct core *c, job_t *job);
 int dassie__core_processor_add(struct core *c, struct dassie__processor *p);
 void dassie__core_processor_stop(struct core *c, struct dassie__processor *p);
 void dassie__core_processor_remove(struct core *c, struct dassie__processor *p);
+
+/* q was paused: what stands unstarted in the batch for those who serve it goes
+ * back. */
+void dassie__core_hold(struct core *c, struct queue *q);
 
 /* Nothing is claimed any more; what stands unstarted in the batch goes back. */
 void dassie__core_stop(struct core *c);

@@ -140,6 +140,10 @@ static void deliver(struct dassie__impl *impl, struct op *op)
         case OP_STOPPED:
             dassie__processor_deliver(impl, op);
             break;
+        case OP_CHANGE:
+        case OP_CONFIGURE:
+            dassie__operate_deliver(impl, op);
+            break;
         default:
             dassie__query_deliver(impl, op);
             break;
@@ -172,6 +176,7 @@ static void deliver_gone(struct dassie__impl *impl)
 {
     static const int status[GONES] = {[GONE_NO_MEMORY] = UV_ENOMEM,
                                       [GONE_CLOSED] = UV_ECANCELED,
+                                      [GONE_DELETED] = UV_ENOENT,
                                       [GONE_UNKNOWN] = DASSIE_EUNKNOWN};
     struct waiter *gone[GONES] = {NULL};
     uv_mutex_lock(&impl->out_mutex);

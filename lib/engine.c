@@ -144,6 +144,7 @@ static void stats_copy(struct dassie__impl *impl, int degraded)
         .enqueued = c->enqueued,
         .completed = c->completed,
         .failed = c->failed,
+        .cancelled = c->cancelled,
         .retried = c->retried,
         .snoozed = c->snoozed,
         .promoted = c->promoted,
@@ -587,6 +588,32 @@ static uint64_t earlier(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+/* What reads rows to change them comes first in a batch, and one of it only:
+ * what operators asked for and what is due take turns. */
+static void begin_batch(struct dassie__impl *impl)
+{
+    bool change = impl->changes.head != NULL &&
+                  (!impl->changes_last || !impl->open || impl->lost);
+    impl->changes_last = change;
+    if (change) {
+        dassie__apply_changes(impl);
+    } else if (impl->open && !impl->lost) {
+        dassie__core_promote(&impl->core);
+    }
+    if (impl->cancels_untold) {
+        impl->cancels_untold = !dassie__apply_cancelled(impl);
+    }
+}
+
+/* When the next batch is to begin though nothing has arrived. */
+static uint64_t begin_due(const struct dassie__impl *impl)
+{
+    if (impl->changes.head != NULL && !impl->closing) {
+        return impl->core.mono_ns;
+    }
+    return impl->cancels_untold ? impl->core.mono_ns + STARVED_NS : UINT64_MAX;
+}
+
 static void engine_main(void *arg)
 {
     struct dassie__impl *impl = arg;
@@ -604,8 +631,8 @@ static void engine_main(void *arg)
         due = UINT64_MAX;
         if (impl->open && !impl->lost) {
             check_space(impl);
-            dassie__core_promote(&impl->core);
         }
+        begin_batch(impl);
         if (!impl->lost) {
             impl->batch_from = impl->core.store.next;
         }
@@ -618,6 +645,7 @@ static void engine_main(void *arg)
         if (impl->closing) {
             due = earlier(due, check_closing(impl));
         }
+        due = earlier(due, begin_due(impl));
         commit(impl);
     }
     engine_close(impl);

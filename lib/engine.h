@@ -24,6 +24,7 @@
 #ifndef DASSIE_ENGINE_H_
 #define DASSIE_ENGINE_H_
 
+#include "change.h"
 #include "core.h"
 #include "dir.h"
 #include "look.h"
@@ -46,16 +47,18 @@
 
 enum op_type {
     /* To the engine. */
-    OP_ENQUEUE, /* job_t */
-    OP_MANY,    /* struct many */
-    OP_FINISH,  /* job_t */
-    OP_BACK,    /* job_t: not started, as its processor ends */
-    OP_ADD,     /* struct dassie__processor, add_op */
-    OP_STOP,    /* struct dassie__processor, stop_op */
-    OP_LOOK,    /* struct look */
-    OP_COUNTS,  /* struct counts_look */
-    OP_WATCH,   /* struct watch_priv */
-    OP_DRAIN,   /* struct drain_priv */
+    OP_ENQUEUE,   /* job_t */
+    OP_MANY,      /* struct many */
+    OP_FINISH,    /* job_t */
+    OP_BACK,      /* job_t: not started, as its processor ends */
+    OP_ADD,       /* struct dassie__processor, add_op */
+    OP_STOP,      /* struct dassie__processor, stop_op */
+    OP_LOOK,      /* struct look */
+    OP_COUNTS,    /* struct counts_look */
+    OP_WATCH,     /* struct watch_priv */
+    OP_DRAIN,     /* struct drain_priv */
+    OP_CHANGE,    /* struct change; also to the loop */
+    OP_CONFIGURE, /* struct configure; also to the loop */
     OP_CLOSE,
     /* To the loop. */
     OP_OPENED,
@@ -73,6 +76,7 @@ enum op_type {
 enum gone {
     GONE_NO_MEMORY, /* to wait for it */
     GONE_CLOSED,    /* before it */
+    GONE_DELETED,   /* instead of it */
     GONE_UNKNOWN,   /* it came after the store was given up */
     GONES
 };
@@ -97,6 +101,15 @@ struct counts_look {
     dassie_count_t count;
     char *queue; /* NULL: all */
     size_t queue_len;
+};
+
+struct configure {
+    struct op op;
+    dassie_configure_t *req;
+    dassie_settings_t settings; /* set: those to be changed; then all */
+    bool reads;                 /* does not make the queue */
+    size_t queue_len;
+    char queue[];
 };
 
 struct drain_priv {
@@ -167,6 +180,9 @@ struct dassie__impl {
     struct ops drains;
     struct dassie__processor *starved; /* no memory to add them: by next, */
     uint64_t starved_at;               /* to be tried again then */
+    struct ops changes;                /* under way, the first one first */
+    bool changes_last;                 /* the last commit was begun by them */
+    bool cancels_untold;               /* no memory to tell of them */
     size_t batch_jobs; /* of the open batch, to leave the inbox's count */
     size_t batch_bytes;
     uint64_t batch_from; /* the first id of the open batch, or of the one that

@@ -27,6 +27,7 @@ void dassie__processor_free(struct dassie__processor *p);
 
 /* Hands answers to the user. */
 void dassie__query_deliver(struct dassie__impl *impl, struct op *op);
+void dassie__operate_deliver(struct dassie__impl *impl, struct op *op);
 void dassie__processor_deliver(struct dassie__impl *impl, struct op *op);
 void dassie__enqueue_deliver(struct dassie__impl *impl, struct op *op);
 void dassie__enqueue_deliver_gone(struct dassie__impl *impl,

@@ -107,6 +107,13 @@ void dassie__job_begin(job_t *job)
     job->status = 0;
 }
 
+void dassie__job_cancel(job_t *job)
+{
+    const char *text = dassie_strerror(UV_ECANCELED);
+    job->status = UV_ECANCELED;
+    dassie__job_set_out(job, text, strlen(text)); /* no text if no memory */
+}
+
 int dassie__job_set_out(job_t *job, const void *data, size_t len)
 {
     void *copy = dassie__memdup(data, len);

@@ -67,13 +67,18 @@ struct dassie_job_s {
     bool busy;     /* async: a callback with it is running (runs mutex) */
     bool finished; /* async: dassie_finish() came meanwhile (runs mutex) */
     bool out_is_error;
-    bool cancel_told; /* async: its cancel callback is on its way, or was */
-    uint8_t verdict;  /* enum verdict */
+    bool history; /* it has a row there */
+    bool partial; /* the row in memory lacks the payload: not for a window */
+    bool cancel_asked;  /* by an operator, while it is claimed */
+    bool cancel_untold; /* and its processor is still to be told */
+    bool cancel_told;   /* async: its cancel callback is on its way, or was */
+    uint8_t verdict;    /* enum verdict */
     atomic_bool cancelled;
     void *out; /* result or error text, owned; as status */
     size_t out_len;
     size_t row_len;
     size_t stored;           /* bytes of its row on disk */
+    size_t end_bytes;        /* and of that of its end, if it has been found */
     const char *batch_queue; /* the queue's name, until the engine knows it */
     size_t batch_queue_len;
     uint8_t row[];
@@ -110,6 +115,23 @@ static inline job_t *job_list_pop(struct job_list *list)
     return job;
 }
 
+/* Takes the job with that id out of a list, or NULL. */
+static inline job_t *job_list_take(struct job_list *list, uint64_t id)
+{
+    job_t *before = NULL;
+    job_t *job = list->head;
+    while (job != NULL && job->id != id) {
+        before = job;
+        job = job->next;
+    }
+    if (job != NULL) {
+        *(before == NULL ? &list->head : &before->next) = job->next;
+        list->tail = list->tail == job ? before : list->tail;
+        list->n--;
+    }
+    return job;
+}
+
 /* Moves all of from to the end of list. */
 static inline void job_list_append(struct job_list *list, struct job_list *from)
 {
@@ -140,6 +162,9 @@ size_t dassie__job_bytes(const job_t *job);
 
 /* A run begins: what the last one left behind goes. */
 void dassie__job_begin(job_t *job);
+
+/* What a cancelled job leaves behind. */
+void dassie__job_cancel(job_t *job);
 
 /* Replaces what the job leaves behind by a copy. 0 or UV_ENOMEM. */
 int dassie__job_set_out(job_t *job, const void *data, size_t len);

@@ -70,7 +70,8 @@ int dassie__key_parse_queue(const uint8_t *key, size_t len, char *tag,
                             uint32_t *queue)
 {
     if (len != KEY_QUEUE_BYTES ||
-        (key[0] != KEY_NAME_TAG && key[0] != KEY_COUNTS_TAG)) {
+        (key[0] != KEY_NAME_TAG && key[0] != KEY_COUNTS_TAG &&
+         key[0] != KEY_SETTINGS_TAG)) {
         return -1;
     }
     *tag = (char)key[0];

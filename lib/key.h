@@ -46,10 +46,12 @@ enum due_kind { DUE_JOB, DUE_KINDS };
 #define KEY_DUE_BYTES 17
 #define KEY_BYTES_MAX KEY_DUE_BYTES
 
-/* Keys of the meta family: the store's row, and two rows of each queue. */
+/* Keys of the meta family: the store's row, and up to three rows of each
+ * queue. */
 #define KEY_STORE "s"
 #define KEY_NAME_TAG 'n'
 #define KEY_COUNTS_TAG 'q'
+#define KEY_SETTINGS_TAG 'c'
 
 static inline void put_be32(uint8_t *p, uint32_t v)
 {

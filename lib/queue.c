@@ -195,6 +195,20 @@ job_t *dassie__line_claim(struct line *line)
     return job;
 }
 
+job_t *dassie__line_take(struct line *line, uint64_t id)
+{
+    job_t *job = job_list_take(&line->window, id);
+    if (job != NULL) {
+        line->window_bytes -= dassie__job_bytes(job);
+    }
+    line->row.live--;
+    if (line->row.live == 0) {
+        line->row.cursor = line->row.tail + 1;
+    }
+    line->changed = true;
+    return job;
+}
+
 void dassie__line_evict(struct line *line, struct job_list *out)
 {
     job_list_append(out, &line->window);

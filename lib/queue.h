@@ -39,6 +39,7 @@ struct queue {
     UT_hash_handle hh;
     uint32_t id;
     struct tally tally;
+    struct settings_row settings;
     struct lines **lines; /* by priority, the first to run first */
     unsigned lines_n;
     unsigned served;        /* processors that serve it, */
@@ -76,6 +77,12 @@ void dassie__queues_free(struct queues *qs);
 struct lines *dassie__queue_prepare(struct queues *qs, struct queue *q,
                                     int8_t priority);
 
+/* Whether jobs of q may be claimed. */
+static inline bool queue_open(const struct queue *q)
+{
+    return q->settings.number[SETTING_PAUSED] == 0;
+}
+
 /* A line that dassie__queue_prepare() made. */
 struct line *dassie__queue_line(struct queue *q, int8_t priority,
                                 enum line_kind kind);
@@ -94,6 +101,9 @@ void dassie__line_load(struct line *line, job_t *job);
 
 /* Takes the next job out of the window and moves the cursor behind it. */
 job_t *dassie__line_claim(struct line *line);
+
+/* One row less. Returns the job if it was in the window. */
+job_t *dassie__line_take(struct line *line, uint64_t id);
 
 /* Empties the window into *out; the rows stay. */
 void dassie__line_evict(struct line *line, struct job_list *out);

@@ -372,6 +372,21 @@ static int load_store_row(struct rebuild *rb)
     return 0;
 }
 
+/* Settings stand for themselves; their queue is to be there. */
+static int load_settings(struct rebuild *rb, struct kv_slice key,
+                         struct kv_slice value)
+{
+    struct settings_row settings;
+    struct queue *q;
+    uint32_t id;
+    char tag;
+    if (dassie__key_parse_queue(key.p, key.len, &tag, &id) != 0 ||
+        dassie__settings_row_read(value.p, value.len, &settings) != 0) {
+        return damaged(rb, "a queue's settings");
+    }
+    return queue_of(rb, id, &q);
+}
+
 static int load(struct rebuild *rb)
 {
     int rc = load_store_row(rb);
@@ -380,6 +395,9 @@ static int load(struct rebuild *rb)
     }
     if (rc == 0) {
         rc = each_meta_row(rb, KEY_NAME_TAG, load_name);
+    }
+    if (rc == 0) {
+        rc = each_meta_row(rb, KEY_SETTINGS_TAG, load_settings);
     }
     if (rc == 0) {
         rc = each_meta_row(rb, KEY_COUNTS_TAG, load_counts);

@@ -391,6 +391,32 @@ int dassie__name_row_read(const uint8_t *row, size_t len, const char **name,
     return 0;
 }
 
+size_t dassie__settings_row_write(uint8_t *row,
+                                  const struct settings_row *settings)
+{
+    uint8_t *p = row;
+    *p++ = RECORD_VERSION;
+    for (int i = 0; i < SETTINGS; i++) {
+        p = varint_put(p, settings->number[i]);
+    }
+    return (size_t)(p - row);
+}
+
+int dassie__settings_row_read(const uint8_t *row, size_t len,
+                              struct settings_row *settings)
+{
+    struct part_reader r;
+    if (version_open(&r, row, len) != 0) {
+        return -1;
+    }
+    for (int i = 0; i < SETTINGS; i++) {
+        if (varint_get(&r, &settings->number[i]) != 0) {
+            return -1;
+        }
+    }
+    return r.p == r.end ? 0 : -1;
+}
+
 /* A tally's numbers in their order on disk. */
 #define TALLY_NUMBERS 9
 

@@ -155,6 +155,24 @@ size_t dassie__name_row_write(uint8_t *row, const char *name, size_t len);
 int dassie__name_row_read(const uint8_t *row, size_t len, const char **name,
                           size_t *name_len);
 
+/* meta, a queue's settings: version, then those below in their order. 0: the
+ * default. */
+enum setting {
+    SETTING_PAUSED,
+    SETTING_ATTEMPTS,
+    SETTING_BACKOFF,
+    SETTING_BACKOFF_MAX,
+    SETTINGS
+};
+#define SETTINGS_ROW_MAX (1 + SETTINGS * VARINT_MAX)
+struct settings_row {
+    uint64_t number[SETTINGS];
+};
+size_t dassie__settings_row_write(uint8_t *row,
+                                  const struct settings_row *settings);
+int dassie__settings_row_read(const uint8_t *row, size_t len,
+                              struct settings_row *settings);
+
 /* How many jobs of a queue are in each state, and the bytes of the rows of
  * those that have ended. */
 struct tally {

@@ -58,6 +58,9 @@ static int load_job(struct refill *r, const struct place *place,
                     const struct pending_row *pending, struct errmsg *e)
 {
     struct job_row row;
+    if (dassie__store_taken(r->s, pending->id)) {
+        return 0;
+    }
     if (jobs_advance(r, pending->id) != 0) {
         return dassie__errmsg_set(e, DASSIE_ECORRUPT,
                                   "job %llu is pending but gone",

@@ -72,6 +72,15 @@ void dassie__schedule_put(struct store *s, const job_t *job, bool history)
                     kv_slice(value, len));
 }
 
+void dassie__schedule_remove(struct store *s, const job_t *job)
+{
+    uint8_t key[KEY_DUE_BYTES];
+    struct due due = {job->due_ms, job->id, DUE_JOB};
+    s->kv->ops->del(s->kv, FAMILY_SCHEDULED, due_key(key, &due));
+    s->schedule.live--;
+    s->changed = true;
+}
+
 /* ---- What is due ---- */
 
 static int damaged(struct errmsg *e, const struct due *due)

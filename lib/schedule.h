@@ -26,6 +26,9 @@
 /* The job's row; job->due_ms says when. */
 void dassie__schedule_put(struct store *s, const job_t *job, bool history);
 
+/* Takes the row of a job out of the middle. */
+void dassie__schedule_remove(struct store *s, const job_t *job);
+
 /* Moves jobs that are due, up to max, each to the end of its line. Nothing is
  * in the open batch. *n: how many. */
 int dassie__schedule_promote(struct store *s, uint64_t wall_ms, unsigned max,

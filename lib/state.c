@@ -40,6 +40,11 @@ static const struct transition none[EVENTS] = {
     [EVENT_SUSPECT] = REFUSE(UV_ENOENT),
     [EVENT_INTERRUPT] = REFUSE(UV_ENOENT),
     [EVENT_CRASH_OUT] = REFUSE(UV_ENOENT),
+    [EVENT_RUN_NOW] = REFUSE(UV_ENOENT),
+    [EVENT_CANCEL] = REFUSE(UV_ENOENT),
+    [EVENT_ABORT] = REFUSE(UV_ENOENT),
+    [EVENT_AGAIN] = REFUSE(UV_ENOENT),
+    [EVENT_DELETE] = REFUSE(UV_ENOENT),
 };
 
 static const struct transition pending[EVENTS] = {
@@ -57,6 +62,11 @@ static const struct transition pending[EVENTS] = {
     [EVENT_SUSPECT] = REFUSE(UV_EALREADY),
     [EVENT_INTERRUPT] = REFUSE(UV_EALREADY),
     [EVENT_CRASH_OUT] = REFUSE(UV_EALREADY),
+    [EVENT_RUN_NOW] = REFUSE(DASSIE_ESTATE),
+    [EVENT_CANCEL] = MOVE(DASSIE_CANCELLED),
+    [EVENT_ABORT] = REFUSE(UV_EALREADY),
+    [EVENT_AGAIN] = REFUSE(DASSIE_ESTATE),
+    [EVENT_DELETE] = MOVE(STATE_NONE),
 };
 
 static const struct transition scheduled[EVENTS] = {
@@ -74,6 +84,11 @@ static const struct transition scheduled[EVENTS] = {
     [EVENT_SUSPECT] = REFUSE(UV_EALREADY),
     [EVENT_INTERRUPT] = REFUSE(UV_EALREADY),
     [EVENT_CRASH_OUT] = REFUSE(UV_EALREADY),
+    [EVENT_RUN_NOW] = LINE(LINE_NORMAL, false),
+    [EVENT_CANCEL] = MOVE(DASSIE_CANCELLED),
+    [EVENT_ABORT] = REFUSE(UV_EALREADY),
+    [EVENT_AGAIN] = REFUSE(DASSIE_ESTATE),
+    [EVENT_DELETE] = MOVE(STATE_NONE),
 };
 
 static const struct transition running[EVENTS] = {
@@ -91,10 +106,14 @@ static const struct transition running[EVENTS] = {
     [EVENT_SUSPECT] = LINE(LINE_SUSPECT, true),
     [EVENT_INTERRUPT] = END(DASSIE_FAILED, true),
     [EVENT_CRASH_OUT] = END(DASSIE_FAILED, true),
+    [EVENT_RUN_NOW] = REFUSE(DASSIE_ESTATE),
+    [EVENT_CANCEL] = MOVE(DASSIE_CANCELLED),
+    [EVENT_ABORT] = END(DASSIE_CANCELLED, true),
+    [EVENT_AGAIN] = REFUSE(DASSIE_ESTATE),
+    [EVENT_DELETE] = REFUSE(DASSIE_ESTATE),
 };
 
-/* Complete and failed are alike: nothing in this version leaves them. */
-static const struct transition ended[EVENTS] = {
+static const struct transition complete[EVENTS] = {
     [EVENT_ENQUEUE] = REFUSE(UV_EEXIST),
     [EVENT_HAND_OFF] = REFUSE(UV_EEXIST),
     [EVENT_SCHEDULE] = REFUSE(UV_EEXIST),
@@ -109,6 +128,34 @@ static const struct transition ended[EVENTS] = {
     [EVENT_SUSPECT] = REFUSE(UV_EALREADY),
     [EVENT_INTERRUPT] = REFUSE(UV_EALREADY),
     [EVENT_CRASH_OUT] = REFUSE(UV_EALREADY),
+    [EVENT_RUN_NOW] = REFUSE(DASSIE_ESTATE),
+    [EVENT_CANCEL] = REFUSE(DASSIE_ESTATE),
+    [EVENT_ABORT] = REFUSE(UV_EALREADY),
+    [EVENT_AGAIN] = REFUSE(DASSIE_ESTATE),
+    [EVENT_DELETE] = MOVE(STATE_NONE),
+};
+
+/* Failed and cancelled are alike. */
+static const struct transition failed[EVENTS] = {
+    [EVENT_ENQUEUE] = REFUSE(UV_EEXIST),
+    [EVENT_HAND_OFF] = REFUSE(UV_EEXIST),
+    [EVENT_SCHEDULE] = REFUSE(UV_EEXIST),
+    [EVENT_PROMOTE] = REFUSE(UV_EALREADY),
+    [EVENT_CLAIM] = REFUSE(UV_EALREADY),
+    [EVENT_COMPLETE] = REFUSE(UV_EALREADY),
+    [EVENT_FAIL] = REFUSE(UV_EALREADY),
+    [EVENT_RETRY] = REFUSE(UV_EALREADY),
+    [EVENT_SNOOZE] = REFUSE(UV_EALREADY),
+    [EVENT_UNCLAIM] = REFUSE(UV_EALREADY),
+    [EVENT_REPEAT] = REFUSE(UV_EALREADY),
+    [EVENT_SUSPECT] = REFUSE(UV_EALREADY),
+    [EVENT_INTERRUPT] = REFUSE(UV_EALREADY),
+    [EVENT_CRASH_OUT] = REFUSE(UV_EALREADY),
+    [EVENT_RUN_NOW] = REFUSE(DASSIE_ESTATE),
+    [EVENT_CANCEL] = REFUSE(DASSIE_ESTATE),
+    [EVENT_ABORT] = REFUSE(UV_EALREADY),
+    [EVENT_AGAIN] = LINE(LINE_NORMAL, false),
+    [EVENT_DELETE] = MOVE(STATE_NONE),
 };
 
 const struct transition *dassie__state_next(int state, enum event event)
@@ -121,8 +168,10 @@ const struct transition *dassie__state_next(int state, enum event event)
         case DASSIE_RUNNING:
             return &running[event];
         case DASSIE_COMPLETE:
+            return &complete[event];
         case DASSIE_FAILED:
-            return &ended[event];
+        case DASSIE_CANCELLED:
+            return &failed[event];
         default:
             return &none[event];
     }

@@ -17,6 +17,10 @@
  *                                                      +------------->
  * +--------+
  *
+ * What is pending or scheduled can be cancelled, and what is running if its
+ * processor gives it up; what is failed or cancelled can be pending again; and
+ * what is not running can be deleted.
+ *
  * Every transition of the store goes through dassie__state_next(), and a test
  * walks the whole table. Pure; threads: any. */
 #ifndef DASSIE_STATE_H_
@@ -47,12 +51,17 @@ enum event {
     EVENT_SUSPECT,   /* found executing when its process died: runs alone */
     EVENT_INTERRUPT, /* found so, but to be run at most once */
     EVENT_CRASH_OUT, /* has killed its process too often */
+    EVENT_RUN_NOW,   /* an operator does not want to wait for its time */
+    EVENT_CANCEL,    /* an operator does not want it; it is not executing */
+    EVENT_ABORT,     /* so, and its processor has given it up */
+    EVENT_AGAIN,     /* an operator wants it to be tried again */
+    EVENT_DELETE,    /* an operator wants it to be gone */
     EVENTS
 };
 
 struct transition {
     int error; /* 0, or why the event is refused; then nothing else holds */
-    dassie_state_t to;
+    int to;    /* dassie_state_t or STATE_NONE */
     enum line_kind line; /* where it stands, if it becomes pending */
     bool counts;         /* the run that ends is counted, */
     bool excused;        /* but not against the most attempts */
@@ -60,7 +69,8 @@ struct transition {
 
 /* state: STATE_NONE or a dassie_state_t. Never NULL. Refusals: UV_EEXIST for a
  * job that is there already, UV_ENOENT for one that is not, UV_EALREADY for an
- * event of a run that has ended or has not begun. */
+ * event of a run that has ended or has not begun, DASSIE_ESTATE for what an
+ * operator cannot do in this state. */
 const struct transition *dassie__state_next(int state, enum event event);
 
 /* What the flight recorder says of a run that the last process did not end. */

@@ -4,6 +4,7 @@
 
 #include "alloc.h"
 #include "claims.h"
+#include "find.h"
 #include "refill.h"
 #include "schedule.h"
 
@@ -73,6 +74,19 @@ int dassie__store_queue(struct store *s, const char *name, size_t len,
     return dassie__store_lines(s, q, priority);
 }
 
+void dassie__store_settings(struct store *s, struct queue *q,
+                            const struct settings_row *settings)
+{
+    uint8_t key[KEY_QUEUE_BYTES];
+    uint8_t row[SETTINGS_ROW_MAX];
+    q->settings = *settings;
+    dassie__key_queue(key, KEY_SETTINGS_TAG, q->id);
+    size_t len = dassie__settings_row_write(row, settings);
+    s->kv->ops->put(s->kv, FAMILY_META, kv_slice(key, sizeof key),
+                    kv_slice(row, len));
+    s->changed = true;
+}
+
 static void evict(struct store *s, struct queue *q, struct job_list *left)
 {
     for (unsigned i = 0; i < q->lines_n; i++) {
@@ -135,10 +149,9 @@ static void put_end(struct store *s, const job_t *job)
     struct end_row end = {job->ended_ms, job->attempts, job->crashes,
                           job->status,   NULL,          0};
     size_t len = dassie__end_row_write_head(head, &end);
-    s->kv->ops->put2(
-        s->kv, job->state == DASSIE_COMPLETE ? FAMILY_COMPLETE : FAMILY_FAILED,
-        number_key(key, job->id), kv_slice(head, len),
-        kv_slice(job->out, job->out_len));
+    s->kv->ops->put2(s->kv, dassie__end_family(job->state),
+                     number_key(key, job->id), kv_slice(head, len),
+                     kv_slice(job->out, job->out_len));
     dassie__queue_count_bytes(&s->queues, job->queue, job->state,
                               (int64_t)(job->stored + len + job->out_len));
 }
@@ -157,7 +170,7 @@ static bool enter_pending(struct store *s, job_t *job, enum line_kind kind,
 {
     struct line *line = dassie__queue_line(job->queue, job->priority, kind);
     size_t bytes = dassie__job_bytes(job);
-    bool join = job->row_len > 0 && job->queue->served > 0 &&
+    bool join = job->row_len > 0 && !job->partial && job->queue->served > 0 &&
                 s->window_bytes + bytes <= s->window_max;
     uint64_t position = fresh ? job->id : s->next++;
     join = dassie__line_append(line, job, position, join);
@@ -182,11 +195,90 @@ static enum line_kind line_of(const job_t *job, enum event event,
                                                                : t->line;
 }
 
+/* ---- Leaving a place ---- */
+
+bool dassie__store_taken(const struct store *s, uint64_t id)
+{
+    for (unsigned i = 0; i < s->taken_n; i++) {
+        if (s->taken[i] == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Out of the middle of its line. What memory has of it beside job goes. */
+static void leave_line(struct store *s, job_t *job)
+{
+    uint8_t key[KEY_PENDING_BYTES];
+    struct place place = {job->queue->id, job->priority, job->kind,
+                          job->position};
+    struct line *line =
+        dassie__queue_line(job->queue, job->priority, job->kind);
+    job_t *there = dassie__line_take(line, job->id);
+    if (there != NULL) {
+        s->window_bytes -= dassie__job_bytes(there);
+        job->req = there->req;
+        dassie__job_free(there);
+    }
+    s->suspects -= job->kind == LINE_SUSPECT;
+    s->taken[s->taken_n++] = job->id;
+    dassie__key_pending(key, &place);
+    s->kv->ops->del(s->kv, FAMILY_PENDING, kv_slice(key, sizeof key));
+}
+
+static void leave_end(struct store *s, job_t *job)
+{
+    uint8_t key[KEY_NUMBER_BYTES];
+    s->kv->ops->del(s->kv, dassie__end_family(job->state),
+                    number_key(key, job->id));
+    dassie__queue_count_bytes(&s->queues, job->queue, job->state,
+                              -(int64_t)(job->stored + job->end_bytes));
+    /* No claim that is still stored is to come to life again. */
+    job->last_run = s->commit;
+    job->excused = job->attempts;
+}
+
+static void leave(struct store *s, job_t *job, enum event event)
+{
+    switch (job->state) {
+        case STATE_NONE:
+            return;
+        case DASSIE_PENDING:
+            if (event != EVENT_CLAIM) {
+                leave_line(s, job);
+            }
+            break;
+        case DASSIE_SCHEDULED:
+            if (event != EVENT_PROMOTE) {
+                dassie__schedule_remove(s, job);
+            }
+            break;
+        case DASSIE_RUNNING:
+            dassie__claims_remove(s, job);
+            break;
+        default:
+            leave_end(s, job);
+            break;
+    }
+    dassie__queue_count(&s->queues, job->queue, job->state, -1);
+}
+
+static void delete_job(struct store *s, const job_t *job)
+{
+    uint8_t key[KEY_NUMBER_BYTES];
+    struct kv_slice slice = number_key(key, job->id);
+    s->kv->ops->del(s->kv, FAMILY_JOBS, slice);
+    if (job->history) {
+        s->kv->ops->del(s->kv, FAMILY_HISTORY, slice);
+    }
+}
+
 /* The one way from state to state: counts, rows and memory together. */
 static int job_move(struct store *s, job_t *job, enum event event, bool *kept)
 {
     const struct transition *t = dassie__state_next(job->state, event);
-    int from = job->state;
+    bool fresh = job->state == STATE_NONE;
     if (t->error != 0) {
         return t->error;
     }
@@ -194,22 +286,21 @@ static int job_move(struct store *s, job_t *job, enum event event, bool *kept)
     dassie__queue_touch(&s->queues, job->queue);
     job->attempts += t->counts;
     job->excused += t->excused;
-    if (from == DASSIE_RUNNING) {
-        dassie__claims_remove(s, job);
-    }
-    if (from != STATE_NONE) {
-        dassie__queue_count(&s->queues, job->queue, from, -1);
+    leave(s, job, event);
+    job->state = t->to;
+    if (t->to == STATE_NONE) {
+        delete_job(s, job);
+        *kept = false;
+        return 0;
     }
     dassie__queue_count(&s->queues, job->queue, t->to, 1);
-    job->state = t->to;
     *kept = true;
     switch (t->to) {
         case DASSIE_PENDING:
-            *kept = enter_pending(s, job, line_of(job, event, t),
-                                  from == STATE_NONE);
+            *kept = enter_pending(s, job, line_of(job, event, t), fresh);
             break;
         case DASSIE_SCHEDULED:
-            enter_scheduled(s, job, from == STATE_NONE);
+            enter_scheduled(s, job, fresh);
             *kept = false;
             break;
         case DASSIE_RUNNING:
@@ -428,6 +519,7 @@ static void put_commit(struct store *s, uint64_t wall_ms)
 
 static void commit_done(struct store *s)
 {
+    s->taken_n = 0;
     s->commit++;
     s->changed = false;
 }
@@ -482,8 +574,10 @@ bool dassie__store_close(struct store *s, bool clean)
     dassie__claims_free(s);
     dassie__free(s->commit_row);
     dassie__free(s->set_row);
+    dassie__free(s->taken);
     s->commit_row = NULL;
     s->set_row = NULL;
+    s->taken = NULL;
     return durable;
 }
 

@@ -41,6 +41,9 @@
 /* Jobs read in one refill of a window. */
 #define REFILL_JOBS_MAX 4096
 
+/* Pending jobs that one batch takes out of their lines by key. */
+#define TAKEN_MAX 1024
+
 /* The jobs claimed in one commit that have not ended. */
 struct claim_set {
     struct claim_set *prev; /* the older one */
@@ -73,6 +76,8 @@ struct store {
     unsigned served;     /* queues that a processor serves */
     bool sync;           /* commits are fsynced */
     bool changed;        /* the batch holds something */
+    uint64_t *taken;     /* jobs whose pending rows it deletes: TAKEN_MAX */
+    unsigned taken_n;
     uint8_t *commit_row; /* room for the largest one */
     size_t commit_row_room;
     uint8_t *set_row;
@@ -106,6 +111,10 @@ int dassie__store_ended(struct store *s, uint64_t id);
 int dassie__store_queue(struct store *s, const char *name, size_t len,
                         int8_t priority, struct queue **queue);
 
+/* Changes the settings of q. */
+void dassie__store_settings(struct store *s, struct queue *q,
+                            const struct settings_row *settings);
+
 /* The lines of a priority of q, made if need be, with room for their counts in
  * a commit's row. Errors: UV_ENOMEM. */
 int dassie__store_lines(struct store *s, struct queue *q, int8_t priority);
@@ -125,11 +134,14 @@ enum claim_how { CLAIM_AHEAD, CLAIM_NOW, CLAIM_ALONE };
 job_t *dassie__store_claim(struct store *s, struct queue *q, enum claim_how how,
                            int *rc, struct errmsg *e);
 
-/* Moves a job by any other event of state.h: a running one, or one that is
- * scheduled and whose row there is gone already. *kept as
- * dassie__store_insert(). Returns the table's refusal, or 0. */
+/* Moves a job by any other event of state.h: a running one, or one that
+ * dassie__find() has found. *kept as dassie__store_insert(). Returns the
+ * table's refusal, or 0. */
 int dassie__store_move(struct store *s, job_t *job, enum event event,
                        bool *kept);
+
+/* Whether the open batch has taken that job out of its line. */
+bool dassie__store_taken(const struct store *s, uint64_t id);
 
 /* Moves and frees a running job that its owner left; found is what is known of
  * its run, crashes_max as for dassie__state_recover(). Returns the event. */

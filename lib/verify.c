@@ -144,8 +144,8 @@ static bool has_ended(const struct facts *f)
 static void judge_claim(struct verify *v, struct facts *f,
                         const struct verify_entry *entry)
 {
-    if (f->history.last_run >= entry->at) {
-        return; /* that run is over, the job came back */
+    if (f->history.last_run >= entry->at || !f->there[JOBS]) {
+        return; /* that run is over: the job came back, or was deleted */
     }
     if (!history_unknown(f) &&
         entry->attempts != (uint64_t)f->history.attempts + 1) {
@@ -268,8 +268,6 @@ static void judge_orphan(struct verify *v, const struct facts *f)
                                 f->id, column_names[i]);
         }
     }
-    bool claimed = f->entries_n > 0 &&
-                   (f->entries[f->entries_n - 1].where & VERIFY_CLAIM) != 0;
     if (f->pending > 0) {
         dassie__verify_tell(
             v, f->id, "job %" PRIu64 ": pending row, but no jobs row", f->id);
@@ -277,11 +275,6 @@ static void judge_orphan(struct verify *v, const struct facts *f)
     if (f->scheduled > 0) {
         dassie__verify_tell(
             v, f->id, "job %" PRIu64 ": scheduled row, but no jobs row", f->id);
-    }
-    if (claimed) {
-        dassie__verify_tell(v, f->id,
-                            "job %" PRIu64 ": in a claim set, but no jobs row",
-                            f->id);
     }
 }
 
@@ -525,8 +518,6 @@ static void compare_places(struct verify *v, const struct verify_line *line)
     const struct line_row *row = &line->row;
     char text[VERIFY_TEXT];
     bool unused = row->tail == 0 && row->cursor == 0;
-    bool last = line->live > 0 ? line->last == row->tail
-                               : unused || row->cursor == row->tail + 1;
     dassie__verify_line_text(v, line, text);
     if (row->start > row->cursor) {
         dassie__verify_tell(
@@ -537,7 +528,7 @@ static void compare_places(struct verify *v, const struct verify_line *line)
         dassie__verify_tell(
             v, 0, "%s: cursor %" PRIu64 " is beyond the tail %" PRIu64, text,
             row->cursor, row->tail);
-    } else if (line->counted && !last) {
+    } else if (line->counted && line->live > 0 && line->last > row->tail) {
         dassie__verify_tell(v, 0,
                             "%s: the last live row is at %" PRIu64
                             ", but cursor and tail say %" PRIu64

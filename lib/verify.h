@@ -80,6 +80,7 @@ struct verify {
     struct verify_queue *queues;
     size_t queues_n;
     size_t queues_room;
+    size_t settings_n; /* the highest queue with settings, and one */
     struct verify_line *lines;
     size_t lines_n;
     size_t lines_room;

@@ -223,6 +223,18 @@ static int read_counts(struct verify *v, uint32_t id, struct kv_slice key,
     return rc;
 }
 
+/* They come before the names. */
+static void read_settings(struct verify *v, uint32_t id, struct kv_slice key,
+                          struct kv_slice value)
+{
+    struct settings_row settings;
+    if (dassie__settings_row_read(value.p, value.len, &settings) != 0) {
+        dassie__verify_tell_row(v, FAMILY_META, key,
+                                "settings of a queue: unreadable");
+    }
+    v->settings_n = id + 1;
+}
+
 static void read_store(struct verify *v, struct kv_slice key,
                        struct kv_slice value)
 {
@@ -251,8 +263,15 @@ static int read_meta(struct verify *v, struct kv_slice key,
         dassie__verify_tell_row(v, FAMILY_META, key, "unknown key");
         return 0;
     }
-    return tag == KEY_NAME_TAG ? read_name(v, id, key, value)
-                               : read_counts(v, id, key, value);
+    switch (tag) {
+        case KEY_NAME_TAG:
+            return read_name(v, id, key, value);
+        case KEY_COUNTS_TAG:
+            return read_counts(v, id, key, value);
+        default:
+            read_settings(v, id, key, value);
+            return 0;
+    }
 }
 
 /* ---- Commits ---- */
@@ -356,6 +375,10 @@ static int read_commits(struct verify *v)
 int dassie__verify_counts(struct verify *v)
 {
     int rc = dassie__verify_each(v, FAMILY_META, read_meta);
+    if (v->settings_n > v->queues_n) {
+        dassie__verify_tell(v, 0, "queue %zu has settings, but no name",
+                            v->settings_n - 1);
+    }
     if (rc == 0) {
         rc = check_names(v);
     }

@@ -502,6 +502,31 @@ START_TEST(history_prefixes)
 }
 END_TEST
 
+/* ---- Settings ---- */
+
+START_TEST(settings_round_trip)
+{
+    uint8_t row[SETTINGS_ROW_MAX + 1];
+    struct settings_row back;
+    struct settings_row settings;
+    for (size_t n = 0; n < COUNT(numbers); n++) {
+        for (size_t i = 0; i < SETTINGS; i++) {
+            settings.number[i] = numbers[(n + i) % COUNT(numbers)];
+        }
+        size_t whole = dassie__settings_row_write(row, &settings);
+        ck_assert_uint_le(whole, SETTINGS_ROW_MAX);
+        row[whole] = 0;
+        for (size_t len = 0; len <= whole + 1; len++) {
+            ck_assert_int_eq(
+                dassie__settings_row_read(guarded(row, len), len, &back),
+                len == whole ? 0 : -1);
+        }
+        ck_assert_int_eq(dassie__settings_row_read(row, whole, &back), 0);
+        ck_assert_mem_eq(&back, &settings, sizeof settings);
+    }
+}
+END_TEST
+
 /* ---- Names ---- */
 
 START_TEST(name_round_trip)
@@ -760,6 +785,7 @@ static Suite *record_suite(void)
     tcase_add_test(tc, options_round_trip);
     tcase_add_test(tc, options_damaged);
     tcase_add_test(tc, due_round_trip);
+    tcase_add_test(tc, settings_round_trip);
     tcase_add_test(tc, pending_round_trip);
     tcase_add_test(tc, pending_prefixes);
     tcase_add_test(tc, varint_too_wide);

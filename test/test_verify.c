@@ -765,7 +765,6 @@ static const struct damage names_and_counts[] = {
     {"is before the line's start", LINE(start, 1), TOLD(done_first)},
     {"is after the cursor", LINE(start, 1000)},
     {"is after the line's tail", LINE(tail, -1), TOLD(pending2)},
-    {"the last live row is at", LINE(tail, 1)},
     {"pending rows, but no counts", .apply = no_line, .family = FAMILY_META,
      .queue = MAIL, .kind = LINE_NORMAL},
 };
@@ -823,8 +822,6 @@ static const struct damage commits[] = {
 static const struct damage jobs[] = {
     {"pending row, but no jobs row", ROW(drop_row, JOBS, pending),
      TOLD(pending)},
-    {"in a claim set, but no jobs row", ROW(drop_row, JOBS, running),
-     TOLD(running)},
     {"complete row, but no jobs row", ROW(drop_row, JOBS, done_first),
      TOLD(done_first)},
     {"failed row, but no jobs row", ROW(drop_row, JOBS, failed), TOLD(failed)},
@@ -908,6 +905,7 @@ static const struct damage pending_rows[] = {
 static const struct damage running[] = {
     {"has no state", ROW(drop_row, RUNNING, old_set), TOLD(running)},
     {"jobs running are counted", ROW(drop_row, RUNNING, old_set)},
+    {"jobs running are counted", ROW(drop_row, JOBS, running)},
     {"running row: unreadable", ROW(spoil, RUNNING, last_set)},
     {"running row: unreadable", ROW(cut, RUNNING, last_set)},
     {"running row: unreadable", ROW(extend, RUNNING, last_set)},
@@ -932,8 +930,6 @@ static const struct damage running[] = {
     {"has no state", ROW(set_empty, RUNNING, last_set), TOLD(web_running)},
     {"none of its jobs is running", ROW(set_of_ended, RUNNING, last_set),
      .other = &made.done_first},
-    {"in a claim set, but no jobs row", ROW(set_more, RUNNING, last_set),
-     TOLD(gap)},
     {"the id is not below the next number", ROW(set_more, RUNNING, last_set),
      TOLD(beyond)},
     {"both running and pending", ROW(set_more, RUNNING, last_set),

@@ -147,6 +147,19 @@ static void history(const uint8_t *p, size_t len)
     SAME(row, again, code);
 }
 
+static void settings(const uint8_t *p, size_t len)
+{
+    struct settings_row row;
+    struct settings_row again;
+    uint8_t copy[SETTINGS_ROW_MAX];
+    if (dassie__settings_row_read(p, len, &row) != 0) {
+        return;
+    }
+    size_t n = dassie__settings_row_write(copy, &row);
+    MUST(n <= sizeof copy && dassie__settings_row_read(copy, n, &again) == 0);
+    MUST(memcmp(&row, &again, sizeof row) == 0);
+}
+
 static void name(const uint8_t *p, size_t len)
 {
     const char *text;
@@ -255,7 +268,8 @@ static void keys(const uint8_t *p, size_t len)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static void (*const decoders[])(const uint8_t *, size_t) = {
-        job, pending, claim_set, end, history, name, commit, keys, due};
+        job,  pending, claim_set, end, history,
+        name, commit,  keys,      due, settings};
     if (size < 2) {
         return 0;
     }

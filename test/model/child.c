@@ -258,6 +258,7 @@ static void session_check(const dassie_count_t *before)
     check_state(DASSIE_RUNNING);
     check_state(DASSIE_COMPLETE);
     check_state(DASSIE_FAILED);
+    check_state(DASSIE_CANCELLED);
     model_open_end();
     for (unsigned q = 0; q <= PLAN_QUEUES; q++) {
         check_counts(q);

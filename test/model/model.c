@@ -168,6 +168,9 @@ static void settling_make(void)
 static void settle(uint32_t number)
 {
     struct fact *fact = &ledger->facts[number];
+    if (fact->free) {
+        return;
+    }
     struct plan plan;
     uv_once(&settling_once, settling_make);
     uv_mutex_lock(&settling);
@@ -192,6 +195,32 @@ static unsigned job_flags(uint32_t number)
     return plan.spec.flags;
 }
 
+/* ---- Operators ---- */
+
+void model_free(uint32_t number, bool deletes)
+{
+    struct fact *fact = &ledger->facts[number];
+    fact->may_go |= deletes;
+    fact->free = true;
+}
+
+/* Whatever is seen of it holds. */
+static void take_free(uint32_t number, const dassie_info_t *info)
+{
+    struct fact *fact = &ledger->facts[number];
+    bool ended =
+        info->state >= DASSIE_COMPLETE && info->state <= DASSIE_CANCELLED;
+    JOB_CHECK(info->attempts >= fact->begun || !ended, number,
+              "a run was not counted");
+    fact->attempts = info->attempts;
+    fact->excused = info->excused;
+    fact->crashes = info->crashes;
+    fact->end = ended ? (uint8_t)info->state : 0;
+    fact->end_code = info->error_code;
+    fact->ended_ms = info->ended_ms;
+    fact->end_at = model_clock();
+}
+
 /* ---- Runs ---- */
 
 uint32_t model_begun(dassie_job_t *job)
@@ -214,6 +243,12 @@ uint32_t model_begun(dassie_job_t *job)
                  plan.spec.name_len) &&
             same(info.data, info.data_len, plan.spec.data, plan.spec.data_len),
         number, "its processor sees another job");
+    if (fact->free) {
+        JOB_CHECK(attempt > fact->begun, number, "runs twice at once");
+        fact->begun_at = model_clock();
+        fact->begun = attempt;
+        return number;
+    }
     JOB_CHECK(fact->end == 0, number, "runs after its end was told");
     settle(number);
     JOB_CHECK(attempt > fact->begun, number, "runs twice at once");
@@ -321,14 +356,19 @@ static void judge_end(uint32_t number, const dassie_info_t *info, bool opening)
 void model_ended(const dassie_info_t *info)
 {
     uint32_t number = info_number(info);
-    JOB_CHECK(info->state == DASSIE_COMPLETE || info->state == DASSIE_FAILED,
-              number, "told to have ended");
+    JOB_CHECK(info->state >= DASSIE_COMPLETE, number, "told to have ended");
     judge_contents(number, info, false);
+    if (ledger->facts[number].free) {
+        return;
+    }
     judge_end(number, info, false);
 }
 
 void model_not_ended(uint32_t number)
 {
+    if (ledger->facts[number].free) {
+        return;
+    }
     JOB_CHECK(ledger->facts[number].end == 0, number, "told not to have ended");
     ledger->facts[number].never_ended = true;
 }
@@ -340,6 +380,9 @@ void model_looked(const dassie_info_t *info, uint64_t asked_at)
     uint32_t number = info_number(info);
     const struct fact *fact = &ledger->facts[number];
     judge_contents(number, info, true);
+    if (fact->free) {
+        return;
+    }
     if (info->state != DASSIE_PENDING && info->state != DASSIE_RUNNING &&
         info->state != DASSIE_SCHEDULED) {
         judge_end(number, info, false);
@@ -386,6 +429,7 @@ void model_open_begin(void)
         fact->served |= ledger->served[fact->queue];
         fact->seen = false;
         fact->waited = false;
+        fact->started = false;
         fact->rank = 0;
     }
     memset(ledger->served, 0, sizeof ledger->served);
@@ -467,6 +511,12 @@ void model_open_job(const dassie_info_t *info)
     fact->waited = info->state == DASSIE_SCHEDULED;
     judge_contents(number, info, true);
     JOB_CHECK(info->state != DASSIE_RUNNING, number, "runs after an open");
+    if (fact->free) {
+        take_free(number, info);
+        fact->never_ended = false;
+        return;
+    }
+    JOB_CHECK(info->state != DASSIE_CANCELLED, number, "cancelled by nobody");
     if (info->state == DASSIE_PENDING || info->state == DASSIE_SCHEDULED) {
         judge_waiting(number, info);
         if (info->state == DASSIE_PENDING) {
@@ -486,16 +536,20 @@ void model_open_end(void)
         if (fact->stage == STAGE_REFUSED) {
             continue;
         }
-        JOB_CHECK(fact->seen == ledger->facts[fact->batch].seen, i,
-                  "of its batch, not all are there");
+        JOB_CHECK(fact->seen == ledger->facts[fact->batch].seen ||
+                      fact->may_go || ledger->facts[fact->batch].may_go,
+                  i, "of its batch, not all are there");
         if (fact->seen) {
             fact->stage = STAGE_ACKED;
             ledger->id_high =
                 fact->id > ledger->id_high ? fact->id : ledger->id_high;
             continue;
         }
-        JOB_CHECK(fact->stage == STAGE_ISSUED && ledger->killed, i, "is lost");
-        JOB_CHECK(fact->id == 0, i, "was seen, and is lost");
+        if (!fact->may_go) {
+            JOB_CHECK(fact->stage == STAGE_ISSUED && ledger->killed, i,
+                      "is lost");
+            JOB_CHECK(fact->id == 0, i, "was seen, and is lost");
+        }
         fact->stage = STAGE_REFUSED;
     }
 }
@@ -517,6 +571,7 @@ void model_counts(unsigned queue, dassie_count_t *count)
             count->pending += fact->end == 0;
             count->complete += fact->end == DASSIE_COMPLETE;
             count->failed += fact->end == DASSIE_FAILED;
+            count->cancelled += fact->end == DASSIE_CANCELLED;
         }
     }
 }
@@ -527,9 +582,10 @@ void model_bounds(unsigned queue, uint64_t asked_at,
     memset(bounds, 0, sizeof *bounds);
     for (uint32_t i = 0; i < ledger->jobs_n; i++) {
         if (counted(&ledger->facts[i], queue)) {
+            bool held = !ledger->facts[i].free;
             bounds->most++;
-            bounds->least += acked_before(i, asked_at);
-            bounds->ended += ended_before(i, asked_at);
+            bounds->least += held && acked_before(i, asked_at);
+            bounds->ended += held && ended_before(i, asked_at);
         }
     }
 }
@@ -542,7 +598,7 @@ bool model_drained(uint64_t asked_at)
         bool may_wait = fact->ended == fact->attempts && fact->attempts > 0;
         struct plan plan;
         plan_job(ledger->seed, i, &plan);
-        if (acked_before(i, asked_at) && fact->end == 0 &&
+        if (!fact->free && acked_before(i, asked_at) && fact->end == 0 &&
             fact->ended <= fact->attempts && !may_wait &&
             plan_in_order(&plan)) {
             return false;

@@ -44,6 +44,9 @@ struct fact {
     uint32_t attempts;      /* counted */
     uint32_t excused;       /* of them, snoozed */
     uint64_t counted_at;    /* when they were last */
+    atomic_bool free;       /* operators have had a hand in it, */
+    bool started;           /* a run has begun since the last open */
+    bool may_go;            /* and may have deleted it */
     bool waited;            /* scheduled, in the look that is under way */
     uint32_t crashes;
     uint32_t session;  /* in which it was handed in */
@@ -59,20 +62,22 @@ struct fact {
 
 struct ledger {
     uint64_t seed;
-    unsigned op;              /* the next operation */
-    unsigned last;            /* how many there are */
-    unsigned close_at;        /* the next one that closes */
-    unsigned kill_at;         /* the next one that kills */
-    bool kill_soon;           /* the next child is killed early on */
-    uint32_t session;         /* opens so far */
-    bool killed;              /* the last one ended by a kill, */
-    bool wants_kill;          /* or is about to */
-    bool done;                /* all operations are through */
-    int max_crashes;          /* the option */
-    _Atomic uint32_t jobs_n;  /* jobs ever handed in */
-    uint64_t id_high;         /* the highest id at the last open */
-    bool served[PLAN_QUEUES]; /* in this session */
-    _Atomic uint64_t clock;   /* of facts */
+    unsigned op;                      /* the next operation */
+    unsigned last;                    /* how many there are */
+    unsigned close_at;                /* the next one that closes */
+    unsigned kill_at;                 /* the next one that kills */
+    bool kill_soon;                   /* the next child is killed early on */
+    uint32_t session;                 /* opens so far */
+    bool killed;                      /* the last one ended by a kill, */
+    bool wants_kill;                  /* or is about to */
+    bool done;                        /* all operations are through */
+    int max_crashes;                  /* the option */
+    _Atomic uint32_t jobs_n;          /* jobs ever handed in */
+    uint64_t id_high;                 /* the highest id at the last open */
+    bool served[PLAN_QUEUES];         /* in this session */
+    bool paused[PLAN_QUEUES];         /* it is, or may be */
+    unsigned configured[PLAN_QUEUES]; /* how often that was asked */
+    _Atomic uint64_t clock;           /* of facts */
     atomic_uint calls[SYMBOLS_N];
     unsigned kills;
     unsigned runs_again; /* jobs that a kill made run again */
@@ -106,6 +111,13 @@ void model_acked(uint32_t number, uint64_t id);
 /* A processor sees the job: returns its number. */
 uint32_t model_begun(dassie_job_t *job);
 void model_ending(uint32_t number, uint32_t attempt);
+
+/* ---- Operators ---- */
+
+/* One is about to change the job, or to delete it. What is judged of it from
+ * here on is that it is one job, in one state, and that no run comes twice;
+ * what is seen of it right after an open holds again. */
+void model_free(uint32_t number, bool deletes);
 
 /* ---- Looks while it is open; asked_at: by the clock ---- */
 

@@ -1,6 +1,7 @@
 /* ops.c: the random operations, and what must come of them. */
 #include "config.h"
 
+#include "order.h"
 #include "session.h"
 
 #include <inttypes.h>
@@ -22,6 +23,8 @@ struct request {
         dassie_list_t list;
         dassie_counts_t counts;
         dassie_drain_t drain;
+        dassie_change_t change;
+        dassie_configure_t configure;
     } u;
     uint32_t number;
     uint64_t asked_at;
@@ -72,7 +75,9 @@ static void on_done(dassie_enqueue_t *req, int status, const dassie_info_t *job)
         model_ended(job);
         session_kill_point(KILL_DONE);
     } else {
-        MODEL_CHECK(status == UV_ECANCELED && session.closing && job == NULL,
+        bool gone = status == UV_ENOENT && ledger->facts[r->number].may_go;
+        MODEL_CHECK(job == NULL &&
+                        (gone || (status == UV_ECANCELED && session.closing)),
                     "done: %d", status);
         model_not_ended(r->number);
     }
@@ -253,6 +258,10 @@ static bool answered(const struct request *r, int status)
     if (status == UV_ECANCELED && session.closing) {
         return false;
     }
+    if (!r->absent && r->number < MODEL_JOBS_MAX && status == UV_ENOENT &&
+        ledger->facts[r->number].may_go) {
+        return false;
+    }
     must_not(status, r->absent ? UV_ENOENT : 0, "answer");
     return status == 0;
 }
@@ -351,7 +360,7 @@ static void on_counts(dassie_counts_t *req, int status,
     model_bounds(r->queue, r->asked_at, &bounds);
     r->absent = status == UV_ENOENT && bounds.least == 0;
     if (answered(r, status)) {
-        uint64_t ended = count->complete + count->failed;
+        uint64_t ended = count->complete + count->failed + count->cancelled;
         uint64_t all =
             count->pending + count->scheduled + count->running + ended;
         MODEL_CHECK(
@@ -388,6 +397,92 @@ static void op_drain(void)
     struct request *r = request_new();
     r->u.drain.data = r;
     must(CALL(dassie_drain)(&session.q, &r->u.drain, on_drain), "drain");
+}
+
+static void on_change(dassie_change_t *req, int status)
+{
+    struct request *r = req->data;
+    if (status == UV_ECANCELED && session.closing) {
+        request_end(r);
+        return;
+    }
+    if (r->absent) {
+        must_not(status, UV_ENOENT, "change");
+    } else {
+        MODEL_CHECK(
+            status == 0 || status == DASSIE_ESTATE ||
+                (status == UV_ENOENT && ledger->facts[r->number].may_go),
+            "change: %d", status);
+        MODEL_CHECK(req->changed == (status == 0), "change: how many?");
+    }
+    request_end(r);
+}
+
+static void op_change(void)
+{
+    static const dassie_filter_t init = DASSIE_FILTER_INIT;
+    static const dassie_action_t actions[] = {DASSIE_CANCEL,  DASSIE_CANCEL,
+                                              DASSIE_RETRY,   DASSIE_RETRY,
+                                              DASSIE_RUN_NOW, DASSIE_DELETE};
+    struct request *r = request_new();
+    dassie_filter_t filter = init;
+    filter.id = any_id(r);
+    dassie_action_t action = actions[dice_below(&session.dice, 6)];
+    if (filter.id == 0) {
+        filter.id = MODEL_IDS_MAX;
+    }
+    if (!r->absent) {
+        order_free(r->number, action == DASSIE_DELETE);
+        filter.states = action == DASSIE_DELETE && dice_one_in(&session.dice, 2)
+                            ? DASSIE_IN(DASSIE_PENDING) |
+                                  DASSIE_IN(DASSIE_SCHEDULED) |
+                                  DASSIE_IN(DASSIE_CANCELLED)
+                            : 0;
+    }
+    r->u.change.data = r;
+    must(CALL(dassie_change)(&session.q, &r->u.change, action, &filter,
+                             on_change),
+         "change");
+}
+
+static void on_configure(dassie_configure_t *req, int status,
+                         const dassie_settings_t *settings)
+{
+    struct request *r = req->data;
+    if (status != UV_ECANCELED || !session.closing) {
+        must(status, "configured");
+        MODEL_CHECK(settings->paused == r->pages, "paused: not so");
+        if (r->last_id == ledger->configured[r->queue]) {
+            ledger->paused[r->queue] = r->pages;
+        }
+    }
+    request_end(r);
+}
+
+/* Paused for a moment, or longer. */
+static void op_configure(void)
+{
+    static const dassie_settings_t init = DASSIE_SETTINGS_INIT;
+    dassie_settings_t settings = init;
+    size_t len;
+    unsigned queue = dice_below(&session.dice, PLAN_QUEUES);
+    const char *name = plan_queue(queue, &len);
+    settings.set = DASSIE_SET_PAUSED;
+    order_paused(queue);
+    for (int paused = dice_one_in(&session.dice, 3); paused >= 0; paused--) {
+        struct request *r = request_new();
+        r->pages = settings.paused = paused;
+        r->queue = queue;
+        r->last_id = ++ledger->configured[queue];
+        ledger->paused[queue] |= paused;
+        r->u.configure.data = r;
+        must(CALL(dassie_configure)(&session.q, &r->u.configure, name, len,
+                                    &settings, on_configure),
+             "configure");
+        if (dice_one_in(&session.dice, 4)) {
+            break;
+        }
+    }
 }
 
 static void op_stats(void)
@@ -478,6 +573,7 @@ static const struct {
            {op_counts, 3},       {op_drain, 1},
            {op_stats, 3},        {op_misuse, 1},
            {op_helpers, 1},      {op_unref, 2},
+           {op_change, 3},       {op_configure, 1},
            {ops_rest, 12},       {workers_process, 4},
            {workers_stop, 2},    {workers_finish, 16},
            {workers_misuse, 2},  {workers_release, 5}};

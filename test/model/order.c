@@ -33,7 +33,7 @@ void order_open(void)
     memset(orders, 0, sizeof orders);
     for (unsigned q = 0; q < PLAN_QUEUES; q++) {
         orders[q].who = ORDER_NOBODY;
-        orders[q].seen = true;
+        orders[q].seen = !ledger->paused[q];
     }
     for (uint32_t i = 0; i < ledger->jobs_n; i++) {
         const struct fact *fact = &ledger->facts[i];
@@ -83,6 +83,13 @@ void order_left(int who, const unsigned *queues, unsigned n)
     uv_mutex_unlock(&mutex);
 }
 
+void order_paused(unsigned queue)
+{
+    uv_mutex_lock(&mutex);
+    orders[queue].seen = false;
+    uv_mutex_unlock(&mutex);
+}
+
 static void judge(struct order *order, uint32_t number, const struct plan *plan)
 {
     const struct fact *fact = &ledger->facts[number];
@@ -115,9 +122,20 @@ static void judge_queues(uint32_t number, unsigned queue,
     }
 }
 
+void order_free(uint32_t number, bool deletes)
+{
+    struct fact *fact = &ledger->facts[number];
+    uv_mutex_lock(&mutex);
+    if (!fact->free && fact->rank > 0 && !fact->started) {
+        orders[fact->queue].waiting--;
+    }
+    model_free(number, deletes);
+    uv_mutex_unlock(&mutex);
+}
+
 void order_begun(uint32_t number, const unsigned *queues, unsigned n)
 {
-    const struct fact *fact = &ledger->facts[number];
+    struct fact *fact = &ledger->facts[number];
     struct plan plan;
     plan_job(ledger->seed, number, &plan);
     if (fact->attempts > 0 || !plan_in_order(&plan)) {
@@ -125,6 +143,11 @@ void order_begun(uint32_t number, const unsigned *queues, unsigned n)
     }
     uv_mutex_lock(&mutex);
     struct order *order = &orders[plan.queue];
+    if (fact->free) {
+        uv_mutex_unlock(&mutex);
+        return;
+    }
+    fact->started = true;
     if (fact->rank > 0) {
         order->waiting--;
     }

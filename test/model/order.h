@@ -32,6 +32,12 @@ void order_served(int who, const unsigned *queues, unsigned n, bool serial,
                   bool async);
 void order_left(int who, const unsigned *queues, unsigned n);
 
+/* As model_free(); nobody waits for the job any more. */
+void order_free(uint32_t number, bool deletes);
+
+/* The queue is paused or resumed: its order is not judged any more. */
+void order_paused(unsigned queue);
+
 /* The job began; queues as above. Before the next one can begin there. */
 void order_begun(uint32_t number, const unsigned *queues, unsigned n);
 

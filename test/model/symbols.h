@@ -6,7 +6,9 @@
 #define DASSIE_TEST_MODEL_SYMBOLS_H_
 
 #define SYMBOLS(XX)              \
+    XX(dassie_change)            \
     XX(dassie_close)             \
+    XX(dassie_configure)         \
     XX(dassie_counts)            \
     XX(dassie_drain)             \
     XX(dassie_enqueue)           \

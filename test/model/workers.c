@@ -119,6 +119,9 @@ static int on_work(dassie_job_t *job)
     advise(job, &outcome);
     run_end(worker, number, CALL(dassie_job_attempt)(job));
     session_kill_point(KILL_WORKED);
+    if (ledger->facts[number].free && CALL(dassie_job_cancelled)(job)) {
+        return UV_ECANCELED;
+    }
     return outcome.status;
 }
 
@@ -165,9 +168,10 @@ static void on_cancel(dassie_job_t *job)
 {
     uint64_t id = CALL(dassie_job_id)(job);
     MODEL_CHECK(CALL(dassie_job_cancelled)(job), "cancelled, and says no");
-    MODEL_CHECK(session.closing, "cancelled without a close");
     for (unsigned i = 0; i < held_n; i++) {
         if (held[i].id == id) {
+            MODEL_CHECK(session.closing || ledger->facts[held[i].number].free,
+                        "cancelled by nobody");
             struct held run = held[i];
             held[i] = held[--held_n];
             finish(&run);
