@@ -387,6 +387,22 @@ static int load_settings(struct rebuild *rb, struct kv_slice key,
     return queue_of(rb, id, &q);
 }
 
+/* A rebuild that did not get to its end has given places away, too, which no
+ * commit's row tells: none of them is given again. */
+static int load_place(struct rebuild *rb, struct kv_slice key,
+                      struct kv_slice value)
+{
+    struct history_row row;
+    (void)key;
+    if (dassie__history_row_read(value.p, value.len, &row) != 0) {
+        return damaged(rb, "a history row");
+    }
+    if (row.kind != PLACE_SCHEDULED) {
+        rb->s.next = max64(rb->s.next, row.position + 1);
+    }
+    return 0;
+}
+
 static int load(struct rebuild *rb)
 {
     int rc = load_store_row(rb);
@@ -402,7 +418,10 @@ static int load(struct rebuild *rb)
     if (rc == 0) {
         rc = each_meta_row(rb, KEY_COUNTS_TAG, load_counts);
     }
-    return rc == 0 ? each_row_of(rb, FAMILY_COMMITS, WINDOW_ROWS, load_commit)
+    if (rc == 0) {
+        rc = each_row_of(rb, FAMILY_COMMITS, WINDOW_ROWS, load_commit);
+    }
+    return rc == 0 ? each_row_of(rb, FAMILY_HISTORY, WINDOW_ROWS, load_place)
                    : rc;
 }
 

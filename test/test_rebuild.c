@@ -1145,6 +1145,36 @@ static bool queue_is_there(const char *name)
 }
 
 /* Names are unique, whatever users have chosen, and ids stay what they were. */
+/* A rebuild that did not get to its end gave a number away that no commit
+ * tells: it is not given to a job before. */
+START_TEST(places_given_before)
+{
+    uint8_t key[KEY_PENDING_BYTES];
+    uint8_t row[HISTORY_ROW_HEAD_MAX];
+    setup(_i);
+    uint64_t claimed = rig_put(r, mail, 0);
+    uint64_t back = rig_put(r, mail, 0);
+    rig_claim(r, mail);
+    /* The first number goes to the claim, the second to its place. */
+    struct place place = {0, 0, LINE_FRONT, r->s.next + 1};
+    struct pending_row pending = {back, 1};
+    struct history_row history = {
+        .attempts = 1, .kind = LINE_FRONT, .position = place.position};
+    leave();
+    dassie__key_pending(key, &place);
+    size_t len = dassie__pending_row_write(row, &pending);
+    r->kv->ops->put(r->kv, FAMILY_PENDING, kv_slice(key, sizeof key),
+                    kv_slice(row, len));
+    put_row(FAMILY_HISTORY, back, row,
+            dassie__history_row_write_head(row, &history));
+    rebuilt();
+    report_is(2, 1, 0);
+    ck_assert_uint_eq(rig_claim(r, mail)->id, back);
+    ck_assert_uint_eq(rig_claim(r, mail)->id, claimed);
+    rig_teardown(r);
+}
+END_TEST
+
 START_TEST(lost_names)
 {
     rig_setup(r, _i);
@@ -1704,6 +1734,7 @@ static Suite *rebuild_suite(void)
     tcase_add_loop_test(tc, attempts, 0, RIG_KINDS);
     tcase_add_loop_test(tc, claim_without_cursor, 0, RIG_KINDS);
     tcase_add_loop_test(tc, highest_numbers, 0, RIG_KINDS);
+    tcase_add_loop_test(tc, places_given_before, 0, RIG_KINDS);
     tcase_add_loop_test(tc, lost_names, 0, RIG_KINDS);
     tcase_add_loop_test(tc, many, 0, RIG_KINDS);
     tcase_add_loop_test(tc, damage, 0, (int)COUNT(damages));
