@@ -291,11 +291,16 @@ static void enqueue_fresh(void)
 static void run_all(void)
 {
     static dassie_processor_t processor;
-    static uv_buf_t served[QUEUES];
+    static uv_buf_t served[2 * QUEUES];
+    static char names[QUEUES][sizeof RENAMED + 1];
     dassie_process_options_t options = DASSIE_PROCESS_OPTIONS_INIT;
-    memcpy(served, queues, sizeof served);
+    memcpy(served, queues, sizeof queues);
+    for (int i = 0; i < QUEUES; i++) {
+        int n = snprintf(names[i], sizeof names[i], RENAMED "%d", i);
+        served[QUEUES + i] = uv_buf_init(names[i], (unsigned)n);
+    }
     options.queues = served;
-    options.queues_n = QUEUES;
+    options.queues_n = ledger_renamed() ? 2 * QUEUES : QUEUES;
     options.concurrency = WORK_SLOTS;
     options.work = work;
     sync_must(dassie_process(&rig.q, &processor, &options), "process");

@@ -34,7 +34,6 @@
 #include "replay.h"
 
 #define LEDGER_NAME "ledger"
-#define INFLIGHT_NAME "store/inflight"
 #define VARIANTS_POWER "smztr"
 
 struct image_entry {

@@ -121,12 +121,23 @@ const char *plan_end_differs(uint32_t token, const dassie_info_t *job)
                : "has another result or error text";
 }
 
+bool ledger_renamed(void)
+{
+    return ledger->unsynced && ledger->cuts > 0;
+}
+
+static bool is_renamed(const dassie_info_t *job)
+{
+    return ledger_renamed() &&
+           strncmp(job->queue, RENAMED, sizeof RENAMED - 1) == 0;
+}
+
 const char *plan_differs(uint32_t token, const dassie_info_t *job)
 {
     struct plan plan;
     plan_of(token, &plan);
-    if (!same(job->queue, job->queue_len, plan.spec.queue,
-              plan.spec.queue_len)) {
+    if (!is_renamed(job) && !same(job->queue, job->queue_len, plan.spec.queue,
+                                  plan.spec.queue_len)) {
         return "is in another queue";
     }
     if (!same(job->data, job->data_len, plan.data, plan.spec.data_len)) {

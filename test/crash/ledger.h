@@ -42,6 +42,9 @@ enum how {
 enum { QUEUE_MAIL, QUEUE_ZERO, QUEUE_WEB, QUEUE_LATER, QUEUES };
 extern const uv_buf_t queues[QUEUES];
 
+/* What a rebuild calls a queue whose name is lost, before its number. */
+#define RENAMED "recovered-"
+
 struct plan {
     dassie_spec_t spec; /* points into what follows */
     enum how how;
@@ -101,7 +104,10 @@ void ledger_cut_now(const char *path);
 /* The last process ended by a power cut, and nobody has recovered from it. */
 bool ledger_cut(void);
 
-/* Nobody else has tried to, either. */
+/* The names of queues may be lost. */
+bool ledger_renamed(void);
+
+/* Nobody else has tried to recover, either. */
 bool ledger_first_since_cut(void);
 
 /* The store was opened: whatever the last owner left is recovered. Nothing that

@@ -18,8 +18,8 @@
  * opened in a worker: its threads would not survive the fork, and so the child
  * needs no exec.
  *
- * A kill's images are judged with the boot id that they have, those of a power
- * cut with another one.
+ * A kill's images are judged with the boot id that its process read, those of a
+ * power cut with another one.
  *
  * Possible failure modes are: a child that finds a promise broken, says that a
  * call failed, dies, or takes too long (SIGALRM) is a violation; the image is
@@ -38,6 +38,7 @@
 
 #include <rocksdb/c.h>
 
+#include <ctype.h>
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -50,9 +51,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define CHUNK 8       /* points taken at a time */
-#define SHOWN_MAX 100 /* violations that are shown */
-#define KEPT_MAX 5    /* images of them that are kept */
+#define CHUNK 8           /* points taken at a time */
+#define WORKERS_PER_CPU 3 /* a judge often waits for its own threads */
+#define SHOWN_MAX 100     /* violations that are shown */
+#define KEPT_MAX 5        /* images of them that are kept */
 #define SEEN_SLOTS (1u << 19)
 
 static struct options {
@@ -90,38 +92,32 @@ void rocksdb_options_set_max_open_files(rocksdb_options_t *o, int n)
 
 /* ---- One image ---- */
 
-static bool boot_changed;
-static uint8_t boot_id_there[BOOT_ID_BYTES];
+static uint8_t boot_id_now[BOOT_ID_BYTES];
 
 static void boot_id(uint8_t id[BOOT_ID_BYTES])
 {
-    for (int i = 0; i < BOOT_ID_BYTES; i++) {
-        id[i] = (uint8_t)(boot_id_there[i] ^ (boot_changed ? 0xff : 0));
-    }
+    memcpy(id, boot_id_now, BOOT_ID_BYTES);
 }
 
-/* The one in the recorder's page; see recorder.h. */
-static void boot_id_read(const char *dir)
+/* A UUID as text. */
+static void boot_id_set(const char *text)
 {
-    char path[PATH_MAX];
-    static const uint8_t unknown[BOOT_ID_BYTES];
-    snprintf(path, sizeof path, "%s/" INFLIGHT_NAME, dir);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? 0 : pread(fd, boot_id_there, BOOT_ID_BYTES, 8);
-    if (fd >= 0) {
-        close(fd);
-    }
-    if (n != BOOT_ID_BYTES ||
-        memcmp(boot_id_there, unknown, BOOT_ID_BYTES) == 0) {
-        memset(boot_id_there, 0x0f, BOOT_ID_BYTES);
+    unsigned digits = 0;
+    for (; *text != '\0' && digits < 2 * BOOT_ID_BYTES; text++) {
+        char digit[2] = {*text, '\0'};
+        if (isxdigit((unsigned char)*text)) {
+            uint8_t *byte = &boot_id_now[digits++ / 2];
+            *byte = (uint8_t)(*byte << 4 | strtoul(digit, NULL, 16));
+        }
     }
 }
 
-/* In a process of its own. */
+/* In a process of its own. cut: the machine was booted since. */
 static int judge(const char *dir, bool cut)
 {
-    boot_id_read(dir);
-    boot_changed = cut;
+    for (int i = 0; cut && i < BOOT_ID_BYTES; i++) {
+        boot_id_now[i] ^= 0xff;
+    }
     dassie__env.boot_id = boot_id;
     return subject_do("check", dir, false);
 }
@@ -132,7 +128,7 @@ static bool is_cut(char variant)
 }
 
 /* The status of the child, and what it wrote in dir.out. */
-static int judge_apart(const char *dir, char variant)
+static int judge_apart(const struct replay *r, const char *dir, char variant)
 {
     char path[PATH_MAX];
     int status;
@@ -143,6 +139,7 @@ static int judge_apart(const char *dir, char variant)
         int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
         dup2(fd, STDOUT_FILENO);
         dup2(fd, STDERR_FILENO);
+        boot_id_set(r->boot_id);
         int rc = judge(dir, is_cut(variant));
         fflush(stdout);
         _exit(rc);
@@ -223,7 +220,7 @@ static void try_image(const struct replay *r, char variant, unsigned seed,
         return;
     }
     image_write(&image, dir);
-    int status = judge_apart(dir, variant);
+    int status = judge_apart(r, dir, variant);
     report->images[(int)variant]++;
     if (status != 0) {
         report->violations[(int)variant]++;
@@ -286,7 +283,7 @@ static int print_report(void)
 
 static int try_all(void)
 {
-    long workers = sysconf(_SC_NPROCESSORS_ONLN);
+    long workers = WORKERS_PER_CPU * sysconf(_SC_NPROCESSORS_ONLN);
     report = mmap(NULL, sizeof *report, PROT_READ | PROT_WRITE,
                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (report == MAP_FAILED) {
@@ -331,6 +328,7 @@ static int make_one(char **argv)
     replay_to(&r, argv[0], strtol(argv[2], NULL, 10));
     image_make(&image, &r, argv[3][0], (unsigned)strtoul(argv[4], NULL, 10));
     image_write(&image, argv[1]);
+    boot_id_set(r.boot_id);
     return 0;
 }
 
@@ -363,6 +361,7 @@ static int judge_dir(char **argv)
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/" LEDGER_NAME, argv[0]);
     ledger_cut_now(path);
+    dassie__env.boot_id(boot_id_now);
     return judge(argv[0], true);
 }
 

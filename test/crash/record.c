@@ -89,6 +89,18 @@ void trace_put(enum trace_op op, uint32_t file, uint64_t at, const void *data,
     }
 }
 
+static void put_process(void)
+{
+    char text[64] = "";
+    const char *path = getenv("RECORD_BOOT_ID");
+    FILE *file = fopen(path != NULL ? path : KERNEL_BOOT_ID, "r");
+    if (file == NULL || fgets(text, sizeof text, file) == NULL) {
+        trace_fail("boot id");
+    }
+    fclose(file);
+    trace_put(TRACE_PROCESS, 0, 0, text, strlen(text));
+}
+
 static void __attribute__((constructor)) begin(void)
 {
     const char *path = getenv("RECORD_TRACE");
@@ -102,7 +114,7 @@ static void __attribute__((constructor)) begin(void)
     if (trace_fd < 0) {
         trace_fail(path);
     }
-    trace_put(TRACE_PROCESS, 0, 0, NULL, 0);
+    put_process();
 }
 
 /* ---- Paths ---- */

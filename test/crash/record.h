@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#define KERNEL_BOOT_ID "/proc/sys/kernel/random/boot_id"
+
 /* Of log files of RocksDB's; errors that were injected. */
 extern struct record_counts {
     long writes;

@@ -222,8 +222,7 @@ static void put_paths(enum trace_op op, const char *from, const char *to)
     {                                                                    \
         REAL(name);                                                      \
         const char *boot_id = getenv("RECORD_BOOT_ID");                  \
-        if (boot_id != NULL &&                                           \
-            strcmp(path, "/proc/sys/kernel/random/boot_id") == 0) {      \
+        if (boot_id != NULL && strcmp(path, KERNEL_BOOT_ID) == 0) {      \
             path = boot_id;                                              \
         }                                                                \
         va_list list;                                                    \

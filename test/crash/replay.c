@@ -356,6 +356,8 @@ static void apply(struct replay *r, const struct trace_record *record,
     switch (record->op) {
         case TRACE_PROCESS:
             r->file_of_n = 0;
+            snprintf(r->boot_id, sizeof r->boot_id, "%.*s", (int)record->len,
+                     data);
             break;
         case TRACE_OPEN:
             open_record(r, record, data);

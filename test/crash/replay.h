@@ -66,6 +66,7 @@ struct replay {
     size_t at; /* the next record */
     const struct trace_record *last;
     long point; /* how many records were replayed */
+    char boot_id[64];
     struct file *files;
     unsigned files_n;
     unsigned *file_of; /* a trace's number of a file */

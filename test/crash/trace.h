@@ -18,7 +18,8 @@
 #include <stdint.h>
 
 enum trace_op {
-    TRACE_PROCESS = 'P', /* a process begins; numbers of files are void */
+    TRACE_PROCESS = 'P', /* a process begins, numbers of files are void; data:
+                            the boot id that it reads */
     TRACE_OPEN = 'O',    /* file; at: the flags of open(2); data: the path */
     TRACE_WRITE = 'W',   /* file, at; data: the bytes */
     TRACE_STORE = 'X',   /* the same, by a store to mapped memory */
