@@ -37,6 +37,7 @@
 #define _GNU_SOURCE
 
 #include "record.h"
+#include "below.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -144,13 +145,10 @@ const char *trace_below(const char *path, char buffer[PATH_MAX])
     }
     snprintf(buffer, PATH_MAX, "%s", path);
     simplify(buffer);
-    if (strncmp(buffer, root, root_len) != 0) {
+    if (!path_below(root, buffer)) {
         return NULL;
     }
-    if (buffer[root_len] == '\0') {
-        return "";
-    }
-    return buffer[root_len] == '/' ? buffer + root_len + 1 : NULL;
+    return buffer[root_len] == '\0' ? "" : buffer + root_len + 1;
 }
 
 /* ---- Mapped memory ---- */
