@@ -194,7 +194,7 @@ if [ -n "$QUICK" ]; then
     kinds='write read'
     campaign 'a store of a killed process' 2 1
 else
-    campaign 'a store of a killed process' 4 0
+    campaign 'a store of a killed process' 2 0
 fi
 
 # ---- Planted faults ----------------------------------------------------------
