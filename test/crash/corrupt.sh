@@ -1,10 +1,10 @@
 #!/bin/sh
 # A store that a kill left, with all that can be in it, is damaged in all ways,
-# one file at a time: see corrupt.c. QUICK=1 tries fewer places, SEED=N others,
-# and STATES=N takes so many stores.
+# one file at a time: see corrupt.c. QUICK=1 tries fewer places, SEED=N others;
+# STATES=N takes so many stores, NIGHTLY=1 three.
 set -eu
 
-: "${top_builddir:=.}" "${QUICK:=}" "${SEED:=$(date +%s)}" "${SANITIZE_FLAGS:=}"
+: "${top_builddir:=.}" "${QUICK:=}" "${NIGHTLY:=}" "${SEED:=$(date +%s)}" "${SANITIZE_FLAGS:=}"
 unset KILL_AT KILL_AT_MARK
 subject=$top_builddir/test/crash/subject
 corrupt=$top_builddir/test/crash/corrupt
@@ -21,9 +21,9 @@ esac
     exit 77
 }
 
-: "${STATES:=${QUICK:+1}}" "${STATES:=2}"
+: "${STATES:=${NIGHTLY:+3}}" "${STATES:=1}"
 times=12
-[ -z "$QUICK" ] || times=3
+[ -z "$QUICK" ] || times=2
 
 top=$(mktemp -d)
 top=$(cd "$top" && pwd -P)
