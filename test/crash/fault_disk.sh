@@ -10,7 +10,7 @@
 set -eu
 
 : "${top_builddir:=.}"
-unset FAULT FAULT_BOOT SUBJECT_PLANT
+unset FAULT SUBJECT_PLANT
 subject=$top_builddir/test/crash/subject
 
 top=$(mktemp -d)

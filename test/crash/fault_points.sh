@@ -14,7 +14,7 @@
 set -eu
 
 : "${top_builddir:=.}" "${QUICK:=}" "${SANITIZE_FLAGS:=}"
-unset FAULT FAULT_BOOT KILL_AT KILL_AT_MARK SUBJECT_PLANT
+unset FAULT KILL_AT KILL_AT_MARK SUBJECT_PLANT
 subject=$top_builddir/test/crash/subject
 libs=$(cd "$top_builddir" && pwd)/test/crash/.libs
 
