@@ -40,6 +40,7 @@ struct kv_rocks {
     bool read_only;
     bool gaps;
     bool lax;
+    bool plain;
 };
 
 struct kv_iter {
@@ -237,6 +238,7 @@ static struct kv_iter *rocks_iter(struct kv *kv,
     rocksdb_readoptions_set_iterate_upper_bound(it->read, (const char *)to.p,
                                                 to.len);
     rocksdb_readoptions_set_fill_cache(it->read, 0);
+    rocksdb_readoptions_set_ignore_range_deletions(it->read, r->plain);
     if (snapshot != NULL) {
         rocksdb_readoptions_set_snapshot(it->read,
                                          (const rocksdb_snapshot_t *)snapshot);
@@ -578,6 +580,7 @@ int dassie__kv_rocks_open(const struct kv_rocks_options *options,
     r->read_only = options->read_only;
     r->gaps = options->gaps;
     r->lax = options->lax;
+    r->plain = options->plain;
     int n = snprintf(r->dir, sizeof r->dir, "%s", options->dir);
     int rc = n < (int)sizeof r->dir ? 0 : UV_ENAMETOOLONG;
     if (rc == 0) {

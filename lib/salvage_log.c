@@ -35,8 +35,18 @@ struct batch {
     const uint8_t *p;
     const uint8_t *end;
     bool good;
-    uint64_t odd; /* batches with something in them that we never write */
+    uint64_t odd;   /* batches with something in them that we never write */
+    uint64_t again; /* batches that an earlier file has, or a later one */
 };
+
+static uint64_t get_le(const uint8_t *p, int bytes)
+{
+    uint64_t v = 0;
+    for (int i = 0; i < bytes; i++) {
+        v |= (uint64_t)p[i] << 8 * i;
+    }
+    return v;
+}
 
 static uint32_t batch_number(struct batch *b)
 {
@@ -117,6 +127,12 @@ static int batch_apply(void *arg, const uint8_t *p, size_t n, long at)
     if (n < BATCH_HEADER_BYTES) {
         return 0;
     }
+    uint64_t first = get_le(p, 8);
+    if (first <= b->s->logged) {
+        b->again++;
+        return 0;
+    }
+    b->s->logged = first + get_le(p + 8, 4) - 1;
     b->p = p + BATCH_HEADER_BYTES;
     b->end = p + n;
     b->good = true;
@@ -159,6 +175,15 @@ static int file_apply(struct salvage_rows *s, uint64_t number)
                              ".log: commits are lost or were never "
                              "whole at %ld places, the first at byte %ld",
                              number, f.torn_n, f.torn_at);
+    }
+    if (b.again > 0) {
+        dassie__salvage_tell(s,
+                             "%06" PRIu64
+                             ".log is another file than it was; "
+                             "%" PRIu64
+                             " commits in it are passed over, and "
+                             "what it held is lost",
+                             number, b.again);
     }
     if (b.odd > 0) {
         dassie__salvage_tell(

@@ -201,10 +201,13 @@ static int source_link(const struct salvage_rows *s, const char *dir,
 }
 
 /* NULL: it cannot be opened. */
-static struct kv *source_open(const struct salvage_rows *s, const char *dir)
+static struct kv *source_open(const struct salvage_rows *s, const char *dir,
+                              bool plain)
 {
-    struct kv_rocks_options options = {
-        .dir = dir, .memory_bytes = s->memory_bytes, .lax = true};
+    struct kv_rocks_options options = {.dir = dir,
+                                       .memory_bytes = s->memory_bytes,
+                                       .lax = true,
+                                       .plain = plain};
     struct errmsg ignored;
     struct kv *kv;
     return dassie__kv_rocks_open(&options, &kv, &ignored) == 0 ? kv : NULL;
@@ -213,16 +216,31 @@ static struct kv *source_open(const struct salvage_rows *s, const char *dir)
 /* ---- By the MANIFEST ---- */
 
 /* Whether it knows of all: the log goes on where it ends. */
-static bool manifest_is_whole(const struct salvage_rows *s)
+static bool manifest_is_whole(const struct salvage_rows *s,
+                              const uint64_t *tables, size_t n)
 {
+    struct wal_check check = {.dir = s->db, .mark = s->mark};
+    struct manifest m = {.wants_tables = true};
     struct errmsg ignored;
-    uint64_t sequence;
-    uint64_t first;
-    if (dassie__manifest_read(s->db, &sequence, &ignored) != 0 ||
-        dassie__wal_first(s->db, &first, &ignored) != 0) {
-        return false;
+    bool whole = dassie__manifest_read(s->db, &m, &ignored) == 0 &&
+                 dassie__wal_joins(&check);
+    for (size_t i = 0; whole && i < m.tables_n; i++) {
+        size_t at = 0;
+        while (at < n && tables[at] != m.tables[i]) {
+            at++;
+        }
+        if (at == n) {
+            dassie__salvage_tell(s,
+                                 "table %06" PRIu64
+                                 ".sst is not there, as "
+                                 "the MANIFEST says: it is lost, or the "
+                                 "MANIFEST is an old one",
+                                 m.tables[i]);
+            whole = false;
+        }
     }
-    return first == 0 ? sequence >= s->mark : first <= sequence + 1;
+    dassie__free(m.tables);
+    return whole;
 }
 
 /* The tables and the MANIFEST, without the log. */
@@ -250,7 +268,7 @@ static int by_manifest(struct salvage_rows *s, const uint64_t *tables, size_t n)
 {
     char dir[PATH_MAX];
     int rc = path_make(s, dir, s->work, "tables");
-    if (rc == 0 && !manifest_is_whole(s)) {
+    if (rc == 0 && !manifest_is_whole(s, tables, n)) {
         dassie__salvage_tell(s,
                              "the MANIFEST cannot be trusted: each table is "
                              "read by itself");
@@ -265,7 +283,7 @@ static int by_manifest(struct salvage_rows *s, const uint64_t *tables, size_t n)
     if (rc != 0) {
         return rc;
     }
-    struct kv *from = source_open(s, dir);
+    struct kv *from = source_open(s, dir, false);
     if (from == NULL) {
         dassie__salvage_tell(s,
                              "not all tables can be opened: each is read by "
@@ -332,7 +350,7 @@ static int table_take(struct salvage_rows *s, struct table *table)
         rc = source_link(s, dir, name);
     }
     if (rc == 0 && dassie__kv_rocks_repair(dir, &why) == 0) {
-        struct kv *kv = source_open(s, dir);
+        struct kv *kv = source_open(s, dir, true);
         if (kv != NULL) {
             table->good = source_has(s, dir, name);
             table->sequence = dassie__kv_rocks_sequence(kv);
@@ -349,7 +367,7 @@ static int table_copy(struct salvage_rows *s, const struct table *table)
 {
     char dir[PATH_MAX];
     int rc = table_dir(s, table->number, dir);
-    struct kv *from = rc == 0 ? source_open(s, dir) : NULL;
+    struct kv *from = rc == 0 ? source_open(s, dir, true) : NULL;
     if (from == NULL) {
         return rc;
     }

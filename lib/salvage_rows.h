@@ -15,7 +15,8 @@ struct salvage_rows {
     struct kv *to;
     void (*tell)(void *arg, const char *line);
     void *arg;
-    uint64_t rows; /* set: rows that were read */
+    uint64_t rows;   /* set: rows that were read */
+    uint64_t logged; /* the last operation of the log that was applied */
     struct errmsg *e;
 };
 

@@ -58,7 +58,37 @@ struct edit {
     uint64_t sequence;  /* 0: it has none */
     uint64_t least_log; /* the same */
     uint64_t to_come;   /* edits that have to follow for this to count */
+    struct manifest *m;
 };
+
+/* To forget one that is not known does no harm. */
+static void table_forget(struct manifest *m, uint64_t number)
+{
+    for (size_t i = 0; i < m->tables_n; i++) {
+        if (m->tables[i] == number) {
+            m->tables[i] = m->tables[--m->tables_n];
+            return;
+        }
+    }
+}
+
+static void table_note(struct manifest *m, uint64_t number)
+{
+    if (!m->wants_tables) {
+        return;
+    }
+    if (m->tables_n == m->tables_room) {
+        size_t room = 2 * m->tables_room + 64;
+        uint64_t *more = dassie__realloc(m->tables, room * sizeof *more);
+        if (more == NULL) {
+            m->no_memory = true;
+            return;
+        }
+        m->tables = more;
+        m->tables_room = room;
+    }
+    m->tables[m->tables_n++] = number;
+}
 
 static uint64_t edit_number(struct edit *d)
 {
@@ -87,9 +117,9 @@ static void edit_skip(struct edit *d)
 /* Level, number, size, two keys, two sequence numbers, and fields up to 1. */
 static void edit_skip_file(struct edit *d)
 {
-    for (int i = 0; i < 3; i++) {
-        edit_number(d);
-    }
+    edit_number(d);
+    table_note(d->m, edit_number(d));
+    edit_number(d);
     edit_skip(d);
     edit_skip(d);
     edit_number(d);
@@ -129,7 +159,7 @@ static void edit_field(struct edit *d)
             break;
         case TAG_DELETED_FILE:
             edit_number(d);
-            edit_number(d);
+            table_forget(d->m, edit_number(d));
             break;
         case TAG_FILE:
             edit_skip_file(d);
@@ -146,13 +176,6 @@ static void edit_field(struct edit *d)
     }
 }
 
-struct manifest {
-    uint64_t sequence;
-    uint64_t least_log; /* older ones are only not deleted yet */
-    uint64_t in_group;  /* of a group that has not ended, */
-    uint64_t log_in_group;
-};
-
 static uint64_t max64(uint64_t a, uint64_t b)
 {
     return a > b ? a : b;
@@ -162,7 +185,7 @@ static uint64_t max64(uint64_t a, uint64_t b)
 static int edit_seen(void *arg, const uint8_t *p, size_t n, long at)
 {
     struct manifest *m = arg;
-    struct edit d = {.p = p, .end = p + n, .good = true};
+    struct edit d = {.p = p, .end = p + n, .good = true, .m = m};
     (void)at;
     while (d.good && d.p < d.end) {
         edit_field(&d);
@@ -203,7 +226,7 @@ int dassie__manifest_name(const char *dir, char name[MANIFEST_NAME_BYTES],
     return 0;
 }
 
-static int manifest_read(const char *dir, struct manifest *m, struct errmsg *e)
+int dassie__manifest_read(const char *dir, struct manifest *m, struct errmsg *e)
 {
     char path[PATH_MAX];
     struct logfile f = {
@@ -214,14 +237,12 @@ static int manifest_read(const char *dir, struct manifest *m, struct errmsg *e)
         snprintf(path, sizeof path, "%s/%s", dir, name) >= PATH_MAX) {
         rc = dassie__errmsg_set(e, UV_ENAMETOOLONG, "%s", name);
     }
-    return rc == 0 ? dassie__logfile_read(&f, e) : rc;
-}
-
-int dassie__manifest_read(const char *dir, uint64_t *sequence, struct errmsg *e)
-{
-    struct manifest m = {0};
-    int rc = manifest_read(dir, &m, e);
-    *sequence = m.sequence;
+    if (rc == 0) {
+        rc = dassie__logfile_read(&f, e);
+    }
+    if (rc == 0 && m->no_memory) {
+        rc = dassie__errmsg_set(e, UV_ENOMEM, "out of memory");
+    }
     return rc;
 }
 
@@ -231,9 +252,12 @@ struct wal {
     const struct wal_check *check;
     struct errmsg *e;
     uint64_t covered;   /* batches without a gap reach up to this number */
+    uint64_t logged;    /* the last number in a log file */
     uint64_t file;      /* being read */
     uint64_t torn_file; /* the first with a record that cannot be read, */
     long torn_at;       /* and where it is; -1: there is none */
+    const struct logfile *reading;
+    bool unlinked; /* a gap, and before it nothing that cannot be read */
 };
 
 static int batch_seen(void *arg, const uint8_t *p, size_t n, long at)
@@ -244,7 +268,17 @@ static int batch_seen(void *arg, const uint8_t *p, size_t n, long at)
     }
     uint64_t first = get_le(p, 8);
     uint64_t last = first + get_le(p + 8, 4) - 1;
+    if (first <= w->logged) {
+        return dassie__errmsg_set(w->e, DASSIE_ECORRUPT,
+                                  "%06" PRIu64
+                                  ".log is not the file that it "
+                                  "was: operation %" PRIu64
+                                  " comes again at byte %ld after %" PRIu64,
+                                  w->file, first, at, w->logged);
+    }
+    w->logged = last;
     if (first > w->covered + 1 && !w->check->gaps) {
+        w->unlinked = w->reading->torn_at < 0 && w->torn_at < 0;
         return dassie__errmsg_set(w->e, DASSIE_ECORRUPT,
                                   "a part of the log is lost: %06" PRIu64
                                   ".log goes on with operation %" PRIu64
@@ -263,6 +297,7 @@ static int file_check(struct wal *w)
                         .keep = BATCH_HEADER_BYTES,
                         .record = batch_seen,
                         .arg = w};
+    w->reading = &f;
     int n = snprintf(path, sizeof path, "%s/%06" PRIu64 ".log", w->check->dir,
                      w->file);
     if (n >= (int)sizeof path) {
@@ -339,52 +374,38 @@ static int mark_check(const struct wal *w)
                               w->check->mark, w->covered, where);
 }
 
+static int wal_read(struct wal *w)
+{
+    struct manifest m = {0};
+    uint64_t *numbers = NULL;
+    size_t n = 0;
+    int rc = dassie__manifest_read(w->check->dir, &m, w->e);
+    w->covered = m.sequence;
+    if (rc == 0) {
+        rc = dassie__files_numbered(w->check->dir, ".log", &numbers, &n, w->e);
+    }
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        w->file = numbers[i];
+        rc = w->file < m.least_log ? 0 : file_check(w);
+    }
+    dassie__free(numbers);
+    return rc;
+}
+
 int dassie__wal_check(const struct wal_check *check, struct errmsg *e)
 {
     struct wal w = {.check = check, .torn_at = -1, .e = e};
-    uint64_t *numbers = NULL;
-    size_t n = 0;
-    struct manifest m = {0};
-    int rc = manifest_read(check->dir, &m, e);
-    w.covered = m.sequence;
-    if (rc == 0) {
-        rc = dassie__files_numbered(check->dir, ".log", &numbers, &n, e);
-    }
-    for (size_t i = 0; rc == 0 && i < n; i++) {
-        w.file = numbers[i];
-        rc = w.file < m.least_log ? 0 : file_check(&w);
-    }
-    dassie__free(numbers);
+    int rc = wal_read(&w);
     return rc == 0 ? mark_check(&w) : rc;
 }
 
-static int first_seen(void *arg, const uint8_t *p, size_t n, long at)
+bool dassie__wal_joins(const struct wal_check *check)
 {
-    (void)at;
-    if (n < BATCH_HEADER_BYTES) {
-        return 0;
+    struct errmsg ignored;
+    struct wal w = {.check = check, .torn_at = -1, .e = &ignored};
+    int rc = wal_read(&w);
+    if (rc == 0 && w.torn_at < 0) {
+        return w.covered >= check->mark;
     }
-    *(uint64_t *)arg = get_le(p, 8);
-    return 1;
-}
-
-int dassie__wal_first(const char *dir, uint64_t *sequence, struct errmsg *e)
-{
-    uint64_t *numbers = NULL;
-    size_t n;
-    int rc = dassie__files_numbered(dir, ".log", &numbers, &n, e);
-    *sequence = 0;
-    for (size_t i = 0; rc == 0 && i < n; i++) {
-        char path[PATH_MAX];
-        struct logfile f = {.path = path,
-                            .keep = BATCH_HEADER_BYTES,
-                            .record = first_seen,
-                            .arg = sequence};
-        rc = snprintf(path, sizeof path, "%s/%06" PRIu64 ".log", dir,
-                      numbers[i]) < PATH_MAX
-                 ? dassie__logfile_read(&f, e)
-                 : dassie__errmsg_set(e, UV_ENAMETOOLONG, "the path of a log");
-    }
-    dassie__free(numbers);
-    return rc < 0 ? rc : 0;
+    return w.covered > 0 && !w.unlinked;
 }

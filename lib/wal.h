@@ -10,9 +10,9 @@
  * and the last one reaches the mark.
  *
  * Possible failure modes are: no MANIFEST; the batches end before the mark, or
- * go on behind a gap (DASSIE_ECORRUPT, with the file and the place); a file
- * that cannot be read. A torn record at the end is none: it was never
- * acknowledged.
+ * go on behind a gap, or come again (DASSIE_ECORRUPT, with the file and the
+ * place); a file that cannot be read. A torn record at the end is none: it was
+ * never acknowledged.
  *
  * On close: nothing is kept. Threads: any. */
 #ifndef DASSIE_WAL_H_
@@ -38,13 +38,25 @@ int dassie__wal_check(const struct wal_check *check, struct errmsg *e);
 int dassie__manifest_name(const char *dir, char name[MANIFEST_NAME_BYTES],
                           struct errmsg *e);
 
-/* The sequence number up to which the MANIFEST knows what is in the tables, or
- * will be found in the log. */
-int dassie__manifest_read(const char *dir, uint64_t *sequence,
+struct manifest {
+    uint64_t sequence;  /* up to this it knows what is in the tables, or will
+                           be found in the log */
+    uint64_t least_log; /* older ones are only not deleted yet */
+    bool wants_tables;  /* set before: note the tables that it names */
+    uint64_t *tables;   /* their numbers, to be freed */
+    size_t tables_n;
+    size_t tables_room;
+    uint64_t in_group; /* of edits that do not count yet */
+    uint64_t log_in_group;
+    bool no_memory;
+};
+int dassie__manifest_read(const char *dir, struct manifest *m,
                           struct errmsg *e);
 
-/* The sequence number of the first batch in the log, or 0: there is none. */
-int dassie__wal_first(const char *dir, uint64_t *sequence, struct errmsg *e);
+/* Whether the MANIFEST knows of all tables, as far as the log tells: false if
+ * the log goes on behind a gap, or ends too early, and none of its own damage
+ * is to blame. */
+bool dassie__wal_joins(const struct wal_check *check);
 
 /* The numbers of the files in dir that end in suffix, in order: *numbers is to
  * be freed. */

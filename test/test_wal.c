@@ -213,6 +213,21 @@ START_TEST(gap_is_over)
 }
 END_TEST
 
+/* A log in another's place: RocksDB would take its operations twice, and fail
+ * an assertion. */
+START_TEST(twice)
+{
+    char path[TEMP_PATH_BYTES + 64];
+    snprintf(path, sizeof path, "%s/000900.log", check.dir);
+    write_all(path, log_bytes, log_len);
+    for (int gaps = 0; gaps < 2; gaps++) {
+        check.gaps = gaps != 0;
+        ck_assert_int_eq(dassie__wal_check(&check, &e), DASSIE_ECORRUPT);
+        ck_assert_ptr_nonnull(strstr(e.text, "comes again"));
+    }
+}
+END_TEST
+
 /* ---- The database ---- */
 
 /* Which of the files of the database are there. */
@@ -288,6 +303,7 @@ int main(void)
     tcase_add_test(tc, flipped);
     tcase_add_test(tc, cut);
     tcase_add_test(tc, gap);
+    tcase_add_test(tc, twice);
     tcase_add_loop_test(tc, gap_is_over, 0, 2);
     tcase_add_test(tc, manifest_cut);
     suite_add_tcase(suite, tc);

@@ -52,7 +52,8 @@ static void on_log(dassie_t *q, dassie_log_level_t level, const char *line)
     if (strstr(line, "salvage:") != NULL) {
         forget_runs();
         loss_told = loss_told || strstr(line, "lost") != NULL ||
-                    strstr(line, "cannot be read") != NULL;
+                    strstr(line, "cannot be read") != NULL ||
+                    strstr(line, "No such file") != NULL;
     }
     if (level == DASSIE_LOG_ERROR) {
         end(TOLD);
