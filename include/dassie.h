@@ -444,6 +444,7 @@ struct dassie_stats_s {
     uint64_t cancelled;    /* jobs */
     uint64_t retried;      /* failed attempts that were not the last */
     uint64_t snoozed;      /* runs that ended so */
+    uint64_t swept;        /* ended jobs that were kept long enough */
     uint64_t promoted;     /* scheduled jobs whose time has come */
     uint64_t claimed;      /* claims, hand-offs included */
     uint64_t handed_off;   /* claims that skipped the pending row */
@@ -731,6 +732,21 @@ DASSIE_EXTERN int dassie_change(dassie_t *q, dassie_change_t *req,
                                 const dassie_filter_t *filter,
                                 dassie_change_cb cb);
 
+/* How long jobs are kept that have ended in a state, and how many of a queue:
+ * what is beyond any of the three is deleted soon, the lowest ids first. Each
+ * is 0: the default, DASSIE_KEEP_NONE: none, or DASSIE_KEEP_ALL: no limit. */
+typedef struct dassie_keep_s {
+    uint64_t ms; /* since the end */
+    uint64_t jobs;
+    uint64_t bytes; /* of payloads, names, results and errors, and some more */
+} dassie_keep_t;
+#define DASSIE_KEEP_COMPLETE_MS 86400000 /* default of ms, a day */
+#define DASSIE_KEEP_FAILED_MS 2592000000 /* so, 30 days; cancelled, too */
+#define DASSIE_KEEP_JOBS 100000          /* default of jobs */
+#define DASSIE_KEEP_BYTES 268435456      /* default of bytes */
+#define DASSIE_KEEP_ALL UINT64_MAX
+#define DASSIE_KEEP_NONE (UINT64_MAX - 1)
+
 /* The settings of a queue. They are durable. */
 struct dassie_settings_s {
     size_t size;             /* set by DASSIE_SETTINGS_INIT */
@@ -739,17 +755,24 @@ struct dassie_settings_s {
     uint32_t attempts_max;   /* for jobs that do not say; 0: as in the spec */
     uint64_t backoff_ms;     /* so, too */
     uint64_t backoff_max_ms; /* so, too */
+    dassie_keep_t keep_complete;
+    dassie_keep_t keep_failed;
+    dassie_keep_t keep_cancelled;
 };
-#define DASSIE_SETTINGS_INIT                            \
-    {                                                   \
-        sizeof(struct dassie_settings_s), 0, 0, 0, 0, 0 \
+#define DASSIE_SETTINGS_INIT                                                   \
+    {                                                                          \
+        sizeof(struct dassie_settings_s), 0, 0, 0, 0, 0, {0, 0, 0}, {0, 0, 0}, \
+        {                                                                      \
+            0, 0, 0                                                            \
+        }                                                                      \
     }
 
 /* Which settings. */
 enum {
     DASSIE_SET_PAUSED = 1,
     DASSIE_SET_ATTEMPTS = 2,
-    DASSIE_SET_BACKOFF = 4 /* both */
+    DASSIE_SET_BACKOFF = 4, /* both */
+    DASSIE_SET_KEEP = 8     /* all three */
 };
 
 struct dassie_configure_s {

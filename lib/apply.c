@@ -107,6 +107,13 @@ static void hold_queue(struct dassie__impl *impl, struct queue *q)
     dassie__core_hold(&impl->core, q);
 }
 
+static void keep_set(const dassie_keep_t *from, uint64_t *number)
+{
+    number[0] = from->ms;
+    number[1] = from->jobs;
+    number[2] = from->bytes;
+}
+
 static void settings_set(struct queue *q, const dassie_settings_t *from,
                          struct settings_row *row)
 {
@@ -121,12 +128,28 @@ static void settings_set(struct queue *q, const dassie_settings_t *from,
         row->number[SETTING_BACKOFF] = from->backoff_ms;
         row->number[SETTING_BACKOFF_MAX] = from->backoff_max_ms;
     }
+    if ((from->set & DASSIE_SET_KEEP) != 0) {
+        keep_set(&from->keep_complete, row->number + SETTING_KEEP_COMPLETE);
+        keep_set(&from->keep_failed, row->number + SETTING_KEEP_FAILED);
+        keep_set(&from->keep_cancelled, row->number + SETTING_KEEP_CANCELLED);
+    }
+}
+
+static void keep_tell(const uint64_t *number, dassie_keep_t *to)
+{
+    to->ms = number[0];
+    to->jobs = number[1];
+    to->bytes = number[2];
 }
 
 static void settings_tell(const struct queue *q, dassie_settings_t *to)
 {
     const uint64_t *number = q->settings.number;
-    to->set = DASSIE_SET_PAUSED | DASSIE_SET_ATTEMPTS | DASSIE_SET_BACKOFF;
+    to->set = DASSIE_SET_PAUSED | DASSIE_SET_ATTEMPTS | DASSIE_SET_BACKOFF |
+              DASSIE_SET_KEEP;
+    keep_tell(number + SETTING_KEEP_COMPLETE, &to->keep_complete);
+    keep_tell(number + SETTING_KEEP_FAILED, &to->keep_failed);
+    keep_tell(number + SETTING_KEEP_CANCELLED, &to->keep_cancelled);
     to->paused = number[SETTING_PAUSED] != 0;
     to->attempts_max = (uint32_t)number[SETTING_ATTEMPTS];
     to->backoff_ms = number[SETTING_BACKOFF];

@@ -365,6 +365,28 @@ void dassie__core_promote(struct core *c)
         c->promote_error == 0 && dassie__schedule_due(&c->store) <= c->wall_ms;
 }
 
+void dassie__core_sweep(struct core *c)
+{
+    uint64_t n = 0;
+    if (c->stopping || dassie__sweep_due(&c->store) > c->wall_ms ||
+        (c->sweep_error != 0 && c->mono_ns < c->retry_at)) {
+        return;
+    }
+    c->sweep_error = dassie__sweep_step(&c->store, c->wall_ms, &n, &c->error);
+    c->stats.swept += n;
+}
+
+static uint64_t sweep_due(const struct core *c)
+{
+    uint64_t due_ms = dassie__sweep_due(&c->store);
+    if (due_ms == UINT64_MAX || c->sweep_error != 0) {
+        return UINT64_MAX;
+    }
+    uint64_t ms = due_ms > c->wall_ms ? due_ms - c->wall_ms : 0;
+    ms = ms < SLEEP_MS_MAX ? ms : SLEEP_MS_MAX;
+    return c->mono_ns + ms * 1000000;
+}
+
 /* When the schedule is to be looked at again. A clock may be set: so long ahead
  * only. */
 static uint64_t promote_due(const struct core *c)
@@ -500,7 +522,7 @@ void dassie__core_dispatch(struct core *c)
     if (c->stopping) {
         return;
     }
-    c->broken = c->promote_error;
+    c->broken = c->promote_error != 0 ? c->promote_error : c->sweep_error;
     c->again = false;
     dispatch_suspects(c);
     for (struct dassie__processor *p = c->processors;
@@ -521,6 +543,8 @@ uint64_t dassie__core_due(const struct core *c)
         return c->mono_ns;
     }
     uint64_t due = promote_due(c);
+    uint64_t sweep = sweep_due(c);
+    due = sweep < due ? sweep : due;
     uint64_t suspects = c->alone != NULL ? c->alone_until : c->hold_until;
     if (c->broken != 0 && c->retry_at < due) {
         due = c->retry_at;
@@ -711,6 +735,7 @@ int dassie__core_open(struct core *c, struct kv *kv, struct recorder *recorder,
             dassie__core_free(c);
             return rc;
         }
+        dassie__sweep_opened(&c->store, c->wall_ms);
         return 0;
     }
     dassie__free(c->claimed);

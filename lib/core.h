@@ -25,6 +25,7 @@
 #include "retry.h"
 #include "schedule.h"
 #include "store.h"
+#include "sweep.h"
 #include "waiter.h"
 
 /* A processor gets jobs ahead of its free slots for about this long a time at
@@ -47,6 +48,9 @@
 
 /* The wall clock is read at least so often while something is scheduled. */
 #define CLOCK_MS_MAX 30000
+
+/* And for the sweep alone no longer ahead than this, a day. */
+#define SLEEP_MS_MAX 86400000
 
 /* A processor that serves a queue. */
 struct server {
@@ -71,6 +75,7 @@ struct core_stats {
     uint64_t retried;
     uint64_t snoozed;
     uint64_t promoted;
+    uint64_t swept;
     uint64_t claimed;
     uint64_t handed_off;
     uint64_t unclaimed;
@@ -106,8 +111,9 @@ struct core {
     bool again;           /* more can be claimed after the commit */
     int refuse;           /* 0, or why new jobs are refused */
     bool stopping;
-    bool promote_again;  /* more is due than one commit takes */
-    int promote_error;   /* why the schedule could not be read, or 0 */
+    bool promote_again; /* more is due than one commit takes */
+    int promote_error;  /* why the schedule could not be read, or 0 */
+    int sweep_error;
     int broken;          /* the last error of what cannot be read, */
     uint64_t retry_at;   /* when it is tried again, */
     uint64_t retry_ns;   /* and after how long a wait */
@@ -133,6 +139,10 @@ int dassie__core_enqueue_many(struct core *c, struct job_list *jobs,
 
 /* Moves what is due into its lines. Before anything else of a batch. */
 void dassie__core_promote(struct core *c);
+
+/* Deletes what has been kept long enough. As dassie__core_promote(), and not in
+ * a batch with it. */
+void dassie__core_sweep(struct core *c);
 
 /* A run has ended: job->status, job->out and job->verdict say how. */
 void dassie__core_finish(struct core *c, job_t *job);

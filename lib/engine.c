@@ -148,6 +148,7 @@ static void stats_copy(struct dassie__impl *impl, int degraded)
         .retried = c->retried,
         .snoozed = c->snoozed,
         .promoted = c->promoted,
+        .swept = c->swept,
         .claimed = c->claimed,
         .handed_off = c->handed_off,
         .unclaimed = c->unclaimed,
@@ -589,16 +590,44 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 }
 
 /* What reads rows to change them comes first in a batch, and one of it only:
- * what operators asked for and what is due take turns. */
+ * what operators asked for, what is due and what has been kept long enough take
+ * turns. */
+enum begin { BEGIN_CHANGES, BEGIN_PROMOTE, BEGIN_SWEEP, BEGINS };
+
+static bool begin_one(struct dassie__impl *impl, unsigned what)
+{
+    struct core *core = &impl->core;
+    bool usable = impl->open && !impl->lost;
+    bool has = what == BEGIN_CHANGES ? impl->changes.head != NULL
+               : !usable             ? false
+               : what == BEGIN_PROMOTE
+                   ? dassie__schedule_due(&core->store) <= core->wall_ms
+                   : dassie__sweep_due(&core->store) <= core->wall_ms;
+    if (!has) {
+        return false;
+    }
+    switch (what) {
+        case BEGIN_CHANGES:
+            dassie__apply_changes(impl);
+            break;
+        case BEGIN_PROMOTE:
+            dassie__core_promote(core);
+            break;
+        default:
+            dassie__core_sweep(core);
+            break;
+    }
+    return true;
+}
+
 static void begin_batch(struct dassie__impl *impl)
 {
-    bool change = impl->changes.head != NULL &&
-                  (!impl->changes_last || !impl->open || impl->lost);
-    impl->changes_last = change;
-    if (change) {
-        dassie__apply_changes(impl);
-    } else if (impl->open && !impl->lost) {
-        dassie__core_promote(&impl->core);
+    for (unsigned i = 1; i <= BEGINS; i++) {
+        unsigned what = (impl->begin_last + i) % BEGINS;
+        if (begin_one(impl, what)) {
+            impl->begin_last = what;
+            break;
+        }
     }
     if (impl->cancels_untold) {
         impl->cancels_untold = !dassie__apply_cancelled(impl);

@@ -181,7 +181,7 @@ struct dassie__impl {
     struct dassie__processor *starved; /* no memory to add them: by next, */
     uint64_t starved_at;               /* to be tried again then */
     struct ops changes;                /* under way, the first one first */
-    bool changes_last;                 /* the last commit was begun by them */
+    unsigned begin_last;               /* whose turn the last batch was */
     bool cancels_untold;               /* no memory to tell of them */
     size_t batch_jobs; /* of the open batch, to leave the inbox's count */
     size_t batch_bytes;

@@ -111,8 +111,8 @@ int dassie_change(dassie_t *q, dassie_change_t *req, dassie_action_t action,
 static int settings_check(const dassie_settings_t *s)
 {
     const uint64_t max = DASSIE_TIME_MS_MAX;
-    unsigned known =
-        DASSIE_SET_PAUSED | DASSIE_SET_ATTEMPTS | DASSIE_SET_BACKOFF;
+    unsigned known = DASSIE_SET_PAUSED | DASSIE_SET_ATTEMPTS |
+                     DASSIE_SET_BACKOFF | DASSIE_SET_KEEP;
     return (s->set & ~known) != 0 || s->paused < 0 || s->paused > 1 ||
                    s->attempts_max > DASSIE_ATTEMPTS_MAX ||
                    s->backoff_ms > max || s->backoff_max_ms > max

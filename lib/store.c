@@ -7,6 +7,7 @@
 #include "find.h"
 #include "refill.h"
 #include "schedule.h"
+#include "sweep.h"
 
 #include <string.h>
 
@@ -80,6 +81,7 @@ void dassie__store_settings(struct store *s, struct queue *q,
     uint8_t key[KEY_QUEUE_BYTES];
     uint8_t row[SETTINGS_ROW_MAX];
     q->settings = *settings;
+    dassie__sweep_configured(s, q);
     dassie__key_queue(key, KEY_SETTINGS_TAG, q->id);
     size_t len = dassie__settings_row_write(row, settings);
     s->kv->ops->put(s->kv, FAMILY_META, kv_slice(key, sizeof key),
@@ -154,6 +156,7 @@ static void put_end(struct store *s, const job_t *job)
                      kv_slice(job->out, job->out_len));
     dassie__queue_count_bytes(&s->queues, job->queue, job->state,
                               (int64_t)(job->stored + len + job->out_len));
+    dassie__sweep_ended(s, job->queue, job->state, job->ended_ms);
 }
 
 static void enter_scheduled(struct store *s, job_t *job, bool fresh)

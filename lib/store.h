@@ -56,8 +56,18 @@ struct claim_set {
     job_t *tail;
 };
 
+/* How far the sweep has got; see sweep.h. */
+struct sweep {
+    bool under_way;
+    bool over;              /* a queue has more than it keeps */
+    uint64_t cursor;        /* the pass goes on with this id */
+    uint64_t kept_ms;       /* nothing is kept long enough before */
+    uint64_t not_before_ms; /* the next pass, unless over */
+};
+
 struct store {
     struct kv *kv;
+    struct sweep sweep;
     struct queues queues;
     struct claim_set *oldest;
     struct claim_set *newest;

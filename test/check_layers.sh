@@ -10,7 +10,7 @@ api: dassie enqueue operate process query impl runner
 engine: engine apply reader runs pool verify verify_counts verify_read salvage
 engine: salvage_rows salvage_log
 core: change core look processor recorder waiter dir
-store: store claims find load refill rebuild schedule queue job
+store: store claims find load refill rebuild schedule sweep queue job
 kv: kv kv_mem kv_rocks wal logfile
 pure: state retry record key
 base: error env alloc lock

@@ -401,6 +401,8 @@ START_TEST(defaults_of_a_queue)
 {
     dassie_settings_t settings = DASSIE_SETTINGS_INIT;
     struct rig_got got;
+    rig.options.grace_ms = 1;
+    rig_reopen();
     settings.set = DASSIE_SET_ATTEMPTS | DASSIE_SET_BACKOFF;
     settings.attempts_max = 7;
     settings.backoff_ms = settings.backoff_max_ms = DAY_MS;
@@ -419,12 +421,39 @@ START_TEST(defaults_of_a_queue)
     uint64_t id = rig_try_enqueue(&spec, &status);
     rig_poll(is_running);
     /* It fails by a close that is not willing to wait. */
-    rig_close();
-    rig.options.grace_ms = 1;
-    rig_open();
+    rig_reopen();
     const dassie_info_t *info = rig_get(&got, id);
     ck_assert_int_eq(info->state, DASSIE_SCHEDULED);
     ck_assert_uint_gt(info->due_ms, info->enqueued_ms + DAY_MS / 2);
+}
+END_TEST
+
+/* None of a state are kept, and the figures tell. */
+static bool are_swept(void)
+{
+    return rig_stats().swept == 5;
+}
+
+START_TEST(keep_none)
+{
+    dassie_settings_t settings = DASSIE_SETTINGS_INIT;
+    settings.set = DASSIE_SET_KEEP;
+    settings.keep_complete.jobs = DASSIE_KEEP_NONE;
+    settings.keep_failed.ms = DASSIE_KEEP_ALL;
+    settings.keep_cancelled.bytes = 7;
+    configure(NULL, &settings);
+    rig_reopen();
+    struct told told = configure(NULL, NULL);
+    ck_assert_uint_eq(told.settings.keep_complete.jobs, DASSIE_KEEP_NONE);
+    ck_assert_uint_eq(told.settings.keep_failed.ms, DASSIE_KEEP_ALL);
+    ck_assert_uint_eq(told.settings.keep_cancelled.bytes, 7);
+    count_jobs("default");
+    for (int i = 0; i < 5; i++) {
+        rig_enqueue(NULL, "x");
+    }
+    rig_drain();
+    rig_poll(are_swept);
+    ck_assert_uint_eq(rig_counts().complete, 0);
 }
 END_TEST
 
@@ -471,6 +500,7 @@ int main(void)
     tcase_add_test(tc, pause_and_resume);
     tcase_add_test(tc, pause_of_several);
     tcase_add_test(tc, defaults_of_a_queue);
+    tcase_add_test(tc, keep_none);
     tcase_add_test(tc, bad_settings);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

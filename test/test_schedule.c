@@ -74,11 +74,13 @@ static void waits(uint64_t scheduled, uint64_t pending)
     ck_assert_uint_eq(tally->pending, pending);
 }
 
-/* When the engine wakes next, in ms from now. */
+/* When the engine wakes next, in ms from now; for the sweep alone, never. */
 static uint64_t wakes(void)
 {
     uint64_t due = dassie__core_due(core);
-    return due == UINT64_MAX ? UINT64_MAX : (due - core->mono_ns) / CR_MS;
+    uint64_t ms =
+        due == UINT64_MAX ? UINT64_MAX : (due - core->mono_ns) / CR_MS;
+    return ms < DASSIE_KEEP_COMPLETE_MS / 2 ? ms : UINT64_MAX;
 }
 
 /* ---- Delays ---- */

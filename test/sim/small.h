@@ -38,6 +38,12 @@
 #define REFILL_JOBS_MAX 4
 
 #define dassie__mutex_init sim_mutex_init
+/* The model does not know how long jobs are kept, and its clock may jump. */
+#undef DASSIE_KEEP_COMPLETE_MS
+#undef DASSIE_KEEP_FAILED_MS
+#define DASSIE_KEEP_COMPLETE_MS UINT64_MAX
+#define DASSIE_KEEP_FAILED_MS UINT64_MAX
+
 #define msync sim_msync
 #define uv_async_init sim_async_init
 #define uv_async_send sim_async_send

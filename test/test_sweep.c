@@ -1,0 +1,331 @@
+/* Jobs that have ended are kept for their time, and no more than so many or so
+ * many bytes; step by step on a clock of the test's own, in both databases. */
+#include "config.h"
+
+#include "../lib/find.h"
+#include "core_rig.h"
+
+static void setup_mem(void)
+{
+    cr_setup(RIG_MEM);
+    core->wall_ms += 1000000;
+}
+
+static void setup_rocks(void)
+{
+    cr_setup(RIG_ROCKS);
+    core->wall_ms += 1000000;
+}
+
+/* ---- Steps ---- */
+
+static struct dassie__processor *processor;
+
+static void pass_time(uint64_t ms)
+{
+    core->wall_ms += ms;
+    core->mono_ns += ms * CR_MS;
+}
+
+/* n jobs of a queue that end so. Returns the first's id. */
+static uint64_t end_jobs(const char *queue, int n, int status)
+{
+    uint64_t first = core->store.next;
+    for (int i = 0; i < n; i++) {
+        job_t *job;
+        cr_put(queue);
+        cr_step();
+        while ((job = cr_start(processor)) != NULL) {
+            cr_end(job, status);
+        }
+    }
+    cr_commit();
+    return first;
+}
+
+/* Until nothing is to be swept now. Returns the steps. */
+static int sweep(void)
+{
+    int steps = 0;
+    while (dassie__sweep_due(&core->store) <= core->wall_ms) {
+        dassie__core_sweep(core);
+        cr_commit();
+        ck_assert_int_lt(++steps, 1000);
+    }
+    return steps;
+}
+
+static void keep(const char *queue, int setting, uint64_t ms, uint64_t jobs,
+                 uint64_t bytes)
+{
+    struct queue *q;
+    CR_OK(dassie__store_queue(&core->store, queue, strlen(queue), 0, &q));
+    struct settings_row row = q->settings;
+    row.number[setting] = ms;
+    row.number[setting + 1] = jobs;
+    row.number[setting + 2] = bytes;
+    dassie__store_settings(&core->store, q, &row);
+    cr_commit();
+}
+
+static bool is_there(uint64_t id)
+{
+    job_t *job;
+    int rc = dassie__find(&core->store, id, &job, &rig.base.e);
+    if (rc == 0) {
+        dassie__job_free(job);
+    }
+    ck_assert(rc == 0 || rc == UV_ENOENT);
+    return rc == 0;
+}
+
+static void setup_queue(void)
+{
+    processor = cr_processor("a b", 1, CR_ASYNC);
+}
+
+/* ---- Age ---- */
+
+START_TEST(by_age)
+{
+    setup_queue();
+    uint64_t well = end_jobs("a", 1, 0);
+    uint64_t bad = end_jobs("a", 1, -1);
+    sweep();
+    pass_time(DASSIE_KEEP_COMPLETE_MS - 1);
+    sweep();
+    ck_assert(is_there(well));
+    pass_time(SWEEP_MS);
+    sweep();
+    ck_assert(!is_there(well));
+    ck_assert(is_there(bad));
+    cr_tally(0, 0, 0, 1);
+    pass_time(DASSIE_KEEP_FAILED_MS);
+    sweep();
+    ck_assert(!is_there(bad));
+    cr_tally(0, 0, 0, 0);
+    ck_assert_uint_eq(core->store.queues.tally.complete_bytes, 0);
+    ck_assert_uint_eq(core->store.queues.tally.failed_bytes, 0);
+    ck_assert_uint_eq(dassie__sweep_due(&core->store), UINT64_MAX);
+    ck_assert_uint_eq(core->stats.swept, 2);
+    cr_rise();
+    cr_tally(0, 0, 0, 0);
+}
+END_TEST
+
+/* It sleeps until something has been kept long enough. */
+START_TEST(wakes_when_due)
+{
+    setup_queue();
+    ck_assert_uint_eq(dassie__core_due(core), UINT64_MAX);
+    uint64_t from_ms = core->wall_ms;
+    end_jobs("a", 1, 0);
+    cr_step();
+    ck_assert_uint_eq(dassie__sweep_due(&core->store),
+                      from_ms + DASSIE_KEEP_COMPLETE_MS);
+    ck_assert_uint_eq(dassie__core_due(core),
+                      core->mono_ns + DASSIE_KEEP_COMPLETE_MS * CR_MS);
+}
+END_TEST
+
+/* After a restart nobody knows: a pass a while later finds out. */
+START_TEST(after_a_restart)
+{
+    setup_queue();
+    uint64_t id = end_jobs("a", 1, 0);
+    cr_rise();
+    uint64_t opened_ms = core->wall_ms;
+    ck_assert_uint_eq(dassie__sweep_due(&core->store), opened_ms + SWEEP_MS);
+    pass_time(SWEEP_MS);
+    sweep();
+    ck_assert(is_there(id));
+    ck_assert_uint_gt(dassie__sweep_due(&core->store), opened_ms + SWEEP_MS);
+    pass_time(2 * DASSIE_KEEP_COMPLETE_MS);
+    sweep();
+    ck_assert(!is_there(id));
+}
+END_TEST
+
+/* ---- Number and bytes ---- */
+
+/* The oldest go; those of other queues and states stay. */
+START_TEST(by_number)
+{
+    setup_queue();
+    keep("a", SETTING_KEEP_COMPLETE, 0, 32, 0);
+    uint64_t failed = end_jobs("a", 3, -1);
+    uint64_t other = end_jobs("b", 40, 0);
+    uint64_t first = end_jobs("a", 34, 0);
+    ck_assert_int_eq(sweep(), 0);
+    cr_tally(0, 0, 40 + 34, 3);
+    end_jobs("a", 1, 0); /* more than a sixteenth above */
+    ck_assert_int_gt(sweep(), 0);
+    cr_tally(0, 0, 40 + 32, 3);
+    ck_assert(is_there(failed));
+    ck_assert(is_there(other));
+    ck_assert(!is_there(first));
+}
+END_TEST
+
+START_TEST(by_bytes)
+{
+    setup_queue();
+    uint64_t first = end_jobs("a", 10, 0);
+    uint64_t bytes = core->store.queues.tally.complete_bytes;
+    keep("a", SETTING_KEEP_COMPLETE, 0, 0, bytes / 2);
+    sweep();
+    cr_tally(0, 0, 5, 0);
+    ck_assert_uint_eq(core->store.queues.tally.complete_bytes, bytes / 2);
+    ck_assert(!is_there(first));
+    cr_rise();
+    ck_assert_uint_eq(core->store.queues.tally.complete_bytes, bytes / 2);
+}
+END_TEST
+
+/* A queue may keep none, which means soon; and all. */
+START_TEST(none_and_all)
+{
+    setup_queue();
+    keep("a", SETTING_KEEP_COMPLETE, 0, DASSIE_KEEP_NONE, 0);
+    keep("b", SETTING_KEEP_COMPLETE, DASSIE_KEEP_ALL, DASSIE_KEEP_ALL,
+         DASSIE_KEEP_ALL);
+    end_jobs("a", 20, 0);
+    end_jobs("b", 20, 0);
+    ck_assert_int_gt(sweep(), 0);
+    cr_tally(0, 0, 20, 0);
+    pass_time(100 * DASSIE_KEEP_FAILED_MS);
+    sweep();
+    cr_tally(0, 0, 20, 0);
+}
+END_TEST
+
+/* ---- Among other jobs ---- */
+
+/* A range ends at whatever stays. */
+START_TEST(gaps)
+{
+    setup_queue();
+    uint64_t old = end_jobs("a", 20, 0);
+    uint64_t pending = cr_put("idle");
+    end_jobs("a", 5, 0);
+    uint64_t failed = end_jobs("a", 1, -1);
+    end_jobs("a", 3, 0);
+    pass_time(DASSIE_KEEP_COMPLETE_MS + SWEEP_MS);
+    uint64_t late = end_jobs("a", 2, 0);
+    sweep();
+    cr_tally(1, 0, 2, 1);
+    ck_assert(!is_there(old));
+    ck_assert(is_there(pending));
+    ck_assert(is_there(failed));
+    ck_assert(is_there(late));
+    ck_assert(is_there(late + 1));
+    ck_assert_uint_eq(rig_rows(&rig.base, FAMILY_JOBS), 4);
+    ck_assert_uint_eq(rig_rows(&rig.base, FAMILY_COMPLETE), 2);
+    cr_rise();
+    cr_tally(1, 0, 2, 1);
+}
+END_TEST
+
+/* The rows of a job that had a past go with it, and its claim set may stay. */
+START_TEST(with_a_history)
+{
+    processor = cr_processor("a", 2, 0);
+    uint64_t running = cr_put("a");
+    uint64_t id = cr_put("a");
+    cr_step();
+    cr_starts(processor, running);
+    dassie__core_unclaim(core, job_list_pop(&processor->runq));
+    cr_step();
+    cr_end(cr_starts(processor, id), 0);
+    cr_commit();
+    pass_time(DASSIE_KEEP_COMPLETE_MS + SWEEP_MS);
+    sweep();
+    ck_assert(!is_there(id));
+    ck_assert_uint_eq(rig_rows(&rig.base, FAMILY_HISTORY), 0);
+    cr_rise();
+    cr_tally(1, 0, 0, 0);
+}
+END_TEST
+
+/* However much there is, a batch looks at a share of it; and killed in between
+ * it begins anew. */
+START_TEST(in_shares)
+{
+    setup_queue();
+    int n = 2 * SWEEP_ROWS_MAX + 10;
+    for (int i = 0; i < n; i++) {
+        job_t *job;
+        cr_put("a");
+        dassie__core_dispatch(core);
+        CR_OK(dassie__store_commit(&core->store, core->wall_ms, &rig.base.e));
+        cr_committed();
+        while ((job = cr_start(processor)) != NULL) {
+            cr_end(job, 0);
+        }
+    }
+    cr_commit();
+    pass_time(DASSIE_KEEP_COMPLETE_MS + SWEEP_MS);
+    dassie__core_sweep(core);
+    cr_commit();
+    ck_assert_uint_eq(core->store.queues.tally.complete,
+                      (uint64_t)n - SWEEP_ROWS_MAX);
+    uint64_t fresh = cr_put("a");
+    cr_rise();
+    ck_assert(!is_there(fresh));
+    pass_time(3 * DASSIE_KEEP_COMPLETE_MS);
+    sweep();
+    cr_tally(0, 0, 0, 0);
+}
+END_TEST
+
+/* A row that cannot be read ends a pass, is told, and harms nothing. */
+START_TEST(damaged_row)
+{
+    setup_queue();
+    uint64_t first = end_jobs("a", 3, 0);
+    uint8_t key[KEY_NUMBER_BYTES];
+    struct kv *kv = rig.base.kv;
+    dassie__key_number(key, first + 1);
+    kv->ops->put(kv, FAMILY_JOBS, kv_slice(key, sizeof key), kv_slice("\7", 1));
+    CR_OK(kv->ops->commit(kv, false, &rig.base.e));
+    pass_time(DASSIE_KEEP_COMPLETE_MS + SWEEP_MS);
+    dassie__core_sweep(core);
+    ck_assert_int_eq(core->sweep_error, DASSIE_ECORRUPT);
+    ck_assert_ptr_nonnull(strstr(core->error.text, "sweep: job"));
+    dassie__core_dispatch(core);
+    ck_assert_int_eq(core->broken, DASSIE_ECORRUPT);
+    CR_OK(dassie__store_commit(&core->store, core->wall_ms, &rig.base.e));
+    ck_assert_uint_eq(core->store.queues.tally.complete, 2);
+}
+END_TEST
+
+static void add_all(TCase *tc)
+{
+    tcase_add_test(tc, by_age);
+    tcase_add_test(tc, wakes_when_due);
+    tcase_add_test(tc, after_a_restart);
+    tcase_add_test(tc, by_number);
+    tcase_add_test(tc, by_bytes);
+    tcase_add_test(tc, none_and_all);
+    tcase_add_test(tc, gaps);
+    tcase_add_test(tc, with_a_history);
+}
+
+int main(void)
+{
+    Suite *suite = suite_create("sweep");
+    TCase *mem = tcase_create("mem");
+    TCase *rocks = tcase_create("rocks");
+    TCase *damaged = tcase_create("damaged");
+    tcase_add_checked_fixture(mem, setup_mem, cr_teardown);
+    tcase_add_checked_fixture(rocks, setup_rocks, cr_teardown);
+    tcase_add_checked_fixture(damaged, setup_mem, NULL);
+    suite_add_tcase(suite, mem);
+    suite_add_tcase(suite, rocks);
+    suite_add_tcase(suite, damaged);
+    add_all(mem);
+    tcase_add_test(mem, in_shares);
+    add_all(rocks);
+    tcase_add_test(damaged, damaged_row);
+    return cr_run_suite(suite);
+}
