@@ -420,9 +420,10 @@ static job_t *claim_from(struct core *c, struct dassie__processor *p,
         }
         /* It has one, to be claimed with a free slot only, or once this batch
          * is committed and its rows can be read: no later queue goes before. */
-        if (rc == 0 && how != CLAIM_ALONE &&
-            dassie__queue_first_line(p->queues[i], false) != NULL) {
-            c->again |= how == CLAIM_NOW && c->store.changed;
+        bool has = rc == 0 && dassie__queue_first_line(
+                                  p->queues[i], how == CLAIM_ALONE) != NULL;
+        c->again |= has && how != CLAIM_AHEAD && c->store.changed;
+        if (has && how != CLAIM_ALONE) {
             break;
         }
     }

@@ -424,6 +424,27 @@ START_TEST(suspect_not_readable)
 END_TEST
 
 /* All slots of the recorder are taken: it waits for one. */
+/* What has just gone back to disk is claimed once it can be read. */
+START_TEST(suspect_of_this_batch)
+{
+    cr_setup(_i);
+    leave_suspects(1);
+    struct dassie__processor *p = cr_processor("mail", 1, CR_ASYNC);
+    cr_step();
+    ck_assert_uint_eq(p->runq.n, 1);
+    dassie__core_unclaim(core, job_list_pop(&p->runq));
+    dassie__core_processor_stop(core, p);
+    dassie__core_processor_remove(core, p);
+    p = cr_processor("mail", 1, CR_ASYNC);
+    cr_step();
+    ck_assert_uint_eq(p->claimed, 0);
+    ck_assert_uint_eq(dassie__core_due(core), core->mono_ns);
+    cr_step();
+    cr_starts(p, 1);
+    ck_assert_uint_eq(dassie__core_due(core), core->mono_ns + SUSPECT_NS);
+}
+END_TEST
+
 START_TEST(suspect_without_a_recorder_slot)
 {
     struct dassie__processor *q = NULL;
@@ -968,6 +989,7 @@ static void add_deaths(TCase *tc)
 static void add_suspects(TCase *tc)
 {
     tcase_add_loop_test(tc, suspects_one_by_one, 0, RIG_KINDS);
+    tcase_add_loop_test(tc, suspect_of_this_batch, 0, RIG_KINDS);
     tcase_add_test(tc, suspect_takes_long);
     tcase_add_loop_test(tc, suspect_holds_others, 0, 2);
     tcase_add_test(tc, suspects_that_take_long);
