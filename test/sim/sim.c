@@ -32,8 +32,8 @@
 #define JOBS_MAX 64
 #define STEPS_MIN 100
 #define STEPS_MORE 700
-#define DRAIN_STEPS_MAX 100000 /* or something starves */
-#define CLOCK_AHEAD_MS 86400000
+#define DRAIN_STEPS_MAX 100000  /* or something starves */
+#define CLOCK_AHEAD_MS 43200000 /* less than ended jobs are kept */
 #define TWICE 64        /* one of so many is run again, to the same end */
 #define SECONDS_MAX 120 /* a schedule takes some milliseconds */
 
