@@ -379,6 +379,14 @@ static inline job_t *cr_starts(struct dassie__processor *p, uint64_t id)
     return job;
 }
 
+/* When there is something to do: UINT64_MAX for the sweep alone, which is due a
+ * day after an end. */
+static inline uint64_t cr_due(void)
+{
+    uint64_t due = dassie__core_due(core);
+    return due - core->mono_ns < 3600 * 1000 * CR_MS ? due : UINT64_MAX;
+}
+
 /* ---- What is there ---- */
 
 /* As of the last commit. */

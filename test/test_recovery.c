@@ -226,7 +226,7 @@ START_TEST(suspects_one_by_one)
     for (uint64_t id = 1; id <= 3; id++) {
         cr_step();
         ck_assert_uint_eq(core->claimed_n, 1);
-        ck_assert_uint_eq(dassie__core_due(core), core->mono_ns + SUSPECT_NS);
+        ck_assert_uint_eq(cr_due(), core->mono_ns + SUSPECT_NS);
         cr_put("web");
         cr_put("mail");
         go_on(SUSPECT_NS - 1);
@@ -239,7 +239,7 @@ START_TEST(suspects_one_by_one)
     }
     cr_step();
     ck_assert_ptr_null(core->alone);
-    ck_assert_uint_eq(dassie__core_due(core), UINT64_MAX);
+    ck_assert_uint_eq(cr_due(), UINT64_MAX);
     ck_assert_uint_eq(p->runq.n, 3);
     ck_assert_uint_eq(q->runq.n, 3);
 }
@@ -282,7 +282,7 @@ START_TEST(suspect_holds_others)
     struct dassie__processor *p = cr_processor("mail", 1, CR_ASYNC);
     cr_step();
     uint64_t b = cr_put("web");
-    ck_assert_uint_eq(dassie__core_due(core), core->mono_ns + SUSPECT_NS);
+    ck_assert_uint_eq(cr_due(), core->mono_ns + SUSPECT_NS);
     go_on(SUSPECT_NS - 1);
     cr_step();
     ck_assert_uint_eq(core->claimed_n, 1);
@@ -299,7 +299,7 @@ START_TEST(suspect_holds_others)
     cr_step();
     cr_end(cr_starts(q, b), 0);
     cr_step();
-    ck_assert_uint_eq(dassie__core_due(core), UINT64_MAX);
+    ck_assert_uint_eq(cr_due(), UINT64_MAX);
 }
 END_TEST
 
@@ -348,7 +348,7 @@ static void web_goes_on(struct dassie__processor *q)
         cr_end(cr_start(q), 0);
         cr_step();
     }
-    ck_assert_uint_eq(dassie__core_due(core),
+    ck_assert_uint_eq(cr_due(),
                       core->broken != 0 ? core->retry_at : UINT64_MAX);
 }
 
@@ -389,7 +389,7 @@ START_TEST(suspect_without_a_slot)
     job_t *job = cr_starts(p, 1);
     go_on(SUSPECT_NS);
     cr_step();
-    ck_assert_uint_eq(dassie__core_due(core), core->mono_ns + SUSPECT_NS);
+    ck_assert_uint_eq(cr_due(), core->mono_ns + SUSPECT_NS);
     go_on(SUSPECT_NS);
     cr_step();
     ck_assert_uint_eq(p->claimed, 1);
