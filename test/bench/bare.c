@@ -104,7 +104,7 @@ static void make_model(void *dir)
     uv_loop_t loop;
     dassie_t q;
     uv_loop_init(&loop);
-    queue_open(&loop, &q, dir, NULL, on_open);
+    bench_open(&loop, &q, dir, NULL, on_open);
     uv_run(&loop, UV_RUN_DEFAULT);
 }
 

@@ -1,6 +1,7 @@
 /* bench.c: Dassie beside the bare machine; see bench.h.
  *
  *   bench [--csv] [--full] [--dir=DIR] [NAME...]   the table, or rows of it
+ *   bench --rows                         what is required of each row
  *   bench enq DIR N PAYLOAD INFLIGHT     durable enqueue
  *   bench e2e DIR N PAYLOAD CONCURRENCY  enqueue N and run them off-thread
  *   bench deq DIR BACKLOG PAYLOAD SAMPLE run SAMPLE jobs of a backlog
@@ -46,12 +47,18 @@ static const struct row rows[] = {
      memory_row, 0},
     {"disk", "bytes on disk of a pending job of 128 bytes, compacted", "bytes",
      1, true, disk_row, 0},
+    {"disk_retry", "bytes on disk a job, 100,000 that are retried for ever",
+     "bytes", 1, true, retry_row, 0},
     {"reopen", "open after kill -9 with a backlog", "ms", 1.5, true, reopen_row,
      0},
     {"idle", "wake-ups of our threads with processors only", "wake-ups", 0,
      true, idle_row, 0},
+    {"idle_scheduled", "the same with jobs scheduled far ahead", "wake-ups", 1,
+     true, idle_row, 1},
     {"loop", "calls and dispatch on the loop's thread, CPU p99.9", "us", 1,
      true, loop_row, 0},
+    {"loop_switches", "voluntary context switches in them", "switches", 0, true,
+     NULL, 0}, /* printed by loop_row */
     {"host", "the host's own uv_fs and uv_getaddrinfo beside long jobs, p99",
      "ms", 1, true, host_row, 0},
 };
@@ -68,6 +75,21 @@ static void check_names(int n, char **names)
             die(names[i], UV_EINVAL);
         }
     }
+}
+
+/* What a script needs to know of each row beside its figures. */
+static int list(void)
+{
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const struct row *row = &rows[i];
+        char required[32] = "-";
+        if (row->wanted > 0 || row->most) {
+            snprintf(required, sizeof required, "%s %.2f",
+                     row->most ? "at most" : "at least", row->wanted);
+        }
+        printf("%s,%s,%s\n", row->name, required, row->what);
+    }
+    return 0;
 }
 
 static bool is_wanted(const char *name, int n, char **names)
@@ -99,7 +121,8 @@ static int table(int argc, char **argv)
     bare_model(path_of("model"));
     report_head();
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        if (is_wanted(rows[i].name, argc - from, argv + from)) {
+        if (rows[i].run != NULL &&
+            is_wanted(rows[i].name, argc - from, argv + from)) {
             rows[i].run(&rows[i]);
         }
     }
@@ -120,6 +143,9 @@ static const struct {
 
 int main(int argc, char **argv)
 {
+    if (argc == 2 && strcmp(argv[1], "--rows") == 0) {
+        return list();
+    }
     for (size_t i = 0; i < sizeof ones / sizeof ones[0]; i++) {
         if (argc > 1 && strcmp(argv[1], ones[i].name) == 0 &&
             argc == ones[i].argc) {

@@ -124,12 +124,12 @@ int load_priority(const struct load *load, unsigned long job);
 uint64_t load_delay_ms(const struct load *load, unsigned long job);
 
 /* Opens dir in a loop that the caller runs; exits on an error. */
-void queue_open(uv_loop_t *loop, dassie_t *q, const char *dir,
+void bench_open(uv_loop_t *loop, dassie_t *q, const char *dir,
                 const dassie_options_t *o, dassie_open_cb cb);
 
 /* Closes q when stats hold the figures of the last commit: they are sure to be
  * there once a look-up that came later is answered. */
-void queue_close(dassie_t *q, dassie_stats_t *stats);
+void bench_close(dassie_t *q, dassie_stats_t *stats);
 
 /* Registers processors for queues "q0" up to "qN-1" (1: the default one), as
  * many as it takes, without freeing them. */
@@ -173,6 +173,7 @@ void get_row(const struct row *row);        /* get.c: 8 */
 void get_single_row(const struct row *row); /* get.c: 8 */
 void memory_row(const struct row *row);     /* space.c: 9 */
 void disk_row(const struct row *row);       /* space.c: 10 */
+void retry_row(const struct row *row);      /* retry.c: 10 */
 void reopen_row(const struct row *row);     /* reopen.c: 11 */
 void idle_row(const struct row *row);       /* idle.c: 12 */
 void loop_row(const struct row *row);       /* loop.c: 13 */

@@ -44,7 +44,7 @@ static void over(void)
     drain->figure->busy_seconds = busiest_thread_s();
     drain->figure->memory = memory_bytes("VmRSS");
     uv_close((uv_handle_t *)&drain->enough, NULL);
-    queue_close(&drain->q, &drain->figure->stats);
+    bench_close(&drain->q, &drain->figure->stats);
 }
 
 static void on_drained(dassie_drain_t *req, int status)
@@ -84,7 +84,7 @@ static void drain_child(void *arg)
     drain = arg;
     uv_loop_init(&loop);
     uv_async_init(&loop, &drain->enough, on_enough);
-    queue_open(&loop, &drain->q, drain->dir, NULL, on_open);
+    bench_open(&loop, &drain->q, drain->dir, NULL, on_open);
     uv_run(&loop, UV_RUN_DEFAULT);
 }
 

@@ -93,7 +93,7 @@ static void gets_child(void *arg)
     g->q.data = g;
     g->req.data = g;
     uv_loop_init(&g->loop);
-    queue_open(&g->loop, &g->q, path_of("store"), NULL, on_open);
+    bench_open(&g->loop, &g->q, path_of("store"), NULL, on_open);
     uv_run(&g->loop, UV_RUN_DEFAULT);
 }
 

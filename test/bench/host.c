@@ -114,7 +114,7 @@ static void host_child(void *arg)
     uv_timer_init(&h->loop, &h->timer);
     h->timer.data = h;
     h->q.data = h;
-    queue_open(&h->loop, &h->q, path_of("store"), NULL, on_open);
+    bench_open(&h->loop, &h->q, path_of("store"), NULL, on_open);
     uv_run(&h->loop, UV_RUN_DEFAULT);
 }
 

@@ -124,11 +124,11 @@ static void latency_child(void *arg)
     append_open(&l->file, path_of("bytes"));
     uv_loop_init(&l->loop);
     l->q.data = l;
-    queue_open(&l->loop, &l->q, path_of("store"), NULL, on_open);
+    bench_open(&l->loop, &l->q, path_of("store"), NULL, on_open);
     uv_run(&l->loop, UV_RUN_DEFAULT);
     sample_blocks(l);
     dassie_stats_t stats;
-    queue_close(&l->q, &stats);
+    bench_close(&l->q, &stats);
     uv_run(&l->loop, UV_RUN_DEFAULT);
     bare_close(&l->bare);
 }

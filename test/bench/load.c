@@ -48,7 +48,7 @@ uint64_t load_delay_ms(const struct load *load, unsigned long job)
     return load->delays && job % LOAD_DELAYED_EACH == 0 ? LOAD_DELAY_MS : 0;
 }
 
-void queue_open(uv_loop_t *loop, dassie_t *q, const char *dir,
+void bench_open(uv_loop_t *loop, dassie_t *q, const char *dir,
                 const dassie_options_t *o, dassie_open_cb cb)
 {
     int rc = dassie_init(loop, q);
@@ -110,7 +110,7 @@ static void on_counts(dassie_counts_t *req, int status, const dassie_count_t *c)
     dassie_close(req->q, NULL);
 }
 
-void queue_close(dassie_t *q, dassie_stats_t *stats)
+void bench_close(dassie_t *q, dassie_stats_t *stats)
 {
     static dassie_counts_t req;
     req.data = stats;
@@ -136,7 +136,7 @@ static void over(struct run *run)
     run->figure->busy_seconds = busiest_thread_s();
     run->figure->memory = memory_bytes("VmRSS");
     uv_close((uv_handle_t *)&run->lookups, NULL);
-    queue_close(&run->q, &run->figure->stats);
+    bench_close(&run->q, &run->figure->stats);
 }
 
 static void on_done(dassie_enqueue_t *req, int status, const dassie_info_t *job)
@@ -270,7 +270,7 @@ static void run_child(void *arg)
     uv_timer_init(&loop, &run->lookups);
     run->lookups.data = run;
     run->q.data = run;
-    queue_open(&loop, &run->q, run->dir, &o, on_open);
+    bench_open(&loop, &run->q, run->dir, &o, on_open);
     uv_run(&loop, UV_RUN_DEFAULT);
 }
 

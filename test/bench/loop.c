@@ -286,7 +286,7 @@ static void loop_prepare(const char *dir)
     }
     payload_of(0, 128);
     uv_loop_init(&l->loop);
-    queue_open(&l->loop, &l->q, store, NULL, on_open);
+    bench_open(&l->loop, &l->q, store, NULL, on_open);
     while (!l->open) {
         uv_run(&l->loop, UV_RUN_ONCE);
     }
@@ -332,6 +332,7 @@ static void note_phase(const char *name, const struct tally *t)
         t->switches[ENQUEUE], t->switches[LOOK], t->switches[OTHER], t->libuvs);
 }
 
+/* Prints the next row, too. */
 void loop_row(const struct row *row)
 {
     struct loop loop = {.tally = shared(PHASES * sizeof(struct tally)),
@@ -345,16 +346,11 @@ void loop_row(const struct row *row)
     double switches =
         (double)(switches_of(&t[RUNNING]) + switches_of(&t[FROZEN]));
     double none = 0;
-    struct row second = *row;
-    second.name = "loop_switches";
-    second.what = "voluntary context switches in them";
-    second.unit = "switches";
-    second.wanted = 0;
     report(row, &p999, &limit, 1);
     note_phase("running", &t[RUNNING]);
     note_phase("frozen", &t[FROZEN]);
     note("%s was frozen; %llu jobs were acknowledged meanwhile",
          *loop.real ? "a file system" : "fdatasync()",
          (unsigned long long)*loop.acked_frozen);
-    report(&second, &switches, &none, 1);
+    report(row + 1, &switches, &none, 1);
 }

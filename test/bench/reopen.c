@@ -27,7 +27,7 @@ static void ours_child(void *arg)
     uv_loop_init(&loop);
     q.data = r;
     r->begin = now_s();
-    queue_open(&loop, &q, path_of("store"), NULL, on_open);
+    bench_open(&loop, &q, path_of("store"), NULL, on_open);
     uv_run(&loop, UV_RUN_DEFAULT);
 }
 

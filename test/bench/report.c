@@ -8,10 +8,10 @@
 #include <stdlib.h>
 
 /* How much the limit's rows and bytes may differ; or rows by one a batch. With
- * many queues the bytes of a commit's row hang on how many of them meet in it.
- */
+ * many queues the bytes of a commit's row hang on how many of them meet in it;
+ * without an enqueue bytes are few, and Dassie writes some claim sets twice. */
 #define SAME_PERCENT 3.0
-#define SAME_PERCENT_QUEUES 8.0
+#define SAME_PERCENT_LOOSE 8.0
 
 void report_head(void)
 {
@@ -84,7 +84,8 @@ static bool same(uint64_t limit, uint64_t ours, double percent)
 void check_same(const char *name, const struct load *load,
                 const dassie_stats_t *ours, const dassie_stats_t *limit)
 {
-    double percent = load->queues > 1 ? SAME_PERCENT_QUEUES : SAME_PERCENT;
+    bool loose = load->queues > 1 || ours->enqueued == 0;
+    double percent = loose ? SAME_PERCENT_LOOSE : SAME_PERCENT;
     uint64_t rows_off = limit->rows > ours->rows ? limit->rows - ours->rows
                                                  : ours->rows - limit->rows;
     if ((same(limit->rows, ours->rows, SAME_PERCENT) ||

@@ -57,7 +57,7 @@ static void next(void)
     if (!start->alone) {
         chain_close(&start->chain);
     }
-    queue_close(&start->q, &start->stats);
+    bench_close(&start->q, &start->stats);
 }
 
 static int work(dassie_job_t *job)
@@ -130,7 +130,7 @@ static void start_child(void *arg)
         start->chain.after = chain_after;
         chain_open(&start->chain, &start->loop, path_of("bytes"));
     }
-    queue_open(&start->loop, &start->q, start->dir, &o, on_open);
+    bench_open(&start->loop, &start->q, start->dir, &o, on_open);
     uv_run(&start->loop, UV_RUN_DEFAULT);
 }
 
