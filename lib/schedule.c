@@ -2,6 +2,8 @@
 
 #include "schedule.h"
 
+#include <string.h>
+
 static struct kv_slice due_key(uint8_t key[KEY_DUE_BYTES],
                                const struct due *due)
 {
@@ -89,28 +91,81 @@ static int damaged(struct errmsg *e, const struct due *due)
                               (unsigned long long)due->id);
 }
 
-/* A job in memory for as long as it takes to move it. */
+/* Whether the window of the job's line may take it. Then its row is read with
+ * it: a window that lacks one job takes none after it, and all would have to be
+ * read again. */
+static bool may_join(const struct store *s, struct queue *q, int8_t priority)
+{
+    const struct line *line = dassie__queue_line(q, priority, LINE_NORMAL);
+    return q->served > 0 && line->row.live == line->window.n &&
+           s->window_bytes < s->window_max;
+}
+
+static int load_row(struct store *s, const struct due *due, job_t **job,
+                    struct errmsg *e)
+{
+    uint8_t key[KEY_NUMBER_BYTES];
+    struct kv_value value;
+    struct job_row row;
+    dassie__key_number(key, due->id);
+    int rc = s->kv->ops->get(s->kv, NULL, FAMILY_JOBS,
+                             kv_slice(key, sizeof key), &value, e);
+    if (rc != 0) {
+        return rc == UV_ENOENT ? damaged(e, due) : rc;
+    }
+    rc = dassie__job_row_read(value.p, value.len, &row);
+    *job = rc == 0 ? dassie__job_new(value.len, 0) : NULL;
+    if (*job != NULL) {
+        memcpy((*job)->row, value.p, value.len);
+        (*job)->flags = row.flags;
+    }
+    s->kv->ops->value_release(&value);
+    return rc == 0 ? 0 : damaged(e, due);
+}
+
+/* The job of a row that is due, in memory; without its own row where that has
+ * no use. NULL in *job: no memory. */
+static int load_job(struct store *s, const struct due *due,
+                    const struct due_row *row, job_t **job, struct errmsg *e)
+{
+    struct queue *q = s->queues.by_id[row->queue];
+    int rc = dassie__store_lines(s, q, row->priority);
+    if (rc == 0 && may_join(s, q, row->priority)) {
+        rc = load_row(s, due, job, e);
+        if (rc != 0) {
+            return rc;
+        }
+    } else if (rc == 0) {
+        *job = dassie__job_new(0, 0);
+    }
+    if (rc != 0 || *job == NULL) {
+        return dassie__errmsg_set(e, UV_ENOMEM, "out of memory");
+    }
+    (*job)->id = due->id;
+    (*job)->state = DASSIE_SCHEDULED;
+    (*job)->queue = q;
+    (*job)->priority = row->priority;
+    (*job)->attempts = row->attempts;
+    return row->history ? dassie__store_history(s, *job, e) : 0;
+}
+
 static int promote_job(struct store *s, const struct due *due,
                        struct kv_slice value, struct errmsg *e)
 {
     struct due_row row;
-    job_t job = {.id = due->id, .state = DASSIE_SCHEDULED};
-    bool kept;
+    job_t *job = NULL;
+    bool kept = false;
     if (dassie__due_row_read(value.p, value.len, &row) != 0 ||
         row.queue >= s->queues.n) {
         return damaged(e, due);
     }
-    job.queue = s->queues.by_id[row.queue];
-    job.priority = row.priority;
-    int rc = dassie__store_lines(s, job.queue, row.priority);
-    if (rc != 0) {
-        return dassie__errmsg_set(e, rc, "out of memory");
-    }
-    rc = row.history ? dassie__store_history(s, &job, e) : 0;
+    int rc = load_job(s, due, &row, &job, e);
     if (rc == 0) {
-        rc = dassie__store_move(s, &job, EVENT_PROMOTE, &kept);
+        rc = dassie__store_move(s, job, EVENT_PROMOTE, &kept);
     }
-    dassie__job_begin(&job);
+    if (!kept && job != NULL) {
+        dassie__job_free(job);
+    }
     return rc;
 }
 

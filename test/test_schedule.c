@@ -434,6 +434,7 @@ START_TEST(survives_a_kill)
     uint64_t late = put_in("b", 3, 100000);
     cr_commit();
     pass(100);
+    dassie__core_processor_stop(core, p);
     turn();
     cr_is(soon, DASSIE_PENDING, 0, 0, 0);
     struct schedule_row schedule = core->store.schedule;
@@ -452,6 +453,26 @@ START_TEST(survives_a_kill)
     turns(2);
     ck_assert_uint_eq(p->runq.n, 3);
     cr_is(retry, DASSIE_RUNNING, 2, 0, 0);
+}
+END_TEST
+
+/* A job whose time has come joins the window of its line, and the commit that
+ * moves it claims it: neither it nor one that comes after it is read again. */
+START_TEST(due_is_claimed_at_once)
+{
+    struct dassie__processor *p = cr_processor("a", 2, 0);
+    uint64_t due = put_in("a", 0, 100);
+    cr_commit();
+    uint64_t refills = core->store.refills;
+    pass(100);
+    turn();
+    cr_is(due, DASSIE_RUNNING, 1, 0, 0);
+    ck_assert_uint_eq(p->runq.n, 1);
+    struct job_options none = {.key = NULL};
+    uint64_t next = cr_put_job(job_with("a", 0, &none));
+    turn();
+    cr_is(next, DASSIE_RUNNING, 1, 0, 0);
+    ck_assert_uint_eq(core->store.refills, refills);
 }
 END_TEST
 
@@ -572,6 +593,7 @@ static void add_all(TCase *tc)
     tcase_add_test(tc, verdicts);
     tcase_add_test(tc, snoozes);
     tcase_add_test(tc, survives_a_kill);
+    tcase_add_test(tc, due_is_claimed_at_once);
     tcase_add_test(tc, keeps_the_error);
 }
 

@@ -75,7 +75,7 @@ static void count_move(struct job *j, const struct fact *o,
     reached->snoozes +=
         was_running && n->state == DASSIE_SCHEDULED && n->code == 0;
     reached->promoted += o->id != 0 && o->state == DASSIE_SCHEDULED &&
-                         n->state == DASSIE_PENDING;
+                         n->state != DASSIE_SCHEDULED;
     if (memcmp(o, n, sizeof *o) != 0) {
         SIM_SAY("committed: j%d (%d) %s -> %s", move_token(j), (int)n->id,
                 move_state(o), move_state(n));
@@ -106,6 +106,7 @@ static void judge_live(const struct facts *new)
         count_move(j, o, n);
     }
     order_judge_lines(new);
+    order_judge_due(new);
     order_judge_turns(new);
     order_judge_alone(new);
 }

@@ -115,6 +115,8 @@ bool move_may(const struct job *j, const struct fact *o, const struct fact *n)
         case DASSIE_SCHEDULED << 4 | DASSIE_PENDING:
             return same_counts(o, n) && n->kind == LINE_NORMAL &&
                    o->position <= task_cycle_wall;
+        case DASSIE_SCHEDULED << 4 | DASSIE_RUNNING:
+            return same_counts(o, n) && o->position <= task_cycle_wall;
         case DASSIE_RUNNING << 4 | DASSIE_SCHEDULED:
         case DASSIE_RUNNING << 4 | DASSIE_COMPLETE:
         case DASSIE_RUNNING << 4 | DASSIE_FAILED:

@@ -38,6 +38,7 @@ void order_judge_lines(const struct facts *new)
         bool fresh = o->id == 0;
         const struct fact *from = fresh ? n : o;
         if (is_new_claim(o, n) && from->kind != LINE_SUSPECT &&
+            o->state != DASSIE_SCHEDULED &&
             (last[n->queue][fresh] == NULL ||
              stands_before(last[n->queue][fresh], from))) {
             last[n->queue][fresh] = from;
@@ -50,6 +51,38 @@ void order_judge_lines(const struct facts *new)
                       !stands_before(n, last[n->queue][i % 2]),
                   "job %d was claimed, but j%d stands before it",
                   (int)last[n->queue][i % 2]->id, i / 2);
+    }
+}
+
+/* A job whose time has come goes to the end of its line, and may be claimed in
+ * the same commit: then what was due before it is not left, nor what stood in
+ * its line or in one before that. */
+static void judge_due(const struct fact *o, const struct fact *n,
+                      const struct fact *due, int i)
+{
+    if (!was_left(o, n, false) || n->queue != due->queue) {
+        return;
+    }
+    bool left = o->state == DASSIE_SCHEDULED
+                    ? stands_before(o, due)
+                    : o->id != 0 && o->state == DASSIE_PENDING &&
+                          o->position == n->position &&
+                          o->priority <= due->priority;
+    SIM_CHECK(!left, "job %d was due and claimed, but j%d stands before it",
+              (int)due->id, i);
+}
+
+void order_judge_due(const struct facts *new)
+{
+    for (int i = 0; i < TOKENS_MAX; i++) {
+        const struct fact *due = &model.facts.job[i];
+        if (due->state != DASSIE_SCHEDULED ||
+            !is_new_claim(due, &new->job[i])) {
+            continue;
+        }
+        for (int k = 0; k < TOKENS_MAX; k++) {
+            judge_due(&model.facts.job[k], &new->job[k], due, k);
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 /* Nothing of its queue that stands before a job was left when it was claimed.
  */
 void order_judge_lines(const struct facts *new);
+void order_judge_due(const struct facts *new);
 
 /* A processor's first queue is served first, and a job that is to run at most
  * once is claimed for a free slot only. */
