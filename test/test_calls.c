@@ -1,7 +1,8 @@
 /* Single system calls that fail, and what users see of it: RocksDB's question
  * for sync_file_range(), the mark that is written after each commit, free disk
- * space that nobody can tell, rows that cannot be read for a while. The calls
- * are this program's own, which go before the C library's. */
+ * space that nobody can tell, rows that cannot be read for a while; and a sync
+ * that takes long, which the loop does not wait for. The calls are this
+ * program's own, which go before the C library's. */
 #include "config.h"
 
 #include "queue_rig.h"
@@ -17,6 +18,11 @@ static atomic_int mark_error;   /* of writes to hwm */
 static atomic_long reads_good;  /* from tables, until they fail; -1: always */
 static atomic_ulong free_bytes; /* 0: nobody knows */
 static atomic_int free_asked;
+static atomic_bool held;    /* a sync of the log waits, */
+static atomic_bool waits;   /* one does so, */
+static atomic_bool expired; /* or has, for HELD_MS_MAX */
+
+#define HELD_MS_MAX 10000
 
 static bool is_of(int fd, const char *end)
 {
@@ -57,6 +63,19 @@ ssize_t pread(int fd, void *p, size_t n, off_t at)
         return -1;
     }
     return syscall(SYS_pread64, fd, p, n, at);
+}
+
+int fdatasync(int fd)
+{
+    for (int ms = 0; atomic_load(&held); ms++) {
+        if (ms == HELD_MS_MAX) {
+            expired = true;
+            held = false;
+        }
+        waits = true;
+        uv_sleep(1);
+    }
+    return (int)syscall(SYS_fdatasync, fd);
 }
 
 int statvfs(const char *path, struct statvfs *fs)
@@ -105,6 +124,7 @@ static void setup(void)
     reads_good = -1;
     free_bytes = 1 << 30;
     free_asked = 0;
+    held = waits = expired = false;
     memset(&told, 0, sizeof told);
     rig_setup();
     rig.options.log_cb = on_log;
@@ -245,6 +265,148 @@ START_TEST(rows_not_read)
 }
 END_TEST
 
+static bool sync_waits(void)
+{
+    return waits;
+}
+
+static struct {
+    int acks;
+    int many;
+    int looks;
+    int stopped;
+    int drains;
+} came;
+
+static void on_ack(dassie_enqueue_t *req, int status)
+{
+    (void)req;
+    came.acks += status == 0;
+}
+
+static void on_many(dassie_enqueue_many_t *req, int status)
+{
+    (void)req;
+    came.many += status == 0;
+}
+
+static void on_get(dassie_get_t *req, int status, const dassie_info_t *info)
+{
+    (void)req;
+    came.looks += status == 0 && info != NULL;
+}
+
+static void on_list(dassie_list_t *req, int status, const dassie_info_t *infos,
+                    size_t n)
+{
+    (void)req;
+    came.looks += status == 0 && infos != NULL && n > 0;
+}
+
+static void on_counts(dassie_counts_t *req, int status,
+                      const dassie_count_t *count)
+{
+    (void)req;
+    came.looks += status == 0 && count != NULL;
+}
+
+static void on_watch(dassie_watch_t *req, int status, const dassie_info_t *info)
+{
+    (void)req;
+    came.looks += status == 0 && info != NULL;
+}
+
+static void on_drain(dassie_drain_t *req, int status)
+{
+    (void)req;
+    came.drains += status == 0;
+}
+
+static void on_stopped(dassie_processor_t *p)
+{
+    (void)p;
+    came.stopped++;
+}
+
+/* Everything is asked for while a commit is being synced; nothing of it waits
+ * for that, and all of it is answered later. */
+START_TEST(loop_goes_on)
+{
+    static dassie_processor_t p[2];
+    static dassie_enqueue_t ack[2];
+    static dassie_enqueue_many_t many;
+    static dassie_get_t get;
+    static dassie_list_t list;
+    static dassie_counts_t counts;
+    static dassie_watch_t watch;
+    static dassie_drain_t drain;
+    dassie_process_options_t options = DASSIE_PROCESS_OPTIONS_INIT;
+    dassie_spec_t spec = rig_spec(NULL, NULL);
+    options.work = work;
+    options.queue = "other";
+    memset(&came, 0, sizeof came);
+    rig_open();
+    uint64_t id = rig_enqueue(NULL, NULL);
+    ck_assert_int_eq(dassie_process(&rig.q, &p[0], &options), 0);
+    rig_counts();
+    held = true;
+    ck_assert_int_eq(dassie_enqueue(&rig.q, &ack[0], &spec, on_ack), 0);
+    rig_poll(sync_waits);
+    ck_assert_int_eq(dassie_enqueue(&rig.q, &ack[1], &spec, on_ack), 0);
+    ck_assert_int_eq(dassie_enqueue_many(&rig.q, &many, &spec, 1, on_many), 0);
+    ck_assert_int_eq(dassie_get(&rig.q, &get, id, on_get), 0);
+    ck_assert_int_eq(dassie_list(&rig.q, &list, NULL, on_list), 0);
+    ck_assert_int_eq(dassie_counts(&rig.q, &counts, NULL, 0, on_counts), 0);
+    ck_assert_int_eq(dassie_watch(&rig.q, &watch, id, on_watch), 0);
+    ck_assert_int_eq(dassie_drain(&rig.q, &drain, on_drain), 0);
+    ck_assert_int_eq(dassie_processor_stop(&p[0], on_stopped), 0);
+    options.queue = NULL;
+    ck_assert_int_eq(dassie_process(&rig.q, &p[1], &options), 0);
+    ck_assert_uint_eq(rig_stats().degraded, 0);
+    ck_assert_int_eq(dassie_finish(&rig.q, id, 1, 0, NULL, 0), UV_EALREADY);
+    while (uv_run(&rig.loop, UV_RUN_NOWAIT) == 0) {
+    }
+    ck_assert_int_eq(came.acks + came.many + came.looks + came.stopped, 0);
+    ck_assert(held && !expired);
+    held = false;
+    rig_wait(&came.drains, 1);
+    rig_wait(&came.looks, 4);
+    ck_assert_int_eq(came.acks, 2);
+    ck_assert_int_eq(came.many, 1);
+    ck_assert_int_eq(came.stopped, 1);
+}
+END_TEST
+
+static void on_closed_slowly(dassie_t *q)
+{
+    (void)q;
+    ck_assert(!held);
+    rig.closed++;
+}
+
+/* Neither open nor close waits for the disk. */
+START_TEST(open_and_close_go_on)
+{
+    static dassie_enqueue_t ack;
+    dassie_spec_t spec = rig_spec(NULL, NULL);
+    memset(&came, 0, sizeof came);
+    held = true;
+    rig.opened = rig.closed = 0;
+    ck_assert_int_eq(dassie_init(&rig.loop, &rig.q), 0);
+    ck_assert_int_eq(dassie_open(&rig.q, rig.path, NULL, rig_opened), 0);
+    rig_poll(sync_waits);
+    ck_assert_int_eq(dassie_enqueue(&rig.q, &ack, &spec, on_ack), 0);
+    ck_assert_int_eq(dassie_close(&rig.q, on_closed_slowly), 0);
+    uv_run(&rig.loop, UV_RUN_NOWAIT);
+    ck_assert_int_eq(rig.opened + rig.closed + came.acks, 0);
+    ck_assert(held && !expired);
+    held = false;
+    rig_wait(&rig.closed, 1);
+    rig_open();
+    ck_assert_uint_eq(rig_counts().pending, came.acks);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("calls");
@@ -256,6 +418,8 @@ int main(void)
     tcase_add_test(tc, mark_not_written);
     tcase_add_test(tc, space_unknown);
     tcase_add_loop_test(tc, rows_not_read, 0, 2);
+    tcase_add_test(tc, loop_goes_on);
+    tcase_add_test(tc, open_and_close_go_on);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
     int failed = srunner_ntests_failed(runner);
