@@ -384,6 +384,22 @@ static void judge_idle(struct dassie__impl *impl)
               "the counts are not those of the rows");
 }
 
+/* Idle means idle: it wakes by time only where there is something to wait for.
+ */
+static void judge_sleep(const struct dassie__impl *impl, uint64_t until)
+{
+    const struct core *core = &impl->core;
+    bool awaits = core->store.queues.tally.scheduled > 0 ||
+                  core->store.suspects > 0 || core->alone != NULL ||
+                  core->broken != 0 || impl->starved != NULL || impl->closing;
+    for (const struct dassie__processor *p = core->processors; p != NULL;
+         p = p->next) {
+        awaits |= p->claimed > p->slots;
+    }
+    reached->sleeps += !awaits;
+    SIM_CHECK(awaits || until == UINT64_MAX, "the engine wakes for nothing");
+}
+
 /* No job waits for long where a thread could run it. */
 static void judge_threads(struct dassie__impl *impl)
 {
@@ -405,6 +421,7 @@ static void judge_threads(struct dassie__impl *impl)
 void model_step(void)
 {
     struct dassie__impl *impl = model_impl();
+    uint64_t until;
     go_live();
     if (impl != NULL) {
         judge_threads(impl);
@@ -415,8 +432,9 @@ void model_step(void)
     }
     if (model.live && impl != NULL && impl->open && !impl->lost &&
         disk_place() == DISK_IDLE && impl->sleeping &&
-        impl->core.store.kv != NULL && tasks_engine_idle(&impl->cond)) {
+        impl->core.store.kv != NULL && tasks_engine_idle(&impl->cond, &until)) {
         judge_idle(impl);
+        judge_sleep(impl, until);
     }
 }
 

@@ -59,6 +59,7 @@
     XX(open_errors)      \
     XX(no_memory)        \
     XX(clock_steps)      \
+    XX(sleeps)           \
     XX(closes)           \
     XX(verified)
 

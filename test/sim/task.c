@@ -131,10 +131,11 @@ const char *task_name(void)
     return current != NULL ? current->name : "nobody";
 }
 
-bool tasks_engine_idle(const uv_cond_t *cond)
+bool tasks_engine_idle(const uv_cond_t *cond, uint64_t *until)
 {
     for (int i = 0; i < TASKS_MAX; i++) {
         if (tasks[i].state == TASK_WAITS && tasks[i].on == cond) {
+            *until = tasks[i].deadline;
             return true;
         }
     }

@@ -55,8 +55,9 @@ void task_yield(void);
 /* The name of the task that runs. */
 const char *task_name(void);
 
-/* Whether the engine waits for something to do. */
-bool tasks_engine_idle(const uv_cond_t *cond);
+/* Whether the engine waits for something to do, and until when at the latest
+ * (UINT64_MAX: there is no limit). */
+bool tasks_engine_idle(const uv_cond_t *cond, uint64_t *until);
 
 void tasks_kill(void);
 
