@@ -11,6 +11,11 @@
 # First come recordings that lie, in which faults have to be found: or nobody
 # would know what finding none means.
 #
+# With arguments it is one recording only, one with an error at the N-th call if
+# they begin so, and its images made with these options of power.c:
+#
+#     power.sh [write|sync N ERRNO] OPTION...
+#
 # QUICK=1 takes each 30th point or so. A violation keeps the trace and the
 # image, and prints the command that makes and judges this one image again.
 set -eu
@@ -133,9 +138,28 @@ found() {
     rm -rf "${top:?}/$1"
 }
 
-# ---- Lies --------------------------------------------------------------------
+# ---- One recording -----------------------------------------------------------
 
 unsynced=
+
+case ${1:-} in
+write | sync)
+    record one run RECORD_ERROR="$1 $2 $3"
+    shift 3
+    ends one
+    [ "$injected" -eq 1 ] || fail 'no error was injected'
+    clean one "$@"
+    exit
+    ;;
+-*)
+    record one run
+    ends one
+    clean one "$@"
+    exit
+    ;;
+esac
+
+# ---- Lies --------------------------------------------------------------------
 
 record nosync run RECORD_FAULT=nosync
 ends nosync
