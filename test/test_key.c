@@ -170,7 +170,8 @@ START_TEST(queue_refused)
     uint32_t id;
     char tag;
     for (unsigned byte = 0; byte < 256; byte++) {
-        bool known = byte == KEY_NAME_TAG || byte == KEY_COUNTS_TAG;
+        bool known = byte == KEY_NAME_TAG || byte == KEY_COUNTS_TAG ||
+                     byte == KEY_SETTINGS_TAG;
         key[0] = (uint8_t)byte;
         for (size_t len = 0; len <= sizeof key; len++) {
             ck_assert_int_eq(dassie__key_parse_queue(key, len, &tag, &id),

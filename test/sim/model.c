@@ -389,6 +389,9 @@ static void judge_idle(struct dassie__impl *impl)
 static void judge_sleep(const struct dassie__impl *impl, uint64_t until)
 {
     const struct core *core = &impl->core;
+    uint64_t sweep = dassie__sweep_due(&core->store);
+    uint64_t ms = sweep > core->wall_ms ? sweep - core->wall_ms : 0;
+    ms = ms < SLEEP_MS_MAX ? ms : SLEEP_MS_MAX;
     bool awaits = core->store.queues.tally.scheduled > 0 ||
                   core->store.suspects > 0 || core->alone != NULL ||
                   core->broken != 0 || impl->starved != NULL || impl->closing;
@@ -397,7 +400,9 @@ static void judge_sleep(const struct dassie__impl *impl, uint64_t until)
         awaits |= p->claimed > p->slots;
     }
     reached->sleeps += !awaits;
-    SIM_CHECK(awaits || until == UINT64_MAX, "the engine wakes for nothing");
+    awaits |= until == UINT64_MAX ||
+              (sweep != UINT64_MAX && until >= core->mono_ns + ms * MS);
+    SIM_CHECK(awaits, "the engine wakes for nothing");
 }
 
 /* No job waits for long where a thread could run it. */
