@@ -537,6 +537,65 @@ static int run_counts(void)
     return outcome(dassie_counts(&rig.q, &counts, "ends", 0, on_counts));
 }
 
+/* ---- Operators ---- */
+
+static uint64_t changed_id;
+
+static void on_change(dassie_change_t *change, int status)
+{
+    (void)change;
+    tell(status);
+}
+
+static void on_configure(dassie_configure_t *configure, int status,
+                         const dassie_settings_t *settings)
+{
+    (void)configure;
+    ck_assert_int_eq(settings == NULL, status != 0);
+    tell(status);
+}
+
+static void before_change(void)
+{
+    dassie_spec_t spec = spec_fresh();
+    int status;
+    spec.delay_ms = 86400000;
+    changed_id = rig_try_enqueue(&spec, &status);
+    ck_assert_int_eq(status, 0);
+    expect.scheduled++;
+}
+
+static int run_change(void)
+{
+    static dassie_change_t change;
+    dassie_filter_t filter = DASSIE_FILTER_INIT;
+    filter.ids = &changed_id;
+    filter.ids_n = 1;
+    filter.queue = fresh_name;
+    return outcome(
+        dassie_change(&rig.q, &change, DASSIE_CANCEL, &filter, on_change));
+}
+
+static void after_change(int rc)
+{
+    if (rc == 0) {
+        expect.scheduled--;
+        expect.cancelled++;
+    }
+}
+
+/* Of a new queue. */
+static int run_configure(void)
+{
+    static dassie_configure_t configure;
+    dassie_settings_t settings = DASSIE_SETTINGS_INIT;
+    spec_fresh();
+    settings.set = DASSIE_SET_ATTEMPTS;
+    settings.attempts_max = 3;
+    return outcome(dassie_configure(&rig.q, &configure, fresh_name, 0,
+                                    &settings, on_configure));
+}
+
 /* ---- What allocates nothing ---- */
 
 static int run_plain(void)
@@ -878,6 +937,8 @@ static const struct operation {
     {"dassie_list", "list pending jobs", LOOKS, NULL, run_list_pending, NULL},
     {"dassie_list", "list running jobs", LOOKS, NULL, run_list_running, NULL},
     {"dassie_counts", "counts", LOOKS, NULL, run_counts, NULL},
+    {"dassie_change", "cancel", 0, before_change, run_change, after_change},
+    {"dassie_configure", "configure", 0, NULL, run_configure, NULL},
     {"dassie_job_id dassie_job_attempt dassie_job_queue dassie_job_name "
      "dassie_job_data dassie_job_processor dassie_job_cancelled "
      "dassie_job_snooze dassie_job_retry_in dassie_job_no_retry",
