@@ -61,6 +61,8 @@ static const struct row rows[] = {
      NULL, 0}, /* printed by loop_row */
     {"host", "the host's own uv_fs and uv_getaddrinfo beside long jobs, p99",
      "ms", 1, true, host_row, 0},
+    {"retention", "enqueue_inflight beside a sweep; the limit: without",
+     "jobs/s", 0.90, false, retention_row, 0},
 };
 
 static void check_names(int n, char **names)

@@ -99,8 +99,10 @@ struct load {
     unsigned queues;
     bool priorities;
     bool delays;
-    unsigned lookups; /* dassie_get() per second beside it */
-    bool kill;        /* the process, when all is acknowledged */
+    unsigned lookups;   /* dassie_get() per second beside it */
+    bool kill;          /* the process, when all is acknowledged */
+    bool again;         /* in a store that is there */
+    uint64_t keep_jobs; /* of those that have ended; 0: all */
 };
 
 /* What one run took and wrote. */
@@ -178,5 +180,6 @@ void reopen_row(const struct row *row);     /* reopen.c: 11 */
 void idle_row(const struct row *row);       /* idle.c: 12 */
 void loop_row(const struct row *row);       /* loop.c: 13 */
 void host_row(const struct row *row);       /* host.c: 14 */
+void retention_row(const struct row *row);  /* retention.c: 15 */
 
 #endif /* BENCH_H_ */

@@ -123,6 +123,10 @@ static unsigned long job_at(const struct limit *l, unsigned long i)
 
 static void put_names(struct limit *l)
 {
+    static const struct settings_row settings = {
+        .number[SETTING_KEEP_COMPLETE] = UINT64_MAX,
+        .number[SETTING_KEEP_COMPLETE + 1] = UINT64_MAX,
+        .number[SETTING_KEEP_COMPLETE + 2] = UINT64_MAX};
     for (unsigned i = 0; i < l->load->queues; i++) {
         uint8_t key[KEY_QUEUE_BYTES];
         uint8_t row[NAME_ROW_MAX];
@@ -132,6 +136,9 @@ static void put_names(struct limit *l)
         }
         dassie__key_queue(key, KEY_NAME_TAG, i);
         size_t len = dassie__name_row_write(row, name, strlen(name));
+        bare_put(&l->b, FAMILY_META, key, sizeof key, row, len);
+        dassie__key_queue(key, KEY_SETTINGS_TAG, i);
+        len = dassie__settings_row_write(row, &settings);
         bare_put(&l->b, FAMILY_META, key, sizeof key, row, len);
     }
 }
@@ -223,9 +230,23 @@ static void claim(struct limit *l, unsigned long job)
     }
 }
 
+/* Of a backlog's sets some are written twice: what is left of one moves into
+ * the next. As many are here as rows of Dassie's are not accounted for. */
+static bool is_rewritten(const struct limit *l, uint64_t commit)
+{
+    const dassie_stats_t *w = l->writes;
+    uint64_t plain = w->completed + 3 * w->commits + 2 * w->unclaimed;
+    unsigned long extra =
+        w->rows > plain ? (unsigned long)(w->rows - plain) : 0;
+    return w->enqueued == 0 && commit > 1 &&
+           due(extra, commit, w->commits) > due(extra, commit - 1, w->commits);
+}
+
 static void put_claims(struct limit *l, unsigned long to, uint64_t commit)
 {
-    static uint8_t set[1 + DASSIE_CLAIMED_MAX * CLAIM_ENTRY_MAX];
+    static uint8_t sets[2][1 + DASSIE_CLAIMED_MAX * CLAIM_ENTRY_MAX];
+    static size_t lens[2];
+    uint8_t *set = sets[commit % 2];
     uint8_t key[KEY_NUMBER_BYTES];
     uint64_t last = 0;
     if (l->claimed == to) {
@@ -241,7 +262,12 @@ static void put_claims(struct limit *l, unsigned long to, uint64_t commit)
     }
     dassie__key_number(key, commit);
     bare_put(&l->b, FAMILY_RUNNING, key, sizeof key, set, len);
+    lens[commit % 2] = len;
     dassie__key_number(key, commit - 1);
+    if (is_rewritten(l, commit)) {
+        bare_put(&l->b, FAMILY_RUNNING, key, sizeof key, sets[(commit + 1) % 2],
+                 lens[(commit + 1) % 2]);
+    }
     bare_del(&l->b, FAMILY_RUNNING, key, sizeof key);
 }
 

@@ -229,12 +229,9 @@ static void on_lookups(uv_timer_t *timer)
 
 /* ---- One run ---- */
 
-static void on_open(dassie_t *q, int status)
+static void start(dassie_t *q)
 {
     struct run *run = q->data;
-    if (status != 0) {
-        die(dassie_errmsg(q), status);
-    }
     if (run->load->run) {
         process_queues(q, run->load->queues, run->load->concurrency, work);
     }
@@ -243,6 +240,47 @@ static void on_open(dassie_t *q, int status)
         uv_timer_start(&run->lookups, on_lookups, 1, 1);
     }
     send_more(run);
+}
+
+/* The last queue is configured: the clock may run. */
+static void on_configured(dassie_configure_t *req, int status,
+                          const dassie_settings_t *settings)
+{
+    static unsigned configured;
+    struct run *run = req->q->data;
+    (void)settings;
+    if (status != 0) {
+        die("dassie_configure", status);
+    }
+    if (++configured == run->load->queues) {
+        start(req->q);
+    }
+}
+
+/* What has ended is kept, or only so much of it. */
+static void on_open(dassie_t *q, int status)
+{
+    struct run *run = q->data;
+    dassie_settings_t settings = DASSIE_SETTINGS_INIT;
+    uint64_t jobs = run->load->keep_jobs;
+    if (status != 0) {
+        die(dassie_errmsg(q), status);
+    }
+    settings.set = DASSIE_SET_KEEP;
+    settings.keep_complete.ms = DASSIE_KEEP_ALL;
+    settings.keep_complete.jobs = jobs > 0 ? jobs : DASSIE_KEEP_ALL;
+    settings.keep_complete.bytes = DASSIE_KEEP_ALL;
+    dassie_configure_t *reqs = calloc(run->load->queues, sizeof *reqs);
+    for (unsigned i = 0; i < run->load->queues; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "q%u", i);
+        int rc =
+            dassie_configure(q, &reqs[i], run->load->queues > 1 ? name : NULL,
+                             0, &settings, on_configured);
+        if (rc != 0) {
+            die("dassie_configure", rc);
+        }
+    }
 }
 
 static void run_child(void *arg)
@@ -277,7 +315,9 @@ static void run_child(void *arg)
 void load_run(const struct load *load, const char *dir, struct figure *figure)
 {
     struct run run = {.load = load, .figure = figure, .dir = dir};
-    store_remove(dir);
+    if (!load->again) {
+        store_remove(dir);
+    }
     if (!load->kill) {
         in_child(run_child, &run);
         return;
