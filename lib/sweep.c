@@ -182,19 +182,6 @@ static int damaged(struct errmsg *e, uint64_t id)
                               (unsigned long long)id);
 }
 
-/* Brings an end's iterator to id: whether it stands there. */
-static bool end_at(struct store *s, struct kv_iter *it, uint64_t id)
-{
-    uint64_t at;
-    for (; s->kv->ops->iter_valid(it); s->kv->ops->iter_next(it)) {
-        struct kv_slice key = s->kv->ops->iter_key(it);
-        if (dassie__key_parse_number(key.p, key.len, &at) != 0 || at >= id) {
-            return at == id;
-        }
-    }
-    return false;
-}
-
 /* An ended job: it stays, or goes. */
 static int judge_end(struct walk *w, uint64_t id, int state,
                      struct kv_slice row, struct kv_slice end, struct errmsg *e)
@@ -224,23 +211,75 @@ static int judge_end(struct walk *w, uint64_t id, int state,
     return 0;
 }
 
-static int judge(struct walk *w, struct errmsg *e)
+static int id_at(struct store *s, struct kv_iter *it, uint64_t *id,
+                 struct errmsg *e)
 {
-    const struct kv_ops *ops = w->s->kv->ops;
-    struct kv_slice key = ops->iter_key(w->jobs);
-    uint64_t id;
-    if (dassie__key_parse_number(key.p, key.len, &id) != 0) {
-        return damaged(e, 0);
-    }
-    w->s->sweep.cursor = id + 1;
-    for (int i = 0; i < ENDS; i++) {
-        if (end_at(w->s, w->end[i], id)) {
-            return judge_end(w, id, end_states[i], ops->iter_value(w->jobs),
-                             ops->iter_value(w->end[i]), e);
+    struct kv_slice key = s->kv->ops->iter_key(it);
+    return dassie__key_parse_number(key.p, key.len, id) != 0 ? damaged(e, 0)
+                                                             : 0;
+}
+
+/* The next job that has ended: *at is whose end it is, or ENDS for none. */
+static int next_end(struct walk *w, int *at, uint64_t *id, struct errmsg *e)
+{
+    int rc = 0;
+    *at = ENDS;
+    for (int i = 0; rc == 0 && i < ENDS; i++) {
+        uint64_t other;
+        if (!w->s->kv->ops->iter_valid(w->end[i])) {
+            continue;
+        }
+        rc = id_at(w->s, w->end[i], &other, e);
+        if (*at == ENDS || other < *id) {
+            *at = i;
+            *id = other;
         }
     }
-    range_flush(w->s, &w->range);
-    return 0;
+    return rc;
+}
+
+/* Brings the jobs to one that has ended. Those passed over stay, however many
+ * they are: a backlog costs one seek. */
+static int bring_jobs(struct walk *w, uint64_t id, struct errmsg *e)
+{
+    const struct kv_ops *ops = w->s->kv->ops;
+    uint8_t key[KEY_NUMBER_BYTES];
+    uint64_t at = 0;
+    int rc = 0;
+    if (ops->iter_valid(w->jobs)) {
+        rc = id_at(w->s, w->jobs, &at, e);
+    }
+    if (rc == 0 && at < id) {
+        range_flush(w->s, &w->range);
+        dassie__key_number(key, id);
+        ops->iter_seek(w->jobs, kv_slice(key, sizeof key));
+        rc = ops->iter_valid(w->jobs) ? id_at(w->s, w->jobs, &at, e) : 0;
+    }
+    return rc == 0 && at != id ? damaged(e, id) : rc;
+}
+
+/* One job that has ended, if there is one: *more. */
+static int judge(struct walk *w, bool *more, struct errmsg *e)
+{
+    const struct kv_ops *ops = w->s->kv->ops;
+    uint64_t id = 0;
+    int at;
+    int rc = next_end(w, &at, &id, e);
+    *more = rc == 0 && at < ENDS;
+    if (!*more) {
+        return rc;
+    }
+    w->s->sweep.cursor = id + 1;
+    rc = bring_jobs(w, id, e);
+    if (rc == 0) {
+        rc = judge_end(w, id, end_states[at], ops->iter_value(w->jobs),
+                       ops->iter_value(w->end[at]), e);
+    }
+    ops->iter_next(w->end[at]);
+    if (rc == 0) {
+        ops->iter_next(w->jobs);
+    }
+    return rc;
 }
 
 static int walk_open(struct walk *w, struct errmsg *e)
@@ -294,22 +333,17 @@ int dassie__sweep_step(struct store *s, uint64_t wall_ms, uint64_t *n,
                        struct errmsg *e)
 {
     struct walk w = {.s = s, .wall_ms = wall_ms};
-    bool more = false;
+    bool more = true;
     if (!s->sweep.under_way) {
         pass_begin(&s->sweep);
     }
     int rc = walk_open(&w, e);
-    for (unsigned rows = 0; rc == 0 && s->kv->ops->iter_valid(w.jobs); rows++) {
-        if (rows == SWEEP_ROWS_MAX) {
-            more = true;
-            break;
-        }
-        rc = judge(&w, e);
-        s->kv->ops->iter_next(w.jobs);
+    for (unsigned ends = 0; rc == 0 && more && ends < SWEEP_ROWS_MAX; ends++) {
+        rc = judge(&w, &more, e);
     }
     range_flush(s, &w.range);
     rc = walk_close(&w, rc, e);
-    if (!more) {
+    if (!more || rc != 0) {
         pass_end(&s->sweep, wall_ms);
     }
     if (rc != 0) { /* the next one is to find out again */

@@ -1,9 +1,10 @@
 /* sweep.h: jobs that have ended are kept for a while, and not more than so many
  * or so many bytes of each queue and state; then they go.
  *
- * A pass walks jobs and the terminal families in step, by id, a bounded number
- * of rows a batch, at its begin, when rows tell the truth. What it may delete
- * goes by range; a range ends at the first job that stays. A pass is due when
+ * A pass walks the terminal families by id, and the jobs beside them, a bounded
+ * number of ends a batch, at its begin, when rows tell the truth; jobs that have
+ * not ended are passed over by one seek. What it may delete goes by range; a
+ * range ends at the first job that stays. A pass is due when
  * what was kept longest has been kept long enough, and at once when a queue has
  * a sixteenth more than it keeps: then it takes the jobs with the lowest ids.
  *
@@ -16,7 +17,7 @@
 
 #include "store.h"
 
-/* Rows of jobs that one batch looks at. */
+/* Ends that one batch looks at. */
 #define SWEEP_ROWS_MAX 512
 
 /* Passes for their age are so far apart. */

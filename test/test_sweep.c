@@ -247,6 +247,26 @@ START_TEST(with_a_history)
 }
 END_TEST
 
+/* Jobs that have not ended are passed over, however many there are. */
+START_TEST(past_a_backlog)
+{
+    setup_queue();
+    uint64_t first = end_jobs("a", 1, 0);
+    for (int i = 0; i < SWEEP_ROWS_MAX + 10; i++) {
+        cr_put("c");
+    }
+    cr_commit();
+    uint64_t last = end_jobs("a", 1, 0);
+    pass_time(DASSIE_KEEP_COMPLETE_MS + SWEEP_MS);
+    ck_assert_int_eq(sweep(), 1);
+    ck_assert(!is_there(first));
+    ck_assert(!is_there(last));
+    ck_assert(is_there(first + 1));
+    ck_assert(is_there(last - 1));
+    cr_tally(SWEEP_ROWS_MAX + 10, 0, 0, 0);
+}
+END_TEST
+
 /* However much there is, a batch looks at a share of it; and killed in between
  * it begins anew. */
 START_TEST(in_shares)
@@ -325,6 +345,8 @@ int main(void)
     suite_add_tcase(suite, damaged);
     add_all(mem);
     tcase_add_test(mem, in_shares);
+    tcase_add_test(mem, past_a_backlog);
+    tcase_add_test(rocks, past_a_backlog);
     add_all(rocks);
     tcase_add_test(damaged, damaged_row);
     return cr_run_suite(suite);
