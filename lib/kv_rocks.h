@@ -17,13 +17,11 @@ struct kv_rocks_options {
     size_t memory_bytes; /* memtables and block cache together */
     bool create;         /* make the database if it is not there */
     bool read_only;      /* for verify: nothing on disk changes */
-    bool plain; /* lax, and reads see what ranges have deleted: RocksDB's
-                   iterator fails an assertion on a repaired table */
-    bool lax;   /* open what is damaged, for salvage: without its log,
-                   and adding families that are missing; it is no
-                   store, and has no mark */
-    bool gaps;  /* the log may have some: a power cut took what was
-                   never synced */
+    bool lax;            /* open what is damaged, for salvage: without its log,
+                            adding families that are missing, and reads see
+                            what ranges have deleted; it has no mark */
+    bool gaps;           /* the log may have some: a power cut took what was
+                            never synced */
 };
 
 /* Errors: UV_ENOMEM, UV_EIO, UV_ENOSPC, DASSIE_ECORRUPT, ... with *e. */

@@ -201,13 +201,10 @@ static int source_link(const struct salvage_rows *s, const char *dir,
 }
 
 /* NULL: it cannot be opened. */
-static struct kv *source_open(const struct salvage_rows *s, const char *dir,
-                              bool plain)
+static struct kv *source_open(const struct salvage_rows *s, const char *dir)
 {
-    struct kv_rocks_options options = {.dir = dir,
-                                       .memory_bytes = s->memory_bytes,
-                                       .lax = true,
-                                       .plain = plain};
+    struct kv_rocks_options options = {
+        .dir = dir, .memory_bytes = s->memory_bytes, .lax = true};
     struct errmsg ignored;
     struct kv *kv;
     return dassie__kv_rocks_open(&options, &kv, &ignored) == 0 ? kv : NULL;
@@ -283,7 +280,7 @@ static int by_manifest(struct salvage_rows *s, const uint64_t *tables, size_t n)
     if (rc != 0) {
         return rc;
     }
-    struct kv *from = source_open(s, dir, false);
+    struct kv *from = source_open(s, dir);
     if (from == NULL) {
         dassie__salvage_tell(s,
                              "not all tables can be opened: each is read by "
@@ -350,7 +347,7 @@ static int table_take(struct salvage_rows *s, struct table *table)
         rc = source_link(s, dir, name);
     }
     if (rc == 0 && dassie__kv_rocks_repair(dir, &why) == 0) {
-        struct kv *kv = source_open(s, dir, true);
+        struct kv *kv = source_open(s, dir);
         if (kv != NULL) {
             table->good = source_has(s, dir, name);
             table->sequence = dassie__kv_rocks_sequence(kv);
@@ -367,7 +364,7 @@ static int table_copy(struct salvage_rows *s, const struct table *table)
 {
     char dir[PATH_MAX];
     int rc = table_dir(s, table->number, dir);
-    struct kv *from = rc == 0 ? source_open(s, dir, true) : NULL;
+    struct kv *from = rc == 0 ? source_open(s, dir) : NULL;
     if (from == NULL) {
         return rc;
     }
