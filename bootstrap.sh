@@ -36,7 +36,7 @@ packages() {
     echo libuv1-dev librocksdb-dev uthash-dev
     case $action in
     demo) echo libcurl4-openssl-dev busybox ;;
-    check) echo libcurl4-openssl-dev check g++ busybox ;;
+    check) echo libcurl4-openssl-dev check g++ busybox faketime ;;
     esac
 }
 
