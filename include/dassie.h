@@ -825,9 +825,10 @@ DASSIE_EXTERN int dassie_stats(dassie_t *q, dassie_stats_t *stats);
  * the rows alone, recounts, and tells cb (may be NULL) of everything out of
  * place. Changes nothing. BLOCKS, and holds 32 bytes in memory for each job
  * that is pending or claimed: not for the loop's thread. Any thread. report may
- * be NULL. Returns 0 when the whole store was read, whatever was found, or an
- * error as dassie_open_cb has (never UV_ECANCELED), UV_EINVAL path is NULL, or
- * UV_ENAMETOOLONG, UV_EPERM as for dassie_open(). */
+ * be NULL. What a power cut left is read only once it was opened: before, it
+ * may be DASSIE_ECORRUPT. Returns 0 when the whole store was read, whatever was
+ * found, or an error as dassie_open_cb has (never UV_ECANCELED), UV_EINVAL path
+ * is NULL, or UV_ENAMETOOLONG, UV_EPERM as for dassie_open(). */
 DASSIE_EXTERN int dassie_verify(const char *path, dassie_verify_cb cb,
                                 void *arg, dassie_verify_report_t *report);
 

@@ -479,6 +479,9 @@ static int db_open(struct kv_rocks *r, bool create, struct errmsg *e)
     if (!create && !r->lax) {
         struct wal_check check = {.dir = path, .mark = mark, .gaps = r->gaps};
         rc = dassie__wal_check(&check, e);
+        if (rc == 0 && !r->read_only) {
+            rc = dassie__manifest_trim(path, e);
+        }
     }
     if (rc == 0) {
         rc = db_open_as(r, path, r->read_only, e);

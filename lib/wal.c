@@ -20,6 +20,13 @@
  * each of which takes one; little-endian. */
 #define BATCH_HEADER_BYTES 12
 
+/* A record's part: a sum, its length, its type; see logfile.h. */
+#define PART_HEADER_BYTES 7
+
+/* What a disk writes at once; and one write to the MANIFEST is no larger. */
+#define SECTOR_BYTES 512
+#define HOLE_BYTES_MAX 65536
+
 static uint64_t get_le(const uint8_t *p, int bytes)
 {
     uint64_t v = 0;
@@ -226,22 +233,72 @@ int dassie__manifest_name(const char *dir, char name[MANIFEST_NAME_BYTES],
     return 0;
 }
 
+static int manifest_path(const char *dir, char path[PATH_MAX], struct errmsg *e)
+{
+    char name[MANIFEST_NAME_BYTES];
+    int rc = dassie__manifest_name(dir, name, e);
+    if (rc == 0 && snprintf(path, PATH_MAX, "%s/%s", dir, name) >= PATH_MAX) {
+        rc = dassie__errmsg_set(e, UV_ENAMETOOLONG, "%s", name);
+    }
+    return rc;
+}
+
 int dassie__manifest_read(const char *dir, struct manifest *m, struct errmsg *e)
 {
     char path[PATH_MAX];
     struct logfile f = {
         .path = path, .keep = SIZE_MAX, .record = edit_seen, .arg = m};
-    char name[MANIFEST_NAME_BYTES];
-    int rc = dassie__manifest_name(dir, name, e);
-    if (rc == 0 &&
-        snprintf(path, sizeof path, "%s/%s", dir, name) >= PATH_MAX) {
-        rc = dassie__errmsg_set(e, UV_ENAMETOOLONG, "%s", name);
-    }
+    int rc = manifest_path(dir, path, e);
     if (rc == 0) {
         rc = dassie__logfile_read(&f, e);
     }
+    m->torn_at = f.torn_at;
     if (rc == 0 && m->no_memory) {
         rc = dassie__errmsg_set(e, UV_ENOMEM, "out of memory");
+    }
+    return rc;
+}
+
+/* Whether the file holds zeros from a sector on that is within the record at
+ * torn_at: what a bit or two that flipped do not look like. */
+static bool ends_in_hole(int fd, long torn_at)
+{
+    static const size_t most = HOLE_BYTES_MAX;
+    uint8_t *p = dassie__malloc(most);
+    ssize_t n = p == NULL ? -1 : pread(fd, p, most, torn_at);
+    size_t data = n < 0 ? 0 : (size_t)n;
+    while (data > 0 && p[data - 1] == 0) {
+        data--;
+    }
+    size_t hole = (((size_t)torn_at + data + SECTOR_BYTES - 1) / SECTOR_BYTES) *
+                      SECTOR_BYTES -
+                  (size_t)torn_at;
+    bool ends = n > PART_HEADER_BYTES && (size_t)n < most && (size_t)n > hole &&
+                PART_HEADER_BYTES + get_le(p + 4, 2) > hole;
+    dassie__free(p);
+    return ends;
+}
+
+int dassie__manifest_trim(const char *dir, struct errmsg *e)
+{
+    char path[PATH_MAX];
+    struct manifest m = {0};
+    int rc = dassie__manifest_read(dir, &m, e);
+    if (rc != 0 || m.torn_at < 0) {
+        return rc;
+    }
+    rc = manifest_path(dir, path, e);
+    if (rc != 0) {
+        return rc;
+    }
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0 || (ends_in_hole(fd, m.torn_at) &&
+                   (ftruncate(fd, m.torn_at) != 0 || fsync(fd) != 0))) {
+        rc = uv_translate_sys_error(errno);
+        dassie__errmsg_set(e, rc, "cut MANIFEST: %s", dassie_strerror(rc));
+    }
+    if (fd >= 0) {
+        close(fd);
     }
     return rc;
 }

@@ -46,12 +46,19 @@ struct manifest {
     uint64_t *tables;   /* their numbers, to be freed */
     size_t tables_n;
     size_t tables_room;
+    long torn_at;      /* the first record that cannot be read, or -1 */
     uint64_t in_group; /* of edits that do not count yet */
     uint64_t log_in_group;
     bool no_memory;
 };
 int dassie__manifest_read(const char *dir, struct manifest *m,
                           struct errmsg *e);
+
+/* Cuts off a last record of which only a first part is there, and zeros: a
+ * power cut may leave that of one that was never synced, and RocksDB would
+ * refuse the whole. Only after the log was checked: what was synced it would
+ * miss. */
+int dassie__manifest_trim(const char *dir, struct errmsg *e);
 
 /* Whether the MANIFEST knows of all tables, as far as the log tells: false if
  * the log goes on behind a gap, or ends too early, and none of its own damage

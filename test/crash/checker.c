@@ -309,17 +309,32 @@ static void run_all(void)
 
 /* ---- The check ---- */
 
+bool subject_torn;
+
+/* Of one verification, the first one. */
+static char problem[FAULT_BYTES];
+
 static void on_problem(void *arg, uint64_t id, const char *line)
 {
     (void)arg;
     (void)id;
-    ledger_fault(NO_TOKEN, "%s", line);
+    if (problem[0] == '\0') {
+        snprintf(problem, sizeof problem, "%s", line);
+    }
 }
 
 /* Until the first open has ended there may be no store yet. */
-static void verify(const char *path)
+static void verify(const char *path, bool torn)
 {
+    problem[0] = '\0';
     int rc = dassie_verify(path, on_problem, NULL, NULL);
+    if (rc == DASSIE_ECORRUPT && torn) {
+        printf("cannot be verified before it was opened\n");
+        return;
+    }
+    if (problem[0] != '\0') {
+        ledger_fault(NO_TOKEN, "%s", problem);
+    }
     if (rc != 0 && ledger->opened) {
         ledger_fault(NO_TOKEN, "the store cannot be verified: %s",
                      dassie_strerror(rc));
@@ -426,13 +441,13 @@ void subject_check(const char *path)
         return;
     }
     if (!is_lossy()) {
-        verify(path);
+        verify(path, subject_torn);
     }
     if (ledger->faults > 0) {
         return;
     }
     subject_compare(path, false);
     if (ledger->faults == 0) {
-        verify(path);
+        verify(path, false);
     }
 }

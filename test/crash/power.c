@@ -112,19 +112,21 @@ static void boot_id_set(const char *text)
     }
 }
 
-/* In a process of its own. cut: the machine was booted since. */
-static int judge(const char *dir, bool cut)
+static bool is_cut(char variant)
 {
+    return strchr(VARIANTS_POWER, variant) != NULL;
+}
+
+/* In a process of its own. After a cut the machine was booted. */
+static int judge(const char *dir, char variant)
+{
+    bool cut = is_cut(variant);
+    subject_torn = variant == 'r';
     for (int i = 0; cut && i < BOOT_ID_BYTES; i++) {
         boot_id_now[i] ^= 0xff;
     }
     dassie__env.boot_id = boot_id;
     return subject_do("check", dir, false);
-}
-
-static bool is_cut(char variant)
-{
-    return strchr(VARIANTS_POWER, variant) != NULL;
 }
 
 /* The status of the child, and what it wrote in dir.out. */
@@ -140,7 +142,7 @@ static int judge_apart(const struct replay *r, const char *dir, char variant)
         dup2(fd, STDOUT_FILENO);
         dup2(fd, STDERR_FILENO);
         boot_id_set(r->boot_id);
-        int rc = judge(dir, is_cut(variant));
+        int rc = judge(dir, variant);
         fflush(stdout);
         _exit(rc);
     }
@@ -158,7 +160,8 @@ static void show_output(const char *dir)
     snprintf(path, sizeof path, "%s.out", dir);
     FILE *file = fopen(path, "r");
     while (file != NULL && fgets(line, sizeof line, file) != NULL &&
-           strncmp(line, "acknowledged", 12) == 0) {
+           (strncmp(line, "acknowledged", 12) == 0 ||
+            strncmp(line, "cannot be verified before", 25) == 0)) {
     }
     if (file != NULL) {
         fclose(file);
@@ -335,7 +338,7 @@ static int make_one(char **argv)
 static int judge_one(char **argv)
 {
     make_one(argv);
-    return judge(argv[1], is_cut(argv[3][0]));
+    return judge(argv[1], argv[3][0]);
 }
 
 static int compare(char **argv)
@@ -362,7 +365,7 @@ static int judge_dir(char **argv)
     snprintf(path, sizeof path, "%s/" LEDGER_NAME, argv[0]);
     ledger_cut_now(path);
     dassie__env.boot_id(boot_id_now);
-    return judge(argv[0], true);
+    return judge(argv[0], 'r');
 }
 
 static int make_base(char **argv)

@@ -48,6 +48,10 @@ void subject_lose(const char *path);
 /* Too little disk is free for a while. */
 void subject_floor(const char *path);
 
+/* Set: the power was cut, and pages of what was being written may have come to
+ * the disk in any order; RocksDB may not read that before it was opened. */
+extern bool subject_torn;
+
 /* Opens a store and compares it with the ledger, lets all jobs end, and
  * compares again; or lets them end first. */
 void subject_compare(const char *path, bool run_first);
