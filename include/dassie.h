@@ -75,6 +75,8 @@ typedef enum {
 #define DASSIE_PAYLOAD_BYTES_MAX 16777216      /* default; see options */
 #define DASSIE_PAYLOAD_BYTES_CEILING 268435456 /* the most it may be */
 #define DASSIE_ERROR_BYTES_MAX 4096            /* a job's error text */
+#define DASSIE_PROGRESS_BYTES_MAX 255          /* a job's progress in words */
+#define DASSIE_CHECKPOINT_BYTES_MAX 65536      /* what a run saves */
 #define DASSIE_QUEUES_MAX 65536                /* queues in one store */
 #define DASSIE_INBOX_JOBS_MAX 65536            /* default; see options */
 #define DASSIE_INBOX_BYTES_MAX 67108864        /* default; see options */
@@ -396,8 +398,8 @@ struct dassie_list_options_s {
 
 /* ---- What is told ------------------------------------------------------ */
 
-/* A job as it is known. Pointers are valid until the callback returns; names
- * and error are also followed by a zero byte. */
+/* A job as it is known. Pointers are valid until the callback returns; names,
+ * error and progress are also followed by a zero byte. */
 struct dassie_info_s {
     uint64_t id;
     dassie_state_t state;
@@ -422,6 +424,10 @@ struct dassie_info_s {
                           that of its last failed attempt, or 0 */
     const char *error; /* its text */
     size_t error_len;
+    uint64_t progress_done;  /* as the job said last: so much ... */
+    uint64_t progress_total; /* ... of this, or 0 */
+    const char *progress;    /* and in words, or NULL */
+    size_t progress_len;
 };
 
 /* How many jobs are in each state. */
@@ -618,8 +624,10 @@ DASSIE_EXTERN const void *dassie_job_data(const dassie_job_t *job, size_t *len);
 DASSIE_EXTERN dassie_processor_t *dassie_job_processor(const dassie_job_t *job);
 
 /* Whether the job is asked to end soon: by dassie_change(), or as the queue is
- * being closed. A job that gives up then returns "UV_ECANCELED". Any thread
- * that may hold the job. */
+ * being closed. A job that gives up then returns "UV_ECANCELED": that uses up
+ * no attempt if the queue is being closed, and the job runs again after the
+ * next open, unless it is to be run at most once. Any thread that may hold the
+ * job. */
 DASSIE_EXTERN int dassie_job_cancelled(const dassie_job_t *job);
 
 /* Sets what a work processor's job leaves behind; the last call counts. The
@@ -643,6 +651,50 @@ DASSIE_EXTERN int dassie_job_set_error(dassie_job_t *job, const char *text,
 DASSIE_EXTERN int dassie_job_retry_in(dassie_job_t *job, uint64_t ms);
 DASSIE_EXTERN int dassie_job_no_retry(dassie_job_t *job);
 DASSIE_EXTERN int dassie_job_snooze(dassie_job_t *job, uint64_t ms);
+
+/* Says how far the job has come: done of total (0: nobody knows), and in words
+ * (NULL: none). dassie_get() tells it at once; with the others, it is on disk
+ * within a second, at the cost of no more than a row: call it as often as you
+ * like. It stays until the job is complete or says otherwise. Any thread that
+ * may hold the job. Errors: UV_EINVAL done is above total; UV_E2BIG above
+ * DASSIE_PROGRESS_BYTES_MAX; UV_ENOMEM. */
+DASSIE_EXTERN int dassie_job_progress(dassie_job_t *job, uint64_t done,
+                                      uint64_t total, const char *text,
+                                      size_t len);
+
+/* Saves a checkpoint for the next run, which follows if this one fails, or if
+ * its process is killed: the last one counts. It goes with the next commit,
+ * within a second, and is as durable then as the store's durability says. It is
+ * gone once the job is complete, and stays with a failed or cancelled one. Any
+ * thread that may hold the job. Errors: UV_EINVAL; UV_E2BIG above
+ * DASSIE_CHECKPOINT_BYTES_MAX; UV_ENOMEM. */
+DASSIE_EXTERN int dassie_job_checkpoint(dassie_job_t *job, const void *data,
+                                        size_t len);
+
+/* What an earlier run saved last (not this one), or NULL. Never NULL: job. As
+ * the accessors above. */
+DASSIE_EXTERN const void *dassie_job_checkpoint_data(const dassie_job_t *job,
+                                                     size_t *len);
+
+/* For a job of many steps, to go on where an earlier run was interrupted:
+ *
+ *     for (i = dassie_job_resume_at(job); i < n; i++) {
+ *         rc = dassie_job_step(job, i, n);
+ *         if (rc != 0) {
+ *             return rc;
+ *         }
+ *         ... step i ...
+ *     }
+ *
+ * dassie_job_step() says that so many steps are done, as a progress and, as
+ * durably, as a checkpoint. UV_ECANCELED: the job is asked to end, or the queue
+ * is being closed; then a run that ends with UV_ECANCELED uses up no attempt
+ * and goes on after the next open. A step that was done within the last second
+ * before a kill may be done again. Any thread that may hold the job. Errors of
+ * dassie_job_step(): UV_EINVAL done is above total; UV_ECANCELED; UV_ENOMEM. */
+DASSIE_EXTERN uint64_t dassie_job_resume_at(const dassie_job_t *job);
+DASSIE_EXTERN int dassie_job_step(dassie_job_t *job, uint64_t done,
+                                  uint64_t total);
 
 /* ---- Look ------------------------------------------------------------- */
 

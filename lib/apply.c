@@ -289,6 +289,11 @@ void dassie__apply_op(struct dassie__impl *impl, struct op *op)
         case OP_BACK:
             apply_back(impl, (job_t *)op);
             break;
+        case OP_SAVE:
+            if (!impl->lost) {
+                dassie__saves_add(&impl->core.saves, op, impl->core.mono_ns);
+            }
+            break;
         case OP_ADD:
             apply_add(impl, container_of(op, struct dassie__processor, add_op));
             break;

@@ -195,6 +195,13 @@ static enum event finish_event(struct core *c, job_t *job)
     if (job->cancel_asked) {
         return cancelled_event(job);
     }
+    /* It was asked to end, and goes on when the store is opened again. */
+    if (c->stopping && job->status == UV_ECANCELED &&
+        (job->flags & DASSIE_AT_MOST_ONCE) == 0) {
+        dassie__job_begin(job);
+        job->due_ms = c->wall_ms;
+        return EVENT_SNOOZE;
+    }
     if (job->status != 0) {
         return failed_event(c, job);
     }
@@ -210,6 +217,7 @@ void dassie__core_finish(struct core *c, job_t *job)
     bool kept;
     enum event event = finish_event(c, job);
     job->ended_ms = c->wall_ms;
+    dassie__saves_end(&c->saves, &c->store, job, event == EVENT_COMPLETE);
     claim_end(c, job);
     dassie__store_move(&c->store, job, event, &kept);
     c->stats.cancelled += event == EVENT_ABORT;

@@ -23,6 +23,7 @@
 #include "rebuild.h"
 #include "recorder.h"
 #include "retry.h"
+#include "save.h"
 #include "schedule.h"
 #include "store.h"
 #include "sweep.h"
@@ -100,6 +101,7 @@ struct core {
     uint32_t claimed_n;
     struct job_list gone;   /* to be freed with the next commit */
     struct job_list told;   /* ended in the batch */
+    struct saves saves;     /* of running jobs, to be written */
     struct waiter *lost;    /* no memory to let them wait */
     struct waiter *deleted; /* of jobs that are gone without an end */
     uint32_t *released;     /* slots to free after the commit */

@@ -37,6 +37,7 @@ void dassie__engine_post_close(struct dassie__impl *impl, struct op *op)
     impl->closed = true;
     impl->closed_at = dassie__env.mono_ns();
     inbox_push(impl, op);
+    atomic_store(&impl->ending, true);
     uv_mutex_unlock(&impl->mutex);
 }
 
@@ -670,6 +671,9 @@ static void engine_main(void *arg)
             due = earlier(check_parked(impl), dassie__apply_starved(impl));
             dassie__core_dispatch(&impl->core);
             due = earlier(due, dassie__core_due(&impl->core));
+            due = earlier(
+                due, dassie__saves_write(&impl->core.saves, &impl->core.store,
+                                         impl->core.mono_ns));
         }
         if (impl->closing) {
             due = earlier(due, check_closing(impl));

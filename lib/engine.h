@@ -50,6 +50,7 @@ enum op_type {
     OP_ENQUEUE,   /* job_t */
     OP_MANY,      /* struct many */
     OP_FINISH,    /* job_t */
+    OP_SAVE,      /* struct save */
     OP_BACK,      /* job_t: not started, as its processor ends */
     OP_ADD,       /* struct dassie__processor, add_op */
     OP_STOP,      /* struct dassie__processor, stop_op */
@@ -161,6 +162,7 @@ struct dassie__impl {
     size_t inbox_jobs;  /* until they are committed */
     size_t inbox_bytes;
     bool full;
+    atomic_bool ending;  /* closed, told after OP_CLOSE is in the inbox */
     atomic_bool pressed; /* it is full */
     atomic_bool refused; /* it has been, since pressure_cb was told */
 

@@ -4,6 +4,7 @@
 
 #include "alloc.h"
 #include "lock.h"
+#include "save.h"
 #include "state.h"
 
 #include <pthread.h>
@@ -66,6 +67,7 @@ void dassie__job_list_free(struct job_list *list)
     job_t *job;
     while ((job = job_list_pop(list)) != NULL) {
         dassie__free(job->out);
+        dassie__save_free(job->save);
         if (job->small) {
             job_list_push(&small, job);
         } else {
@@ -96,7 +98,7 @@ void dassie__job_cache_clear(void)
 
 size_t dassie__job_bytes(const job_t *job)
 {
-    return sizeof *job + job->row_len + job->out_len;
+    return sizeof *job + job->row_len + job->out_len + dassie__save_bytes(job);
 }
 
 void dassie__job_begin(job_t *job)

@@ -60,6 +60,21 @@ int dassie__key_parse_due(const uint8_t *key, size_t len, struct due *due)
     return 0;
 }
 
+void dassie__key_save(uint8_t key[KEY_SAVE_BYTES], uint64_t id)
+{
+    key[0] = KEY_SAVE_TAG;
+    put_be64(key + 1, id);
+}
+
+int dassie__key_parse_save(const uint8_t *key, size_t len, uint64_t *id)
+{
+    if (len != KEY_SAVE_BYTES || key[0] != KEY_SAVE_TAG) {
+        return -1;
+    }
+    *id = get_be64(key + 1);
+    return 0;
+}
+
 void dassie__key_queue(uint8_t key[KEY_QUEUE_BYTES], char tag, uint32_t queue)
 {
     key[0] = (uint8_t)tag;

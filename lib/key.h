@@ -44,7 +44,12 @@ enum due_kind { DUE_JOB, DUE_KINDS };
 #define KEY_PENDING_BYTES 14
 #define KEY_QUEUE_BYTES 5
 #define KEY_DUE_BYTES 17
+#define KEY_SAVE_BYTES 9
 #define KEY_BYTES_MAX KEY_DUE_BYTES
+
+/* The rows of the running family that are not claim sets begin with this, after
+ * all of those. */
+#define KEY_SAVE_TAG 0xff
 
 /* Keys of the meta family: the store's row, and up to three rows of each
  * queue. */
@@ -105,6 +110,10 @@ int dassie__key_parse_pending(const uint8_t *key, size_t len,
 
 void dassie__key_due(uint8_t key[KEY_DUE_BYTES], const struct due *due);
 int dassie__key_parse_due(const uint8_t *key, size_t len, struct due *due);
+
+/* What a job has saved, in the running family. */
+void dassie__key_save(uint8_t key[KEY_SAVE_BYTES], uint64_t id);
+int dassie__key_parse_save(const uint8_t *key, size_t len, uint64_t *id);
 
 void dassie__key_queue(uint8_t key[KEY_QUEUE_BYTES], char tag, uint32_t queue);
 int dassie__key_parse_queue(const uint8_t *key, size_t len, char *tag,

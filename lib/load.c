@@ -451,8 +451,7 @@ static int load_oldest(struct store *s, uint64_t *oldest, struct errmsg *e)
 int dassie__store_claimed(struct store *s, struct job_list *out,
                           struct errmsg *e)
 {
-    static const uint8_t end[] = {0xff, 0xff, 0xff, 0xff, 0xff,
-                                  0xff, 0xff, 0xff, 0xff};
+    static const uint8_t end[] = {KEY_SAVE_TAG};
     const struct kv_ops *ops = s->kv->ops;
     uint8_t from[KEY_NUMBER_BYTES];
     uint64_t oldest;

@@ -22,9 +22,14 @@ void dassie__look_free(struct look *look)
 {
     for (size_t i = 0; i < look->n; i++) {
         dassie__free(look->blocks[i]);
+        dassie__free(look->saved[i]);
+    }
+    for (size_t i = 0; i < look->runs_n; i++) {
+        dassie__free(look->runs[i].progress);
     }
     dassie__free(look->infos);
     dassie__free(look->blocks);
+    dassie__free(look->saved);
     dassie__free(look->runs);
     dassie__free(look->lines);
     dassie__free(look->queue_name);
@@ -32,6 +37,20 @@ void dassie__look_free(struct look *look)
 }
 
 /* ---- Capture: what only the engine's memory knows ---- */
+
+static int capture_run(struct look *look, const job_t *job)
+{
+    struct look_run *run = &look->runs[look->runs_n++];
+    struct progress progress;
+    run->id = job->id;
+    run->attempts = job->attempts + 1;
+    run->progress = NULL;
+    if (dassie__save_get(job, &progress)) {
+        run->progress = dassie__memdup(&progress, sizeof progress);
+        return run->progress != NULL ? 0 : UV_ENOMEM;
+    }
+    return 0;
+}
 
 static int capture_get(struct look *look, struct core *core)
 {
@@ -45,10 +64,7 @@ static int capture_get(struct look *look, struct core *core)
             if (look->runs == NULL) {
                 return UV_ENOMEM;
             }
-            look->runs[0].id = job->id;
-            look->runs[0].attempts = job->attempts + 1;
-            look->runs_n = 1;
-            break;
+            return capture_run(look, job);
         }
     }
     return 0;
@@ -70,16 +86,16 @@ static int capture_running(struct look *look, struct core *core)
     if (look->runs == NULL) {
         return UV_ENOMEM;
     }
-    for (uint32_t i = 0; i < core->claimed_high; i++) {
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < core->claimed_high; i++) {
         const job_t *job = core->claimed[i];
         if (job != NULL && job->id > look->cursor[0] &&
             (look->queue == NULL || job->queue == look->queue)) {
-            look->runs[look->runs_n].id = job->id;
-            look->runs[look->runs_n++].attempts = job->attempts + 1;
+            rc = capture_run(look, job);
         }
     }
     qsort(look->runs, look->runs_n, sizeof look->runs[0], run_cmp);
-    return 0;
+    return rc;
 }
 
 /* Pages of pending jobs go queue by queue, then line by line. The cursor is the
@@ -210,6 +226,44 @@ static int look_row(struct look *look, enum family family, uint64_t id,
                         value, &ignored);
 }
 
+static void info_progress(dassie_info_t *info, const struct progress *progress)
+{
+    info->progress_done = progress->done;
+    info->progress_total = progress->total;
+    info->progress = progress->text;
+    info->progress_len = progress->text_len;
+}
+
+/* What a job that is not running has saved. */
+static int look_saved(struct look *look, uint64_t id, struct progress **out)
+{
+    uint8_t key[KEY_SAVE_BYTES];
+    struct errmsg ignored;
+    struct kv *kv = look->store->kv;
+    struct kv_value value;
+    struct save_row row;
+    dassie__key_save(key, id);
+    int rc = kv->ops->get(kv, look->snapshot, FAMILY_RUNNING,
+                          kv_slice(key, sizeof key), &value, &ignored);
+    if (rc != 0) {
+        return rc == UV_ENOENT ? 0 : rc;
+    }
+    rc = dassie__save_row_read(value.p, value.len, &row) == 0 ? 0
+                                                              : DASSIE_ECORRUPT;
+    if (rc == 0) {
+        *out = dassie__calloc(1, sizeof **out);
+        rc = *out != NULL ? 0 : UV_ENOMEM;
+    }
+    if (rc == 0) {
+        (*out)->done = row.done;
+        (*out)->total = row.total;
+        (*out)->text_len = row.text_len;
+        memcpy((*out)->text, row.text, row.text_len);
+    }
+    kv->ops->value_release(&value);
+    return rc;
+}
+
 static int info_job(dassie_info_t *info, struct look *look, const uint8_t *row,
                     size_t len)
 {
@@ -329,6 +383,18 @@ static int info_keep(struct look *look, dassie_info_t *info,
     return 0;
 }
 
+/* Keeps the progress of the job that was added last, if it could be. */
+static void look_progress(struct look *look, dassie_info_t *info,
+                          struct progress *progress, int rc)
+{
+    if (rc != 0) {
+        dassie__free(progress);
+    } else if (progress != NULL) {
+        look->saved[look->n - 1] = progress;
+        info_progress(info, progress);
+    }
+}
+
 /* Adds the job id to the page. state and attempts hold unless it has ended. */
 static int look_add(struct look *look, uint64_t id, dassie_state_t state,
                     uint32_t attempts)
@@ -353,6 +419,11 @@ static int look_add(struct look *look, uint64_t id, dassie_state_t state,
         more = rc == 0;
         rc = rc == UV_ENOENT ? 0 : rc;
     }
+    struct progress *saved = NULL;
+    if (rc >= 0 && more && info->state != DASSIE_RUNNING &&
+        info->state != DASSIE_COMPLETE) {
+        rc = look_saved(look, id, &saved);
+    }
     if (rc >= 0) {
         rc = info_keep(look, info, &row, more ? &end : NULL, ended);
     }
@@ -360,6 +431,18 @@ static int look_add(struct look *look, uint64_t id, dassie_state_t state,
         kv->ops->value_release(&end);
     }
     kv->ops->value_release(&row);
+    look_progress(look, info, saved, rc);
+    return rc;
+}
+
+/* A claimed job, whose progress is that of its run. */
+static int look_add_run(struct look *look, struct look_run *run)
+{
+    dassie_info_t *info = &look->infos[look->n];
+    struct progress *progress = run->progress;
+    int rc = look_add(look, run->id, DASSIE_RUNNING, run->attempts);
+    run->progress = NULL;
+    look_progress(look, info, progress, rc);
     return rc;
 }
 
@@ -376,16 +459,14 @@ static bool page_full(const struct look *look)
 
 static int run_get(struct look *look)
 {
-    return look_add(look, look->id,
-                    look->runs_n > 0 ? DASSIE_RUNNING : DASSIE_PENDING,
-                    look->runs_n > 0 ? look->runs[0].attempts : 0);
+    return look->runs_n > 0 ? look_add_run(look, &look->runs[0])
+                            : look_add(look, look->id, DASSIE_PENDING, 0);
 }
 
 static int run_running(struct look *look)
 {
     for (size_t i = 0; i < look->runs_n && !page_full(look); i++) {
-        int rc = look_add(look, look->runs[i].id, DASSIE_RUNNING,
-                          look->runs[i].attempts);
+        int rc = look_add_run(look, &look->runs[i]);
         if (rc != 0) {
             return rc;
         }
@@ -535,6 +616,8 @@ static int run_ended(struct look *look)
             look->n--;
             look->bytes = bytes;
             dassie__free(look->blocks[look->n]);
+            dassie__free(look->saved[look->n]);
+            look->saved[look->n] = NULL;
         }
     }
     int failed = ops->iter_close(it, &ignored);
@@ -559,7 +642,8 @@ void dassie__look_run(struct look *look)
 {
     look->infos = dassie__calloc(look->limit, sizeof look->infos[0]);
     look->blocks = dassie__calloc(look->limit, sizeof look->blocks[0]);
-    if (look->infos == NULL || look->blocks == NULL) {
+    look->saved = dassie__calloc(look->limit, sizeof look->saved[0]);
+    if (look->infos == NULL || look->blocks == NULL || look->saved == NULL) {
         look->status = UV_ENOMEM;
     } else {
         look->status = look->type == LOOK_LIST ? run_list(look) : run_get(look);
@@ -583,6 +667,9 @@ void dassie__look_info(const job_t *job, dassie_info_t *info)
 {
     struct job_row row;
     memset(info, 0, sizeof *info);
+    if (job->save != NULL) {
+        info_progress(info, &job->save->progress);
+    }
     info->id = job->id;
     info->state = (dassie_state_t)job->state;
     info->attempts = job->attempts;

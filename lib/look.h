@@ -31,6 +31,7 @@ enum look_type { LOOK_GET, LOOK_WATCH, LOOK_LIST };
 struct look_run {
     uint64_t id;
     uint32_t attempts;
+    struct progress *progress; /* or NULL */
 };
 
 /* The live part of a line. */
@@ -60,7 +61,8 @@ struct look {
     size_t lines_n;
     int status; /* result: */
     dassie_info_t *infos;
-    void **blocks; /* memory behind each info */
+    void **blocks;           /* memory behind each info, */
+    struct progress **saved; /* and its progress, or NULL */
     size_t n;
     size_t bytes;
     bool more; /* there may be */

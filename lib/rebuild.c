@@ -161,6 +161,8 @@ static const uint8_t family_end[] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
                                      0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
                                      0xff, 0xff, 0xff, 0xff};
 
+static const uint8_t saves_begin[] = {KEY_SAVE_TAG};
+
 static int each_row_of(struct rebuild *rb, enum family family, unsigned window,
                        row_cb cb)
 {
@@ -1030,6 +1032,34 @@ static int sweep_schedule(struct rebuild *rb)
                : rc;
 }
 
+/* ---- What jobs have saved ---- */
+
+/* Goes with its job, with a good end, and where no run is known of. */
+static int sweep_save(struct rebuild *rb, struct kv_slice key,
+                      struct kv_slice value)
+{
+    struct save_row row;
+    struct facts f;
+    uint64_t id;
+    if (dassie__key_parse_save(key.p, key.len, &id) != 0 ||
+        dassie__save_row_read(value.p, value.len, &row) != 0) {
+        return damaged(rb, "what a job has saved");
+    }
+    int rc = facts_get(rb, id, JOBS, &f);
+    bool ran = has_ended(&f) || f.history.attempts > 0;
+    if (rc == 0 && (!f.there[JOBS] || f.there[COMPLETE] || !ran)) {
+        row_del(rb, FAMILY_RUNNING, key);
+    }
+    return rc;
+}
+
+static int sweep_saves(struct rebuild *rb)
+{
+    return each_row(
+        rb, FAMILY_RUNNING, kv_slice(saves_begin, sizeof saves_begin),
+        kv_slice(family_end, sizeof family_end), WINDOW_ROWS, sweep_save);
+}
+
 /* ---- The end ---- */
 
 /* One commit that folds: its number is so far on. */
@@ -1062,7 +1092,9 @@ int dassie__rebuild(struct kv *kv, uint64_t wall_ms, uint64_t skip,
     int rc = load(&rb);
     if (rc == 0) {
         /* One at a time: each may hold all jobs that were claimed. */
-        rc = each_row_of(&rb, FAMILY_RUNNING, 1, take_set);
+        rc = each_row(&rb, FAMILY_RUNNING,
+                      kv_slice(family_begin, sizeof family_begin),
+                      kv_slice(saves_begin, sizeof saves_begin), 1, take_set);
     }
     if (rc == 0) {
         rc = settle_jobs(&rb);
@@ -1072,6 +1104,9 @@ int dassie__rebuild(struct kv *kv, uint64_t wall_ms, uint64_t skip,
     }
     if (rc == 0) {
         rc = sweep_schedule(&rb);
+    }
+    if (rc == 0) {
+        rc = sweep_saves(&rb);
     }
     if (rc == 0) {
         rb.s.next += skip;

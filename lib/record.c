@@ -372,6 +372,35 @@ int dassie__history_row_read(const uint8_t *row, size_t len,
     return 0;
 }
 
+size_t dassie__save_row_write_head(uint8_t *row, const struct save_row *save)
+{
+    uint8_t *p = row;
+    *p++ = RECORD_VERSION;
+    p = varint_put(p, save->done);
+    p = varint_put(p, save->total);
+    *p++ = (uint8_t)save->text_len;
+    if (save->text_len > 0) {
+        memcpy(p, save->text, save->text_len);
+    }
+    return (size_t)(p - row) + save->text_len;
+}
+
+int dassie__save_row_read(const uint8_t *row, size_t len, struct save_row *save)
+{
+    struct part_reader r;
+    uint8_t text_len;
+    if (version_open(&r, row, len) != 0 || varint_get(&r, &save->done) != 0 ||
+        varint_get(&r, &save->total) != 0 || byte_get(&r, &text_len) != 0 ||
+        text_len > r.end - r.p) {
+        return -1;
+    }
+    save->text = (const char *)r.p;
+    save->text_len = text_len;
+    save->data = r.p + text_len;
+    save->data_len = (size_t)(r.end - save->data);
+    return 0;
+}
+
 size_t dassie__name_row_write(uint8_t *row, const char *name, size_t len)
 {
     row[0] = RECORD_VERSION;

@@ -137,6 +137,22 @@ size_t dassie__history_row_write_head(uint8_t *row,
 int dassie__history_row_read(const uint8_t *row, size_t len,
                              struct history_row *history);
 
+/* running, what a job has saved: version, done, total, length of the text (1
+ * byte), text, then the checkpoint. */
+#define SAVE_ROW_HEAD_MAX (2 + 2 * VARINT_MAX + 255)
+struct save_row {
+    uint64_t done;
+    uint64_t total;
+    const char *text;
+    size_t text_len; /* up to 255 */
+    const uint8_t *data;
+    size_t data_len;
+};
+/* Writes all but the checkpoint; returns where that belongs. */
+size_t dassie__save_row_write_head(uint8_t *row, const struct save_row *save);
+int dassie__save_row_read(const uint8_t *row, size_t len,
+                          struct save_row *save);
+
 /* scheduled, a job: version, queue, priority xor 0x80, attempts, and 1 if it
  * has a history row. */
 #define DUE_ROW_MAX (3 + 2 * VARINT_MAX)

@@ -3,6 +3,7 @@
 #include "refill.h"
 
 #include "alloc.h"
+#include "save.h"
 
 #include <string.h>
 
@@ -87,6 +88,9 @@ static int load_job(struct refill *r, const struct place *place,
     int rc = pending->id == place->position
                  ? 0
                  : dassie__store_history(r->s, job, e);
+    if (rc == 0 && pending->attempts > 0) {
+        rc = dassie__save_load(r->s, job, e);
+    }
     if (rc != 0) {
         dassie__job_free(job);
         return rc;

@@ -2,6 +2,8 @@
 
 #include "schedule.h"
 
+#include "save.h"
+
 #include <string.h>
 
 static struct kv_slice due_key(uint8_t key[KEY_DUE_BYTES],
@@ -146,7 +148,10 @@ static int load_job(struct store *s, const struct due *due,
     (*job)->queue = q;
     (*job)->priority = row->priority;
     (*job)->attempts = row->attempts;
-    return row->history ? dassie__store_history(s, *job, e) : 0;
+    rc = row->history ? dassie__store_history(s, *job, e) : 0;
+    return rc == 0 && row->attempts > 0 && (*job)->row_len > 0
+               ? dassie__save_load(s, *job, e)
+               : rc;
 }
 
 static int promote_job(struct store *s, const struct due *due,

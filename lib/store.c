@@ -6,6 +6,7 @@
 #include "claims.h"
 #include "find.h"
 #include "refill.h"
+#include "save.h"
 #include "schedule.h"
 #include "sweep.h"
 
@@ -275,6 +276,9 @@ static void delete_job(struct store *s, const job_t *job)
     if (job->history) {
         s->kv->ops->del(s->kv, FAMILY_HISTORY, slice);
     }
+    if (job->attempts > 0 && job->state != DASSIE_COMPLETE) {
+        dassie__save_delete(s, job->id);
+    }
 }
 
 /* The one way from state to state: counts, rows and memory together. */
@@ -290,12 +294,13 @@ static int job_move(struct store *s, job_t *job, enum event event, bool *kept)
     job->attempts += t->counts;
     job->excused += t->excused;
     leave(s, job, event);
-    job->state = t->to;
     if (t->to == STATE_NONE) {
         delete_job(s, job);
+        job->state = t->to;
         *kept = false;
         return 0;
     }
+    job->state = t->to;
     dassie__queue_count(&s->queues, job->queue, t->to, 1);
     *kept = true;
     switch (t->to) {

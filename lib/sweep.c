@@ -119,38 +119,55 @@ struct range {
     uint64_t from;
     uint64_t to;
     uint64_t n;
+    bool saved; /* some of them may have saved something */
     uint64_t ids[SWEEP_KEYS_MAX];
 };
 
-static const enum family range_families[] = {FAMILY_JOBS, FAMILY_COMPLETE,
-                                             FAMILY_FAILED, FAMILY_CANCELLED,
-                                             FAMILY_HISTORY};
-#define RANGE_FAMILIES 5
+static const enum family range_families[] = {FAMILY_JOBS,    FAMILY_COMPLETE,
+                                             FAMILY_FAILED,  FAMILY_CANCELLED,
+                                             FAMILY_HISTORY, FAMILY_RUNNING};
+#define RANGE_FAMILIES 6
+
+/* Of the running family it is what the job has saved. */
+static struct kv_slice row_key(uint8_t key[KEY_SAVE_BYTES], enum family family,
+                               uint64_t id)
+{
+    if (family == FAMILY_RUNNING) {
+        dassie__key_save(key, id);
+        return kv_slice(key, KEY_SAVE_BYTES);
+    }
+    dassie__key_number(key, id);
+    return kv_slice(key, KEY_NUMBER_BYTES);
+}
+
+static void range_delete(struct store *s, const struct range *range,
+                         enum family family)
+{
+    uint8_t from[KEY_SAVE_BYTES];
+    uint8_t to[KEY_SAVE_BYTES];
+    if (range->n > SWEEP_KEYS_MAX) {
+        s->kv->ops->del_range(s->kv, family, row_key(from, family, range->from),
+                              row_key(to, family, range->to));
+        return;
+    }
+    for (uint64_t k = 0; k < range->n; k++) {
+        s->kv->ops->del(s->kv, family, row_key(from, family, range->ids[k]));
+    }
+}
 
 static void range_flush(struct store *s, struct range *range)
 {
-    uint8_t from[KEY_NUMBER_BYTES];
-    uint8_t to[KEY_NUMBER_BYTES];
     if (range->n == 0) {
         return;
     }
     for (int i = 0; i < RANGE_FAMILIES; i++) {
-        if (range->n > SWEEP_KEYS_MAX) {
-            dassie__key_number(from, range->from);
-            dassie__key_number(to, range->to);
-            s->kv->ops->del_range(s->kv, range_families[i],
-                                  kv_slice(from, sizeof from),
-                                  kv_slice(to, sizeof to));
-            continue;
-        }
-        for (uint64_t k = 0; k < range->n; k++) {
-            dassie__key_number(from, range->ids[k]);
-            s->kv->ops->del(s->kv, range_families[i],
-                            kv_slice(from, sizeof from));
+        if (range_families[i] != FAMILY_RUNNING || range->saved) {
+            range_delete(s, range, range_families[i]);
         }
     }
     s->changed = true;
     range->n = 0;
+    range->saved = false;
 }
 
 static void range_add(struct range *range, uint64_t id)
@@ -207,6 +224,7 @@ static int judge_end(struct walk *w, uint64_t id, int state,
     dassie__queue_count_bytes(&s->queues, q, state,
                               -(int64_t)(row.len + end.len));
     range_add(&w->range, id);
+    w->range.saved |= state != DASSIE_COMPLETE && ended.attempts > 0;
     w->gone++;
     return 0;
 }

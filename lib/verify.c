@@ -13,14 +13,14 @@
 #include <unistd.h>
 
 /* The families that are walked in step. */
-enum column { JOBS, COMPLETE, FAILED, CANCELLED, HISTORY, COLUMNS };
+enum column { JOBS, COMPLETE, FAILED, CANCELLED, HISTORY, SAVED, COLUMNS };
 
 static const enum family column_family[COLUMNS] = {
-    FAMILY_JOBS, FAMILY_COMPLETE, FAMILY_FAILED, FAMILY_CANCELLED,
-    FAMILY_HISTORY};
+    FAMILY_JOBS,      FAMILY_COMPLETE, FAMILY_FAILED,
+    FAMILY_CANCELLED, FAMILY_HISTORY,  FAMILY_RUNNING};
 
-static const char *const column_names[COLUMNS] = {"jobs", "complete", "failed",
-                                                  "cancelled", "history"};
+static const char *const column_names[COLUMNS] = {
+    "jobs", "complete", "failed", "cancelled", "history", "saved"};
 
 /* All that is known of one job. */
 struct facts {
@@ -31,6 +31,7 @@ struct facts {
     struct job_row job;
     struct end_row end[COLUMNS]; /* complete, failed, cancelled */
     struct history_row history;  /* zeros if there is none */
+    struct save_row saved;
     const struct verify_entry *entries;
     size_t entries_n;
     uint64_t claims;    /* running entries */
@@ -133,6 +134,23 @@ static void judge_end(struct verify *v, const struct facts *f,
                             " crashes, but its history row counts %" PRIu32,
                             f->id, column_names[column], end->crashes,
                             h->crashes);
+    }
+}
+
+/* Only a run saves anything, and a job that is complete has nothing left. */
+static void judge_saved(struct verify *v, const struct facts *f)
+{
+    if (!f->there[SAVED]) {
+        return;
+    }
+    if (f->there[COMPLETE]) {
+        dassie__verify_tell(
+            v, f->id, "job %" PRIu64 ": saved row of a complete job", f->id);
+    }
+    if ((f->pending > 0 || f->scheduled > 0) && !history_unknown(f) &&
+        f->history.attempts == 0) {
+        dassie__verify_tell(
+            v, f->id, "job %" PRIu64 ": saved row, but it never ran", f->id);
     }
 }
 
@@ -330,6 +348,7 @@ static void judge(struct verify *v, struct facts *f)
     judge_end(v, f, FAILED);
     judge_end(v, f, CANCELLED);
     judge_entries(v, f);
+    judge_saved(v, f);
     if (f->there[JOBS]) {
         judge_state(v, f);
     } else {
@@ -339,6 +358,12 @@ static void judge(struct verify *v, struct facts *f)
 
 /* ---- The walk ---- */
 
+static int parse_key(enum column column, struct kv_slice key, uint64_t *id)
+{
+    return column == SAVED ? dassie__key_parse_save(key.p, key.len, id)
+                           : dassie__key_parse_number(key.p, key.len, id);
+}
+
 /* Brings a column to its next row with a key that can be read. */
 static void walk_settle(struct walk *w, enum column column)
 {
@@ -347,7 +372,7 @@ static void walk_settle(struct walk *w, enum column column)
     for (; ops->iter_valid(it); ops->iter_next(it)) {
         struct kv_slice key = ops->iter_key(it);
         w->v->report->rows++;
-        if (dassie__key_parse_number(key.p, key.len, &w->id[column]) == 0) {
+        if (parse_key(column, key, &w->id[column]) == 0) {
             w->here[column] = true;
             return;
         }
@@ -360,7 +385,8 @@ static void walk_settle(struct walk *w, enum column column)
 static int walk_open(struct walk *w)
 {
     for (int i = 0; i < COLUMNS; i++) {
-        w->it[i] = dassie__verify_iter(w->v, column_family[i]);
+        w->it[i] = i == SAVED ? dassie__verify_iter_saves(w->v)
+                              : dassie__verify_iter(w->v, column_family[i]);
         if (w->it[i] == NULL) {
             return dassie__verify_no_memory(w->v);
         }
@@ -407,6 +433,8 @@ static int read_column(struct facts *f, enum column column,
             return dassie__job_row_read(value.p, value.len, &f->job);
         case HISTORY:
             return dassie__history_row_read(value.p, value.len, &f->history);
+        case SAVED:
+            return dassie__save_row_read(value.p, value.len, &f->saved);
         default:
             return dassie__end_row_read(value.p, value.len, &f->end[column]);
     }

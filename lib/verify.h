@@ -110,8 +110,10 @@ typedef int (*verify_row_cb)(struct verify *v, struct kv_slice key,
                              struct kv_slice value);
 int dassie__verify_each(struct verify *v, enum family family, verify_row_cb cb);
 
-/* Opens an iterator on them: NULL is no memory. */
+/* Opens an iterator on them, of the running family on the claim sets, or on
+ * what jobs have saved: NULL is no memory. */
 struct kv_iter *dassie__verify_iter(struct verify *v, enum family family);
+struct kv_iter *dassie__verify_iter_saves(struct verify *v);
 
 /* Tells of one thing out of place. */
 void dassie__verify_tell(struct verify *v, uint64_t id, const char *format, ...)

@@ -128,14 +128,27 @@ void dassie__verify_free(struct verify *v)
 
 /* ---- Rows ---- */
 
+static const uint8_t saves[] = {KEY_SAVE_TAG};
+
+struct kv_iter *dassie__verify_iter_saves(struct verify *v)
+{
+    static const uint8_t to[] = {0xff, 0xff, 0xff, 0xff, 0xff,
+                                 0xff, 0xff, 0xff, 0xff, 0xff};
+    return v->kv->ops->iter(v->kv, NULL, FAMILY_RUNNING,
+                            kv_slice(saves, sizeof saves),
+                            kv_slice(to, sizeof to));
+}
+
 struct kv_iter *dassie__verify_iter(struct verify *v, enum family family)
 {
     static const uint8_t from[1] = {0};
     static const uint8_t to[] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
                                  0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
                                  0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
-    return v->kv->ops->iter(v->kv, NULL, family, kv_slice(from, sizeof from),
-                            kv_slice(to, sizeof to));
+    bool sets = family == FAMILY_RUNNING;
+    return v->kv->ops->iter(
+        v->kv, NULL, family, kv_slice(from, sizeof from),
+        sets ? kv_slice(saves, sizeof saves) : kv_slice(to, sizeof to));
 }
 
 int dassie__verify_each(struct verify *v, enum family family, verify_row_cb cb)

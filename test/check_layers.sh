@@ -6,11 +6,11 @@ set -eu
 # of those below it. Without .c and .h.
 layers() {
     cat <<'LAYERS'
-api: dassie enqueue operate process query impl runner
+api: dassie enqueue operate process progress query impl runner
 engine: engine apply reader runs pool verify verify_counts verify_read salvage
 engine: salvage_rows salvage_log
 core: change core look processor recorder waiter dir
-store: store claims find load refill rebuild schedule sweep queue job
+store: store claims find load refill rebuild save schedule sweep queue job
 kv: kv kv_mem kv_rocks wal logfile
 pure: state retry record key
 base: error env alloc lock

@@ -1082,7 +1082,8 @@ START_TEST(cancel)
     wait_entered(1);
     rig_reopen();
     ck_assert_int_eq(flagged, 2);
-    ck_assert_uint_eq(rig_counts().failed, 2);
+    dassie_count_t counts = rig_counts(); /* they go on, at the next open */
+    ck_assert_uint_eq(counts.scheduled + counts.pending, 2);
 }
 END_TEST
 

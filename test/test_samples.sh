@@ -282,9 +282,47 @@ test_crawl_kill() {
         fail 'crawl-demo.sh counts something else' "$dir/crawl.2"
 }
 
+# ---- resume -----------------------------------------------------------------
+
+# last PATTERN FILE: the number in the last line like that; 0 if there is none.
+last() {
+    last_n=$(sed -n "s/^$1\$/\1/p" "$2" | tail -n 1)
+    echo "${last_n:-0}"
+}
+
+# Killed twice in the middle. It goes on behind the last mail that it knew to be
+# in the queue, so none of those before is sent twice.
+test_resume() {
+    before=0
+    for each in 1 2 3; do
+        out=$dir/resume.$each
+        "$samples/resume" "$dir/resume" 3000 >"$out" 2>&1 &
+        pid=$!
+        wait_for has 1 '^begins with' "$out" || fail 'resume runs nothing' "$out"
+        from=$(last 'begins with mail \([0-9]*\)' "$out")
+        [ "$from" -gt "$before" ] ||
+            fail "resume goes back to $from, behind $before" "$out"
+        [ "$each" -lt 3 ] || break
+        wait_for has 2 '^mail .* is queued' "$out" ||
+            fail 'resume queues nothing' "$out"
+        kill -KILL "$pid" 2>/dev/null || :
+        wait "$pid" 2>/dev/null || :
+        pid=
+        before=$(last 'mail \([0-9]*\) is queued' "$out")
+    done
+    status=0
+    wait "$pid" || status=$?
+    pid=
+    check_status 0 'resume after two kills' "$out"
+    has 1 '^all is done$' "$out" || fail 'resume is not done' "$out"
+    "$samples/resume" "$dir/resume" 3000 >"$out" 2>&1 || fail 'resume' "$out"
+    ! has 1 '^begins' "$out" || fail 'resume begins again' "$out"
+}
+
 command -v busybox >/dev/null || fail 'busybox is needed, as client and server'
 test_hello
 test_demo
+test_resume
 test_tcp_answers
 test_tcp_kills
 if [ -e "$samples/crawl" ]; then

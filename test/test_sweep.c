@@ -79,6 +79,19 @@ static bool is_there(uint64_t id)
     return rc == 0;
 }
 
+/* Rows of what jobs have saved. */
+static unsigned saves(void)
+{
+    struct verify v = {.kv = rig.base.kv};
+    struct kv_iter *it = dassie__verify_iter_saves(&v);
+    unsigned n = 0;
+    for (; v.kv->ops->iter_valid(it); v.kv->ops->iter_next(it)) {
+        n++;
+    }
+    CR_OK(v.kv->ops->iter_close(it, &rig.base.e));
+    return n;
+}
+
 static void setup_queue(void)
 {
     processor = cr_processor("a b", 1, CR_ASYNC);
@@ -110,6 +123,29 @@ START_TEST(by_age)
     ck_assert_uint_eq(core->stats.swept, 2);
     cr_rise();
     cr_tally(0, 0, 0, 0);
+}
+END_TEST
+
+/* What a job has saved goes with it: by key, and by range. */
+START_TEST(saved)
+{
+    int n = _i == 0 ? 1 : SWEEP_KEYS_MAX + 2;
+    setup_queue();
+    for (int i = 0; i < n; i++) {
+        struct op *op;
+        cr_put("a");
+        cr_step();
+        job_t *job = cr_start(processor);
+        CR_OK(dassie__save_checkpoint(job, "x", 1, &op));
+        dassie__saves_add(&core->saves, op, core->mono_ns);
+        cr_end(job, -1);
+    }
+    cr_commit();
+    ck_assert_uint_eq(saves(), (unsigned)n);
+    pass_time(DASSIE_KEEP_FAILED_MS);
+    sweep();
+    cr_tally(0, 0, 0, 0);
+    ck_assert_uint_eq(saves(), 0);
 }
 END_TEST
 
@@ -322,6 +358,7 @@ END_TEST
 static void add_all(TCase *tc)
 {
     tcase_add_test(tc, by_age);
+    tcase_add_loop_test(tc, saved, 0, 2);
     tcase_add_test(tc, wakes_when_due);
     tcase_add_test(tc, after_a_restart);
     tcase_add_test(tc, by_number);

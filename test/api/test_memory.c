@@ -628,7 +628,24 @@ static int run_accessors(void)
     ck_assert_mem_eq(dassie_job_data(job, &len), "payload", 7);
     ck_assert_ptr_eq(dassie_job_processor(job), &holder);
     ck_assert(!dassie_job_cancelled(job));
+    ck_assert_ptr_null(dassie_job_checkpoint_data(job, &len));
+    ck_assert_uint_eq(dassie_job_resume_at(job), 0);
     return 0;
+}
+
+static int run_checkpoint(void)
+{
+    return dassie_job_checkpoint(held_job, "data", 4);
+}
+
+static int run_progress(void)
+{
+    return dassie_job_progress(held_job, 1, 2, "half", 4);
+}
+
+static int run_step(void)
+{
+    return dassie_job_step(held_job, 1, 2);
 }
 
 static void after_accessors(int rc)
@@ -930,6 +947,11 @@ static const struct operation {
      after_set},
     {"dassie_job_set_error", "set an error", 0, before_set_error, run_set,
      after_set},
+    {"dassie_job_checkpoint", "save a checkpoint", 0, hold_one, run_checkpoint,
+     after_accessors},
+    {"dassie_job_progress", "tell how far it is", 0, hold_one, run_progress,
+     after_accessors},
+    {"dassie_job_step", "a step", 0, hold_one, run_step, after_accessors},
     {"dassie_get", "get a complete job", LOOKS, NULL, run_get_complete, NULL},
     {"dassie_get", "get a pending job", LOOKS, NULL, run_get_pending, NULL},
     {"dassie_get", "get a running job", LOOKS, NULL, run_get_running, NULL},
@@ -941,7 +963,8 @@ static const struct operation {
     {"dassie_configure", "configure", 0, NULL, run_configure, NULL},
     {"dassie_job_id dassie_job_attempt dassie_job_queue dassie_job_name "
      "dassie_job_data dassie_job_processor dassie_job_cancelled "
-     "dassie_job_snooze dassie_job_retry_in dassie_job_no_retry",
+     "dassie_job_snooze dassie_job_retry_in dassie_job_no_retry "
+     "dassie_job_checkpoint_data dassie_job_resume_at",
      "look at a job", NONE, hold_one, run_accessors, after_accessors},
     {"dassie_drain dassie_stats dassie_ref dassie_unref dassie_errmsg "
      "dassie_err_name dassie_strerror dassie_version dassie_replace_allocator",

@@ -239,6 +239,23 @@ static void commit(const uint8_t *p, size_t len)
     }
 }
 
+static void save(const uint8_t *p, size_t len)
+{
+    struct save_row row;
+    struct save_row again;
+    uint8_t copy[SAVE_ROW_HEAD_MAX];
+    if (dassie__save_row_read(p, len, &row) != 0) {
+        return;
+    }
+    MUST(row.data + row.data_len == p + len);
+    size_t n = dassie__save_row_write_head(copy, &row);
+    MUST(n <= sizeof copy && dassie__save_row_read(copy, n, &again) == 0);
+    SAME(row, again, done);
+    SAME(row, again, total);
+    SAME(row, again, text_len);
+    MUST(memcmp(row.text, again.text, row.text_len) == 0);
+}
+
 static void keys(const uint8_t *p, size_t len)
 {
     uint8_t copy[KEY_BYTES_MAX];
@@ -259,6 +276,10 @@ static void keys(const uint8_t *p, size_t len)
         dassie__key_due(copy, &when);
         MUST(memcmp(copy, p, len) == 0);
     }
+    if (dassie__key_parse_save(p, len, &number) == 0) {
+        dassie__key_save(copy, number);
+        MUST(memcmp(copy, p, len) == 0);
+    }
     if (dassie__key_parse_queue(p, len, &tag, &queue) == 0) {
         dassie__key_queue(copy, tag, queue);
         MUST(memcmp(copy, p, len) == 0);
@@ -268,8 +289,8 @@ static void keys(const uint8_t *p, size_t len)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static void (*const decoders[])(const uint8_t *, size_t) = {
-        job,  pending, claim_set, end, history,
-        name, commit,  keys,      due, settings};
+        job,    pending, claim_set, end,      history, name,
+        commit, keys,    due,       settings, save};
     if (size < 2) {
         return 0;
     }

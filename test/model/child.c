@@ -301,6 +301,9 @@ static void session_open(const char *path)
     memset(&session, 0, sizeof session);
     session.kill = kill;
     session.armed_at = armed_at;
+    if (ledger->killed) {
+        ledger->killed_in = ledger->session;
+    }
     ledger->session++;
     options_choose();
     workers_open();

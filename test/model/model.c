@@ -375,11 +375,21 @@ void model_not_ended(uint32_t number)
 
 /* ---- Looks while it is open ---- */
 
+static void judge_progress(uint32_t number, const dassie_info_t *info)
+{
+    JOB_CHECK(info->progress_done <= ledger->facts[number].saves &&
+                  (info->progress != NULL || info->progress_done == 0),
+              number, "a progress that it never told");
+    JOB_CHECK(info->state != DASSIE_COMPLETE || info->progress == NULL, number,
+              "complete, and yet with a progress");
+}
+
 void model_looked(const dassie_info_t *info, uint64_t asked_at)
 {
     uint32_t number = info_number(info);
     const struct fact *fact = &ledger->facts[number];
     judge_contents(number, info, true);
+    judge_progress(number, info);
     if (fact->free) {
         return;
     }

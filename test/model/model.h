@@ -30,6 +30,12 @@ enum stage {
     STAGE_REFUSED /* it must not be there, or has been found missing */
 };
 
+/* What a job has saved, as numbers that only grow. */
+struct saved {
+    uint32_t least; /* surely kept */
+    uint32_t last;  /* saved last; it is kept if nothing is killed */
+};
+
 /* One job. */
 struct fact {
     _Atomic uint64_t id;    /* 0: not known yet */
@@ -49,7 +55,11 @@ struct fact {
     bool may_go;            /* and may have deleted it */
     bool waited;            /* scheduled, in the look that is under way */
     uint32_t crashes;
-    uint32_t session;  /* in which it was handed in */
+    uint32_t session;       /* in which it was handed in */
+    _Atomic uint32_t saves; /* the number of the last save */
+    uint32_t saved_in;      /* the session of that */
+    struct saved checkpoint;
+    struct saved done;
     uint32_t batch;    /* the first job of its batch; itself if alone */
     uint32_t rank;     /* its place among the pending ones, or 0 */
     int end_code;      /* of a failed one */
@@ -79,7 +89,9 @@ struct ledger {
     unsigned configured[PLAN_QUEUES]; /* how often that was asked */
     _Atomic uint64_t clock;           /* of facts */
     atomic_uint calls[SYMBOLS_N];
+    uint32_t killed_in; /* the last session that was */
     unsigned kills;
+    atomic_uint resumed; /* runs that were given a checkpoint */
     unsigned runs_again; /* jobs that a kill made run again */
     unsigned crashed;
     unsigned interrupted;
@@ -111,6 +123,10 @@ void model_acked(uint32_t number, uint64_t id);
 /* A processor sees the job: returns its number. */
 uint32_t model_begun(dassie_job_t *job);
 void model_ending(uint32_t number, uint32_t attempt);
+
+/* saves.c: judges what the run was given by an earlier one, and saves as
+ * planned. Before model_ending(). */
+void model_saves(uint32_t number, dassie_job_t *job);
 
 /* ---- Operators ---- */
 

@@ -51,6 +51,7 @@ static uint32_t run_begin(struct worker *worker, dassie_job_t *job,
     MODEL_CHECK(atomic_fetch_add(&worker->under_way, 1) < worker->concurrency,
                 "more jobs at a time than asked for");
     plan_run(ledger->seed, number, CALL(dassie_job_attempt)(job), outcome);
+    model_saves(number, job);
     return number;
 }
 

@@ -157,6 +157,14 @@ static void on_set(struct facts *facts, uint64_t commit, struct kv_slice key,
     }
 }
 
+static void on_running(struct facts *facts, uint64_t commit,
+                       struct kv_slice key, struct kv_slice value)
+{
+    if (key.p[0] != KEY_SAVE_TAG) {
+        on_set(facts, commit, key, value);
+    }
+}
+
 static void on_due(struct facts *facts, uint64_t number, struct kv_slice key,
                    struct kv_slice value)
 {
@@ -199,7 +207,7 @@ void facts_read(struct kv *kv, struct facts *facts)
     each_row(kv, facts, FAMILY_HISTORY, on_history);
     each_row(kv, facts, FAMILY_COMPLETE, on_complete);
     each_row(kv, facts, FAMILY_FAILED, on_failed);
-    each_row(kv, facts, FAMILY_RUNNING, on_set);
+    each_row(kv, facts, FAMILY_RUNNING, on_running);
     each_row(kv, facts, FAMILY_SCHEDULED, on_due);
     each_row(kv, facts, FAMILY_PENDING, on_pending);
     for (int i = 0; i < TOKENS_MAX; i++) {
