@@ -2,11 +2,11 @@
  * or so many bytes of each queue and state; then they go.
  *
  * A pass walks the terminal families by id, and the jobs beside them, a bounded
- * number of ends a batch, at its begin, when rows tell the truth; jobs that have
- * not ended are passed over by one seek. What it may delete goes by range; a
- * range ends at the first job that stays. A pass is due when
- * what was kept longest has been kept long enough, and at once when a queue has
- * a sixteenth more than it keeps: then it takes the jobs with the lowest ids.
+ * number of ends a batch, at its begin, when rows tell the truth; jobs that
+ * have not ended are passed over by one seek. What it may delete goes by range;
+ * a range ends at the first job that stays. A pass is due when what was kept
+ * longest has been kept long enough, and at once when a queue has a sixteenth
+ * more than it keeps: then it takes the jobs with the lowest ids.
  *
  * Possible failure modes are: a read error, no memory, damaged rows: the pass
  * ends there, and the next one is due a minute later.
