@@ -169,5 +169,10 @@ int dassie__refill_line(struct store *s, struct line *line, struct errmsg *e)
         int failed = s->kv->ops->iter_close(r.jobs, e);
         rc = failed != 0 ? failed : rc;
     }
+    if (rc == 0 && line->window.n == 0 && line->row.live > 0 && !s->changed) {
+        rc = dassie__errmsg_set(
+            e, DASSIE_ECORRUPT, "%llu pending rows of queue %u are missing",
+            (unsigned long long)line->row.live, line->queue->id);
+    }
     return line->window.n > 0 ? 0 : rc;
 }

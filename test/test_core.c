@@ -787,6 +787,34 @@ START_TEST(broken_line)
 }
 END_TEST
 
+/* Rows that are not there, though nothing says that they could not be read, are
+ * told, too. */
+START_TEST(missing_rows)
+{
+    cr_setup(_i);
+    uint8_t key[KEY_PENDING_BYTES];
+    struct kv *kv = rig.base.kv;
+    uint64_t id = cr_put("mail");
+    cr_commit();
+    struct place place = {0, 0, LINE_NORMAL, id};
+    dassie__key_pending(key, &place);
+    kv->ops->del(kv, FAMILY_PENDING, kv_slice(key, sizeof key));
+    CR_OK(kv->ops->commit(kv, false, &rig.base.e));
+    struct dassie__processor *p = cr_processor("mail", 1, CR_ASYNC);
+    dassie__core_dispatch(core);
+    ck_assert_int_eq(core->broken, DASSIE_ECORRUPT);
+    ck_assert_ptr_nonnull(strstr(core->error.text, "1 pending rows"));
+    kv->ops->put(kv, FAMILY_PENDING, kv_slice(key, sizeof key),
+                 kv_slice("", 0));
+    CR_OK(kv->ops->commit(kv, false, &rig.base.e));
+    cr_step();
+    ck_assert_int_eq(core->broken, 0);
+    cr_end(cr_starts(p, id), 0);
+    cr_step();
+    cr_tally(0, 0, 1, 0);
+}
+END_TEST
+
 /* ---- No memory ---- */
 
 /* Enqueues until one goes through, with every allocation failing once. */
@@ -989,6 +1017,7 @@ static void add_faults(TCase *tc)
     tcase_add_loop_test(tc, commit_in_doubt, 0, 2);
     tcase_add_test(tc, loses);
     tcase_add_loop_test(tc, broken_line, 0, RIG_KINDS);
+    tcase_add_loop_test(tc, missing_rows, 0, RIG_KINDS);
     tcase_add_test(tc, no_memory_to_enqueue);
     tcase_add_test(tc, no_memory_for_a_batch);
     tcase_add_test(tc, no_memory_for_counts);
