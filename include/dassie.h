@@ -87,6 +87,8 @@ typedef enum {
 #define DASSIE_PROCESSOR_QUEUES_MAX 1024       /* queues of one processor */
 #define DASSIE_LIST_MAX 1000                   /* jobs of one page */
 #define DASSIE_LOOKUPS_MAX 65536               /* look-ups under way */
+#define DASSIE_SUBSCRIPTIONS_MAX 64            /* of one handle */
+#define DASSIE_EVENTS_MAX 4096                 /* kept for a subscription */
 #define DASSIE_CHANGE_IDS_MAX 10000            /* ids of one change */
 #define DASSIE_MEMORY_BYTES 67108864           /* default budget; see options */
 #define DASSIE_MEMORY_BYTES_MIN 16777216       /* the least it may be */
@@ -117,6 +119,9 @@ typedef struct dassie_list_s dassie_list_t;
 typedef struct dassie_list_options_s dassie_list_options_t;
 typedef struct dassie_counts_s dassie_counts_t;
 typedef struct dassie_drain_s dassie_drain_t;
+typedef struct dassie_event_s dassie_event_t;
+typedef struct dassie_subscription_s dassie_subscription_t;
+typedef struct dassie_subscribe_options_s dassie_subscribe_options_t;
 typedef struct dassie_change_s dassie_change_t;
 typedef struct dassie_filter_s dassie_filter_t;
 typedef struct dassie_configure_s dassie_configure_t;
@@ -266,6 +271,13 @@ typedef void (*dassie_change_cb)(dassie_change_t *req, int status);
  * DASSIE_EUNKNOWN as for an enqueue. Loop thread. */
 typedef void (*dassie_configure_cb)(dassie_configure_t *req, int status,
                                     const dassie_settings_t *settings);
+
+/* Tells n events in their order, before which missed ones are lost, as the ring
+ * was full: dassie_list() tells how things stand now. n is 0 when nothing
+ * followed those. Loop thread. */
+typedef void (*dassie_event_cb)(dassie_subscription_t *sub,
+                                const dassie_event_t *events, size_t n,
+                                uint64_t missed);
 
 /* Runs one job and returns how it ended: 0 is complete; after anything else
  * the job is tried again later (see dassie_spec_t) or, in the end, failed, with
@@ -869,6 +881,57 @@ struct dassie_drain_s {
  * scheduled does not count. */
 DASSIE_EXTERN int dassie_drain(dassie_t *q, dassie_drain_t *req,
                                dassie_drain_cb cb);
+
+/* In place of a state: of a job that is new, or deleted. */
+#define DASSIE_NOWHERE (-1)
+
+/* A job has gone from one state to another. */
+struct dassie_event_s {
+    uint64_t id;
+    int from;          /* dassie_state_t, or DASSIE_NOWHERE */
+    int to;            /* dassie_state_t, or DASSIE_NOWHERE */
+    uint32_t attempts; /* runs begun and counted, this one included */
+    int code;          /* of a run that has ended: 0, or its error */
+    uint64_t at_ms;    /* wall clock, ms since 1970 */
+    const char *queue; /* followed by a zero byte */
+    size_t queue_len;
+};
+
+/* Which events: those that match all that is set. */
+struct dassie_subscribe_options_s {
+    size_t size;       /* set by DASSIE_SUBSCRIBE_OPTIONS_INIT */
+    const char *queue; /* NULL: all queues */
+    size_t queue_len;  /* 0: a C string */
+    unsigned states;   /* into one of these: DASSIE_IN(state) | ...; 0: all,
+                          deletions included */
+};
+#define DASSIE_SUBSCRIBE_OPTIONS_INIT                         \
+    {                                                         \
+        sizeof(struct dassie_subscribe_options_s), NULL, 0, 0 \
+    }
+
+struct dassie_subscription_s {
+    void *data;  /* yours */
+    dassie_t *q; /* set by dassie_subscribe() */
+    struct dassie__sub *impl;
+    void *reserved[4];
+};
+
+/* Tells cb of each transition that is asked for after this call by this thread,
+ * after its commit, until dassie_unsubscribe() or the callback of
+ * dassie_close(); till then sub is the library's. Up to DASSIE_EVENTS_MAX
+ * events are kept for a slow loop, in memory only; of what has no room, the
+ * number is told. Jobs that go as they were kept long enough are not told.
+ * options may be NULL. Errors: UV_EINVAL queue or states; UV_ENOBUFS
+ * DASSIE_SUBSCRIPTIONS_MAX reached; UV_ENOMEM. */
+DASSIE_EXTERN int dassie_subscribe(dassie_t *q, dassie_subscription_t *sub,
+                                   const dassie_subscribe_options_t *options,
+                                   dassie_event_cb cb);
+
+/* Ends that: cb does not come any more, and sub is the caller's again. Legal
+ * while closing (never UV_ECANCELED). Errors: UV_EINVAL it is not
+ * subscribed. */
+DASSIE_EXTERN int dassie_unsubscribe(dassie_subscription_t *sub);
 
 /* Copies the figures into *stats. Any thread, while q is open. */
 DASSIE_EXTERN int dassie_stats(dassie_t *q, dassie_stats_t *stats);

@@ -3,6 +3,7 @@
 #include "apply.h"
 
 #include "alloc.h"
+#include "events.h"
 
 /* ---- Operations ---- */
 
@@ -293,6 +294,14 @@ void dassie__apply_op(struct dassie__impl *impl, struct op *op)
             if (!impl->lost) {
                 dassie__saves_add(&impl->core.saves, op, impl->core.mono_ns);
             }
+            break;
+        case OP_SUBSCRIBE:
+            dassie__events_add(impl, (struct dassie__sub *)op);
+            break;
+        case OP_UNSUBSCRIBE:
+            dassie__events_remove(
+                impl, container_of(op, struct dassie__sub, gone_op));
+            answer(impl, op, OP_UNSUBSCRIBE, 0);
             break;
         case OP_ADD:
             apply_add(impl, container_of(op, struct dassie__processor, add_op));
@@ -640,6 +649,7 @@ void dassie__apply_committed(struct dassie__impl *impl, int status)
         p = next;
     }
     after_commit(impl);
+    ring |= dassie__events_publish(impl, status == 0);
     if (ring || impl->answers.head != NULL) {
         dassie__outbox_post(impl, &impl->answers);
     }

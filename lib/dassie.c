@@ -11,6 +11,7 @@
 
 #include "alloc.h"
 #include "env.h"
+#include "events.h"
 #include "impl.h"
 #include "lock.h"
 
@@ -135,6 +136,9 @@ static void deliver(struct dassie__impl *impl, struct op *op)
         case OP_WATCH:
             dassie__enqueue_deliver(impl, op);
             break;
+        case OP_UNSUBSCRIBE:
+            dassie__subscribe_deliver(impl, op);
+            break;
         case OP_START:
         case OP_CANCEL:
         case OP_STOPPED:
@@ -226,12 +230,15 @@ static void on_async(uv_async_t *async)
         }
         deliver(impl, op);
     }
-    if (op == NULL) {
+    bool more = op != NULL;
+    if (!more) {
         deliver_gone(impl);
+        more = dassie__events_deliver(impl);
     }
+    impl->events_left = more;
     deliver_pressure(impl);
     impl->delivering = false;
-    if (op != NULL) {
+    if (more) {
         uv_async_send(&impl->async); /* there may be more */
     }
     impl_settle(impl);
@@ -255,6 +262,7 @@ static void on_closed(uv_handle_t *handle)
     struct dassie__impl *impl = handle->data;
     dassie_t *q = impl->q;
     dassie_close_cb cb = impl->close_cb;
+    dassie__subscribe_end(impl);
     dassie__core_free(&impl->core);
     dassie__job_cache_clear();
     impl_unmake_locks(impl);
@@ -271,7 +279,7 @@ static void impl_settle(struct dassie__impl *impl)
 {
     if (!impl->closed || impl->closing_async || impl->delivering ||
         (impl->opened && !impl->thread_ended) || impl->runners > 0 ||
-        impl->notices.head != NULL || has_gone(impl)) {
+        impl->notices.head != NULL || impl->events_left || has_gone(impl)) {
         return;
     }
     while (impl->processors != NULL) {

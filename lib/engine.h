@@ -47,19 +47,21 @@
 
 enum op_type {
     /* To the engine. */
-    OP_ENQUEUE,   /* job_t */
-    OP_MANY,      /* struct many */
-    OP_FINISH,    /* job_t */
-    OP_SAVE,      /* struct save */
-    OP_BACK,      /* job_t: not started, as its processor ends */
-    OP_ADD,       /* struct dassie__processor, add_op */
-    OP_STOP,      /* struct dassie__processor, stop_op */
-    OP_LOOK,      /* struct look */
-    OP_COUNTS,    /* struct counts_look */
-    OP_WATCH,     /* struct watch_priv */
-    OP_DRAIN,     /* struct drain_priv */
-    OP_CHANGE,    /* struct change; also to the loop */
-    OP_CONFIGURE, /* struct configure; also to the loop */
+    OP_ENQUEUE,     /* job_t */
+    OP_MANY,        /* struct many */
+    OP_FINISH,      /* job_t */
+    OP_SAVE,        /* struct save */
+    OP_BACK,        /* job_t: not started, as its processor ends */
+    OP_ADD,         /* struct dassie__processor, add_op */
+    OP_STOP,        /* struct dassie__processor, stop_op */
+    OP_LOOK,        /* struct look */
+    OP_COUNTS,      /* struct counts_look */
+    OP_WATCH,       /* struct watch_priv */
+    OP_DRAIN,       /* struct drain_priv */
+    OP_CHANGE,      /* struct change; also to the loop */
+    OP_CONFIGURE,   /* struct configure; also to the loop */
+    OP_SUBSCRIBE,   /* struct dassie__sub */
+    OP_UNSUBSCRIBE, /* struct dassie__sub, gone_op; also to the loop */
     OP_CLOSE,
     /* To the loop. */
     OP_OPENED,
@@ -135,6 +137,8 @@ struct runs {
     job_t *bucket[RUNS_BUCKETS];
 };
 
+struct dassie__sub;
+
 struct reader {
     uv_thread_t thread;
     uv_mutex_t mutex;
@@ -180,6 +184,7 @@ struct dassie__impl {
     struct ops answers; /* of the open batch */
     struct ops after;   /* to be looked up after the commit */
     struct ops drains;
+    struct dassie__sub *subs;
     struct dassie__processor *starved; /* no memory to add them: by next, */
     uint64_t starved_at;               /* to be tried again then */
     struct ops changes;                /* under way, the first one first */
@@ -217,6 +222,8 @@ struct dassie__impl {
     dassie_close_cb close_cb;
     struct dassie__processor *processors;
     unsigned processors_n;
+    struct dassie__sub *loop_subs;
+    unsigned loop_subs_n;
     unsigned lookups;            /* under way */
     _Atomic uint32_t runners;    /* on the pool */
     _Atomic uint32_t work_slots; /* asked for */
@@ -226,6 +233,7 @@ struct dassie__impl {
     bool unreferenced; /* dassie_unref() was */
     bool pressure;     /* what pressure_cb was told */
     bool delivering;
+    bool events_left; /* to be delivered */
     bool thread_ended;
     bool closing_async;
 };

@@ -29,6 +29,8 @@ void dassie__processor_free(struct dassie__processor *p);
 void dassie__query_deliver(struct dassie__impl *impl, struct op *op);
 void dassie__operate_deliver(struct dassie__impl *impl, struct op *op);
 void dassie__processor_deliver(struct dassie__impl *impl, struct op *op);
+void dassie__subscribe_deliver(struct dassie__impl *impl, struct op *op);
+void dassie__subscribe_end(struct dassie__impl *impl);
 void dassie__enqueue_deliver(struct dassie__impl *impl, struct op *op);
 void dassie__enqueue_deliver_gone(struct dassie__impl *impl,
                                   struct waiter *list, int status);

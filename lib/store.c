@@ -281,11 +281,19 @@ static void delete_job(struct store *s, const job_t *job)
     }
 }
 
+static void moved(struct store *s, const job_t *job, int from)
+{
+    if (s->moved != NULL) {
+        s->moved(s->moved_arg, job, from);
+    }
+}
+
 /* The one way from state to state: counts, rows and memory together. */
 static int job_move(struct store *s, job_t *job, enum event event, bool *kept)
 {
     const struct transition *t = dassie__state_next(job->state, event);
-    bool fresh = job->state == STATE_NONE;
+    int from = job->state;
+    bool fresh = from == STATE_NONE;
     if (t->error != 0) {
         return t->error;
     }
@@ -298,6 +306,7 @@ static int job_move(struct store *s, job_t *job, enum event event, bool *kept)
         delete_job(s, job);
         job->state = t->to;
         *kept = false;
+        moved(s, job, from);
         return 0;
     }
     job->state = t->to;
@@ -318,6 +327,7 @@ static int job_move(struct store *s, job_t *job, enum event event, bool *kept)
             put_end(s, job);
             break;
     }
+    moved(s, job, from);
     return 0;
 }
 

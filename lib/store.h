@@ -67,6 +67,8 @@ struct sweep {
 
 struct store {
     struct kv *kv;
+    void (*moved)(void *arg, const job_t *job, int from); /* or NULL */
+    void *moved_arg;
     struct sweep sweep;
     struct queues queues;
     struct claim_set *oldest;

@@ -6,8 +6,8 @@ set -eu
 # of those below it. Without .c and .h.
 layers() {
     cat <<'LAYERS'
-api: dassie enqueue operate process progress query impl runner
-engine: engine apply reader runs pool verify verify_counts verify_read salvage
+api: dassie enqueue operate process progress subscribe query impl runner
+engine: engine apply events reader runs pool verify verify_counts verify_read salvage
 engine: salvage_rows salvage_log
 core: change core look processor recorder waiter dir
 store: store claims find load refill rebuild save schedule sweep queue job

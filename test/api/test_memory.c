@@ -633,6 +633,27 @@ static int run_accessors(void)
     return 0;
 }
 
+static void on_event(dassie_subscription_t *sub, const dassie_event_t *events,
+                     size_t n, uint64_t missed)
+{
+    (void)sub;
+    (void)events;
+    (void)n;
+    (void)missed;
+}
+
+static int run_subscribe(void)
+{
+    static dassie_subscription_t sub;
+    dassie_subscribe_options_t options = DASSIE_SUBSCRIBE_OPTIONS_INIT;
+    options.queue = "held";
+    int rc = dassie_subscribe(&rig.q, &sub, &options, on_event);
+    if (rc == 0) {
+        ck_assert_int_eq(dassie_unsubscribe(&sub), 0);
+    }
+    return rc;
+}
+
 static int run_checkpoint(void)
 {
     return dassie_job_checkpoint(held_job, "data", 4);
@@ -952,6 +973,8 @@ static const struct operation {
     {"dassie_job_progress", "tell how far it is", 0, hold_one, run_progress,
      after_accessors},
     {"dassie_job_step", "a step", 0, hold_one, run_step, after_accessors},
+    {"dassie_subscribe dassie_unsubscribe", "subscribe", 0, NULL, run_subscribe,
+     NULL},
     {"dassie_get", "get a complete job", LOOKS, NULL, run_get_complete, NULL},
     {"dassie_get", "get a pending job", LOOKS, NULL, run_get_pending, NULL},
     {"dassie_get", "get a running job", LOOKS, NULL, run_get_running, NULL},

@@ -319,6 +319,7 @@ static void session_open(const char *path)
         kill_later((unsigned)(ledger->op * 7919 % 10000));
     }
     session_wait(&opened);
+    model_subscribe();
     session_check(&before);
 }
 

@@ -91,6 +91,7 @@ struct ledger {
     atomic_uint calls[SYMBOLS_N];
     uint32_t killed_in; /* the last session that was */
     unsigned kills;
+    uint64_t events;     /* that were told */
     atomic_uint resumed; /* runs that were given a checkpoint */
     unsigned runs_again; /* jobs that a kill made run again */
     unsigned crashed;

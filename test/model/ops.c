@@ -567,16 +567,27 @@ void ops_rest(void)
 static const struct {
     void (*op)(void);
     unsigned weight;
-} ops[] = {{op_enqueue, 5},      {op_enqueue_thread, 1},
-           {op_enqueue_many, 1}, {op_watch, 6},
-           {op_get, 6},          {op_list, 4},
-           {op_counts, 3},       {op_drain, 1},
-           {op_stats, 3},        {op_misuse, 1},
-           {op_helpers, 1},      {op_unref, 2},
-           {op_change, 3},       {op_configure, 1},
-           {ops_rest, 12},       {workers_process, 4},
-           {workers_stop, 2},    {workers_finish, 16},
-           {workers_misuse, 2},  {workers_release, 5}};
+} ops[] = {{op_enqueue, 5},
+           {op_enqueue_thread, 1},
+           {op_enqueue_many, 1},
+           {op_watch, 6},
+           {op_get, 6},
+           {op_list, 4},
+           {op_counts, 3},
+           {op_drain, 1},
+           {op_stats, 3},
+           {op_misuse, 1},
+           {op_helpers, 1},
+           {op_unref, 2},
+           {model_subscribe_again, 1},
+           {op_change, 3},
+           {op_configure, 1},
+           {ops_rest, 12},
+           {workers_process, 4},
+           {workers_stop, 2},
+           {workers_finish, 16},
+           {workers_misuse, 2},
+           {workers_release, 5}};
 
 void ops_one(void)
 {

@@ -60,6 +60,11 @@ void ops_one(void);  /* the next random operation */
 void ops_rest(void); /* lets what has been asked for come */
 void ops_join(void); /* waits for the other thread */
 
+/* ---- events.c ---- */
+
+void model_subscribe(void); /* right after an open */
+void model_subscribe_again(void);
+
 /* ---- workers.c ---- */
 
 void workers_open(void);    /* none yet */

@@ -43,7 +43,9 @@
     XX(dassie_replace_allocator)   \
     XX(dassie_stats)               \
     XX(dassie_strerror)            \
+    XX(dassie_subscribe)           \
     XX(dassie_unref)               \
+    XX(dassie_unsubscribe)         \
     XX(dassie_verify)              \
     XX(dassie_version)             \
     XX(dassie_watch)

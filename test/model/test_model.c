@@ -160,10 +160,10 @@ static bool seed_run(uint64_t seed, unsigned operations)
     if (good) {
         printf("seed %" PRIu64 ": %u operations, %" PRIu32 " jobs, %" PRIu32
                " opens, %u kills; by them %u runs again, %u interrupted, %u "
-               "crashed; %u resumed\n",
+               "crashed; %u resumed, %" PRIu64 " events\n",
                seed, ledger->op, ledger->jobs_n, ledger->session, ledger->kills,
                ledger->runs_again, ledger->interrupted, ledger->crashed,
-               ledger->resumed);
+               ledger->resumed, ledger->events);
         nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
     } else {
         printf("the store is left in %s; again: DASSIE_SEED=%" PRIu64
