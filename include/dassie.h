@@ -204,9 +204,17 @@ typedef void (*dassie_close_cb)(dassie_t *q);
 typedef void (*dassie_log_cb)(dassie_t *q, dassie_log_level_t level,
                               const char *line);
 
-/* The inbox is full (full = 1): stop producing, with uv_read_stop() say. It
- * has drained to a quarter (full = 0): go on. Loop thread. */
-typedef void (*dassie_pressure_cb)(dassie_t *q, int full);
+/* Why it is time to produce less: the bits of pressure. */
+enum {
+    DASSIE_INBOX_FULL = 1,  /* an enqueue was refused; until the inbox has
+                               drained to a quarter */
+    DASSIE_BACKLOG_HIGH = 2 /* pending_jobs_high are pending; until no more
+                               than pending_jobs_low are */
+};
+
+/* Pressure has changed: stop producing, with uv_read_stop() say, or go on if it
+ * is 0. Loop thread. */
+typedef void (*dassie_pressure_cb)(dassie_t *q, int pressure);
 
 /* The job req->id is in the queue as durably as the store's durability says
  * (0), or certainly not in it (<0): UV_ENOSPC below the free-space floor,
@@ -331,11 +339,14 @@ struct dassie_options_s {
                                        new jobs get UV_ENOSPC */
     dassie_log_cb log_cb;           /* NULL: no log */
     dassie_pressure_cb pressure_cb; /* NULL: nobody is told */
+    uint64_t pending_jobs_high;     /* 0: a backlog is no pressure; else so
+                                       many pending jobs are, */
+    uint64_t pending_jobs_low;      /* until so few are left; 0: half */
 };
 #define DASSIE_OPTIONS_INIT                                                   \
     {                                                                         \
         sizeof(struct dassie_options_s), 0, DASSIE_FULL, 0, 0, 0, 0, 0, 0, 0, \
-            0, 0, NULL, NULL                                                  \
+            0, 0, NULL, NULL, 0, 0                                            \
     }
 
 /* What to enqueue.

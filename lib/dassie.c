@@ -154,12 +154,12 @@ static void deliver(struct dassie__impl *impl, struct op *op)
     }
 }
 
-static void tell_pressure(struct dassie__impl *impl, bool full)
+static void tell_pressure(struct dassie__impl *impl, int pressure)
 {
-    if (impl->pressure != full) {
-        impl->pressure = full;
+    if (impl->pressure != pressure) {
+        impl->pressure = pressure;
         if (impl->options.pressure_cb != NULL && !impl->closed) {
-            impl->options.pressure_cb(impl->q, full);
+            impl->options.pressure_cb(impl->q, pressure);
         }
     }
 }
@@ -167,11 +167,14 @@ static void tell_pressure(struct dassie__impl *impl, bool full)
 /* Whoever was refused is told to go on, even if all is over by now. */
 static void deliver_pressure(struct dassie__impl *impl)
 {
+    int backlog = atomic_load(&impl->backlog) ? DASSIE_BACKLOG_HIGH : 0;
+    int inbox = impl->pressure & DASSIE_INBOX_FULL;
     if (atomic_exchange(&impl->refused, false)) {
-        tell_pressure(impl, true);
+        inbox = DASSIE_INBOX_FULL;
     }
+    tell_pressure(impl, inbox | backlog);
     if (!atomic_load(&impl->pressed)) {
-        tell_pressure(impl, false);
+        tell_pressure(impl, backlog);
     }
 }
 
@@ -398,6 +401,9 @@ static void options_default(dassie_options_t *o)
         o->inbox_bytes_max != 0 ? o->inbox_bytes_max : DASSIE_INBOX_BYTES_MAX;
     o->memory_bytes =
         o->memory_bytes != 0 ? o->memory_bytes : DASSIE_MEMORY_BYTES;
+    if (o->pending_jobs_low == 0) {
+        o->pending_jobs_low = o->pending_jobs_high / 2;
+    }
     o->free_bytes_min =
         o->free_bytes_min != 0 ? o->free_bytes_min : FREE_BYTES_MIN;
 }
@@ -409,7 +415,10 @@ static int options_check(const dassie_options_t *o)
         (o->durability == DASSIE_FULL || o->durability == DASSIE_OFF) &&
         o->commit_delay_ms <= COMMIT_DELAY_MS_MAX && o->max_crashes >= -1 &&
         o->payload_bytes_max <= DASSIE_PAYLOAD_BYTES_CEILING &&
-        o->memory_bytes >= DASSIE_MEMORY_BYTES_MIN;
+        o->memory_bytes >= DASSIE_MEMORY_BYTES_MIN &&
+        (o->pending_jobs_high == 0
+             ? o->pending_jobs_low == 0
+             : o->pending_jobs_low < o->pending_jobs_high);
     return good ? 0 : UV_EINVAL;
 }
 

@@ -251,6 +251,21 @@ static void tell_rebuilt(struct dassie__impl *impl)
         (unsigned long long)r->removed, (unsigned)r->named);
 }
 
+/* Tells the loop when the backlog passes one of its marks. */
+static void check_backlog(struct dassie__impl *impl)
+{
+    const dassie_options_t *o = &impl->options;
+    uint64_t pending = impl->core.store.queues.tally.pending;
+    bool was = atomic_load(&impl->backlog);
+    bool is =
+        o->pending_jobs_high > 0 &&
+        (was ? pending > o->pending_jobs_low : pending >= o->pending_jobs_high);
+    if (is != was) {
+        atomic_store(&impl->backlog, is);
+        uv_async_send(&impl->async);
+    }
+}
+
 static int open_all(struct dassie__impl *impl, struct errmsg *e)
 {
     bool create = (impl->options.flags & DASSIE_NO_CREATE) == 0;
@@ -268,6 +283,7 @@ static int open_all(struct dassie__impl *impl, struct errmsg *e)
         return rc;
     }
     impl->open = true;
+    check_backlog(impl);
     stats_copy(impl, 0);
     if (impl->core.rebuilt) {
         tell_rebuilt(impl);
@@ -447,6 +463,7 @@ static void commit(struct dassie__impl *impl)
     if (impl->open && !impl->lost) {
         tell_broken(impl);
         tell_mark(impl);
+        check_backlog(impl);
         stats_copy(impl, impl->core.broken);
     }
 }

@@ -168,6 +168,7 @@ struct dassie__impl {
     bool full;
     atomic_bool ending;  /* closed, told after OP_CLOSE is in the inbox */
     atomic_bool pressed; /* it is full */
+    atomic_bool backlog; /* it is above its mark */
     atomic_bool refused; /* it has been, since pressure_cb was told */
 
     /* The outbox, under its mutex. */
@@ -231,7 +232,7 @@ struct dassie__impl {
     struct errmsg errmsg;
     bool opened;       /* dassie_open() was called */
     bool unreferenced; /* dassie_unref() was */
-    bool pressure;     /* what pressure_cb was told */
+    int pressure;      /* what pressure_cb was told */
     bool delivering;
     bool events_left; /* to be delivered */
     bool thread_ended;

@@ -845,6 +845,73 @@ END_TEST
 
 /* The loop comes to see it only when all is over: who was refused is told to go
  * on nevertheless. */
+static int backlogs[8];
+static int backlogs_n;
+
+static void on_backlog(dassie_t *q, int bits)
+{
+    ck_assert_ptr_eq(q, &rig.q);
+    ck_assert_int_lt(backlogs_n, 8);
+    backlogs[backlogs_n++] = bits;
+}
+
+static void backlog_ends(dassie_job_t *job)
+{
+    dassie_finish(&rig.q, dassie_job_id(job), dassie_job_attempt(job), 0, NULL,
+                  0);
+}
+
+/* It is told when it begins, when it is found, and when it ends. */
+START_TEST(backlog)
+{
+    static dassie_processor_t p;
+    dassie_process_options_t options = DASSIE_PROCESS_OPTIONS_INIT;
+    rig.options.pressure_cb = on_backlog;
+    rig.options.pending_jobs_high = 4;
+    rig.options.pending_jobs_low = _i == 0 ? 0 : 1;
+    backlogs_n = 0;
+    rig_open();
+    for (int i = 0; i < 3; i++) {
+        rig_enqueue(NULL, "x");
+    }
+    ck_assert_int_eq(backlogs_n, 0);
+    rig_enqueue(NULL, "x");
+    rig_wait(&backlogs_n, 1);
+    rig_reopen();
+    rig_wait(&backlogs_n, 2);
+    rig_enqueue(NULL, "x");
+    ck_assert_int_eq(backlogs_n, 2);
+    options.start = backlog_ends;
+    ck_assert_int_eq(dassie_process(&rig.q, &p, &options), 0);
+    rig_wait(&backlogs_n, 3);
+    rig_drain();
+    ck_assert_int_eq(backlogs_n, 3);
+    ck_assert_int_eq(backlogs[0], DASSIE_BACKLOG_HIGH);
+    ck_assert_int_eq(backlogs[1], DASSIE_BACKLOG_HIGH);
+    ck_assert_int_eq(backlogs[2], 0);
+    rig_close();
+}
+END_TEST
+
+START_TEST(backlog_range)
+{
+    static const uint64_t bad[][2] = {{0, 1}, {1, 1}, {4, 5}};
+    ck_assert_int_eq(dassie_init(&rig.loop, &rig.q), 0);
+    for (int i = 0; i < 3; i++) {
+        rig.options.pending_jobs_high = bad[i][0];
+        rig.options.pending_jobs_low = bad[i][1];
+        ck_assert_int_eq(dassie_open(&rig.q, rig.path, &rig.options, NULL),
+                         UV_EINVAL);
+    }
+    rig.options.pending_jobs_high = 1;
+    rig.options.pending_jobs_low = 0;
+    ck_assert_int_eq(dassie_open(&rig.q, rig.path, &rig.options, rig_opened),
+                     0);
+    rig_wait(&rig.opened, 1);
+    rig_close();
+}
+END_TEST
+
 START_TEST(pressure_over_before_the_loop)
 {
     uint64_t cap = uv_hrtime() + RIG_WAIT_MS * UINT64_C(1000000);
@@ -1231,6 +1298,8 @@ static Suite *enqueue_suite(void)
     tcase_add_test(opened, batches_of_threads);
     tcase_add_loop_test(opened, priorities, 0, 2);
     tcase_add_loop_test(options, pressure, 0, 2);
+    tcase_add_loop_test(options, backlog, 0, 2);
+    tcase_add_test(options, backlog_range);
     tcase_add_test(options, pressure_over_before_the_loop);
     tcase_add_test(options, pressure_and_close);
     tcase_add_test(options, disk_floor);

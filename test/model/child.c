@@ -148,11 +148,11 @@ static void on_log(dassie_t *q, dassie_log_level_t level, const char *line)
     MODEL_CHECK(level != DASSIE_LOG_ERROR, "log: %s", line);
 }
 
-static void on_pressure(dassie_t *q, int full)
+static void on_pressure(dassie_t *q, int pressure)
 {
     (void)q;
-    MODEL_CHECK(full == !session.pressure, "pressure: %d twice", full);
-    session.pressure = full;
+    MODEL_CHECK(pressure != session.pressure, "pressure: %d twice", pressure);
+    session.pressure = pressure;
 }
 
 static bool answered;
@@ -286,6 +286,7 @@ static void options_choose(void)
     o->free_bytes_min = 1;
     o->log_cb = on_log;
     o->pressure_cb = on_pressure;
+    o->pending_jobs_high = dice_one_in(&dice, 2) ? 20 : 0;
     if (ledger->session > 1) {
         o->flags = DASSIE_NO_CREATE;
     }
