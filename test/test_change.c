@@ -328,6 +328,7 @@ START_TEST(delete)
     ck_assert_int_eq(change_one(DASSIE_DELETE, running), DASSIE_ESTATE);
     ck_assert_int_eq(change_one(DASSIE_DELETE, done), 0);
     ck_assert_int_eq(change_one(DASSIE_DELETE, done), UV_ENOENT);
+    ck_assert_int_eq(change_one(DASSIE_RETRY, failed), 0);
     ck_assert_int_eq(change_one(DASSIE_DELETE, failed), 0);
     ck_assert_int_eq(change_one(DASSIE_DELETE, later), 0);
     ck_assert_int_eq(change_one(DASSIE_DELETE, pending), 0);
@@ -339,6 +340,7 @@ START_TEST(delete)
     is_gone(pending);
     cr_tally(1, 0, 0, 0);
     ck_assert_uint_eq(rig_rows(&rig.base, FAMILY_JOBS), 1);
+    ck_assert_uint_eq(rig_rows(&rig.base, FAMILY_HISTORY), 1);
 }
 END_TEST
 
