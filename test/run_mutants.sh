@@ -74,7 +74,6 @@ target() {
     test/crash/power.sh)
         echo test/crash/power test/crash/subject test/crash/record.la
         ;;
-    test/crash/suspects.sh) echo test/crash/suspects ;;
     *) echo "$1" ;;
     esac
 }
@@ -138,10 +137,11 @@ run() {
     test/sim/sim) set -- "./$program" --jobs=$jobs "$@" ;;
     *) set -- "./$program" "$@" ;;
     esac
-    top_builddir=. TMPDIR=$tmp CK_DEFAULT_TIMEOUT=$((seconds / 2)) QUICK=1 \
+    srcdir=../src top_builddir=. TMPDIR=$tmp CK_DEFAULT_TIMEOUT=$((seconds / 2)) QUICK=1 \
         timeout -k 5 $seconds "$@" >"$tmp/out" 2>&1 || status=$?
     [ $status -eq 1 ] || return 0
     case $program in
+    test/model/test_model) evidence=$(grep '^seed ' "$tmp/out") || : ;;
     test/sim/sim) evidence=$(grep -B 1 '^to see it: ' "$tmp/out") || : ;;
     *.sh) evidence=$(grep -v '^one: ' "$tmp/out") || : ;;
     *) evidence=$(grep ':F:' "$tmp/out") || : ;;
