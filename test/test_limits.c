@@ -466,6 +466,19 @@ START_TEST(inbox_jobs)
 }
 END_TEST
 
+START_TEST(inbox_jobs_one_by_one)
+{
+    dassie_spec_t spec = rig_spec(NULL, NULL);
+    rig.options.inbox_jobs_max = 3;
+    open_held();
+    for (int i = 0; i < 3; i++) {
+        ck_assert_int_eq(try_enqueue(&spec), 0);
+    }
+    ck_assert_int_eq(try_enqueue(&spec), UV_ENOBUFS);
+    close_held(3);
+}
+END_TEST
+
 START_TEST(inbox_bytes)
 {
     static const size_t most[] = {1, 1000, 0};
@@ -791,6 +804,7 @@ static Suite *limits_suite(void)
     tcase_add_loop_test(tc, error_bytes, 0, 2);
     tcase_add_test(tc, queues);
     tcase_add_loop_test(tc, inbox_jobs, 0, 3);
+    tcase_add_test(tc, inbox_jobs_one_by_one);
     tcase_add_loop_test(tc, inbox_bytes, 0, 3);
     tcase_add_test(tc, inbox_bytes_of_a_batch);
     tcase_add_test(tc, batch_jobs);
