@@ -1001,6 +1001,30 @@ static void add_claims(TCase *tc)
     tcase_add_test(tc, claims_as_many_as_slots);
 }
 
+/* What a look-up finds is as of the moment when it was captured, whatever was
+ * committed before it reads. */
+START_TEST(look_is_of_one_moment)
+{
+    cr_setup(RIG_ROCKS);
+    uint64_t id = cr_put("a");
+    cr_commit();
+    struct look *look = dassie__look_new(LOOK_LIST, NULL);
+    look->state = DASSIE_PENDING;
+    look->limit = 10;
+    ck_assert(dassie__look_capture(look, core));
+    struct dassie__processor *p = cr_processor("a", 1, CR_ASYNC);
+    cr_step();
+    cr_end(cr_starts(p, id), 0);
+    cr_commit();
+    dassie__look_run(look);
+    ck_assert_int_eq(look->status, 0);
+    ck_assert_uint_eq(look->n, 1);
+    ck_assert_uint_eq(look->infos[0].id, id);
+    ck_assert_int_eq(look->infos[0].state, DASSIE_PENDING);
+    dassie__look_free(look);
+}
+END_TEST
+
 static void add_ends(TCase *tc)
 {
     tcase_add_loop_test(tc, hands_back, 0, 2 * RIG_KINDS);
@@ -1009,6 +1033,7 @@ static void add_ends(TCase *tc)
     tcase_add_test(tc, window_goes_with_its_processor);
     tcase_add_loop_test(tc, waiters_are_told, 0, 4);
     tcase_add_test(tc, waiters_without_memory);
+    tcase_add_test(tc, look_is_of_one_moment);
 }
 
 static void add_faults(TCase *tc)
