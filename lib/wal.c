@@ -259,24 +259,36 @@ int dassie__manifest_read(const char *dir, struct manifest *m, struct errmsg *e)
     return rc;
 }
 
-/* Whether the file holds zeros from a sector on that is within the record at
- * torn_at: what a bit or two that flipped do not look like. */
-static bool ends_in_hole(int fd, long torn_at)
+static bool is_zeros(const uint8_t *p, size_t n)
 {
-    static const size_t most = HOLE_BYTES_MAX;
-    uint8_t *p = dassie__malloc(most);
-    ssize_t n = p == NULL ? -1 : pread(fd, p, most, torn_at);
-    size_t data = n < 0 ? 0 : (size_t)n;
-    while (data > 0 && p[data - 1] == 0) {
-        data--;
+    size_t i = 0;
+    while (i < n && p[i] == 0) {
+        i++;
     }
-    size_t hole = (((size_t)torn_at + data + SECTOR_BYTES - 1) / SECTOR_BYTES) *
-                      SECTOR_BYTES -
-                  (size_t)torn_at;
-    bool ends = n > PART_HEADER_BYTES && (size_t)n < most && (size_t)n > hole &&
-                PART_HEADER_BYTES + get_le(p + 4, 2) > hole;
+    return i == n;
+}
+
+/* Whether a sector holds nothing of the record at torn_at that goes beyond it,
+ * as if it had never been written: a few flipped bits do not look like that. */
+static bool has_hole(int fd, long torn_at)
+{
+    size_t to = SECTOR_BYTES - (size_t)torn_at % SECTOR_BYTES;
+    size_t from = 0;
+    bool hole = false;
+    uint8_t *p = dassie__malloc(HOLE_BYTES_MAX);
+    ssize_t got = p == NULL ? -1 : pread(fd, p, HOLE_BYTES_MAX, torn_at);
+    size_t n = got < 0 || got == HOLE_BYTES_MAX ? 0 : (size_t)got;
+    size_t end =
+        n > PART_HEADER_BYTES ? PART_HEADER_BYTES + get_le(p + 4, 2) : n;
+    end = end < n && end > to ? end : n;
+    while (!hole && from < end && to < n) {
+        hole = is_zeros(p + from, to - from);
+        from = to;
+        to += SECTOR_BYTES;
+    }
+    hole = hole || (from > 0 && from < end && is_zeros(p + from, end - from));
     dassie__free(p);
-    return ends;
+    return hole;
 }
 
 int dassie__manifest_trim(const char *dir, struct errmsg *e)
@@ -292,7 +304,7 @@ int dassie__manifest_trim(const char *dir, struct errmsg *e)
         return rc;
     }
     int fd = open(path, O_RDWR | O_CLOEXEC);
-    if (fd < 0 || (ends_in_hole(fd, m.torn_at) &&
+    if (fd < 0 || (has_hole(fd, m.torn_at) &&
                    (ftruncate(fd, m.torn_at) != 0 || fsync(fd) != 0))) {
         rc = uv_translate_sys_error(errno);
         dassie__errmsg_set(e, rc, "cut MANIFEST: %s", dassie_strerror(rc));

@@ -54,10 +54,9 @@ struct manifest {
 int dassie__manifest_read(const char *dir, struct manifest *m,
                           struct errmsg *e);
 
-/* Cuts off a last record of which only a first part is there, and zeros: a
- * power cut may leave that of one that was never synced, and RocksDB would
- * refuse the whole. Only after the log was checked: what was synced it would
- * miss. */
+/* Cuts off a last record of which some sectors were never written: a power cut
+ * may leave that of one that was never synced, and RocksDB would refuse the
+ * whole. Only after the log was checked: what was synced it would miss. */
 int dassie__manifest_trim(const char *dir, struct errmsg *e);
 
 /* Whether the MANIFEST knows of all tables, as far as the log tells: false if
