@@ -12,9 +12,10 @@
 # would know what finding none means.
 #
 # With arguments it is one recording only, one with an error at the N-th call if
-# they begin so, and its images made with these options of power.c:
+# they begin so, and its images made with these options of power.c; close: one
+# that does not sync, and whose first close cannot either.
 #
-#     power.sh [write|sync N ERRNO] OPTION...
+#     power.sh [write|sync N ERRNO|close] OPTION...
 #
 # QUICK=1 takes each 30th point or so. A violation keeps the trace and the
 # image, and prints the command that makes and judges this one image again.
@@ -146,6 +147,16 @@ case ${1:-} in
 write | sync)
     record one run RECORD_ERROR="$1 $2 $3"
     shift 3
+    ends one
+    [ "$injected" -eq 1 ] || fail 'no error was injected'
+    clean one "$@"
+    exit
+    ;;
+close)
+    shift
+    unsynced=1
+    record one run RECORD_MARK=4 RECORD_ERROR="sync 1 $EIO" \
+        RECORD_MEMTABLES=8388608
     ends one
     [ "$injected" -eq 1 ] || fail 'no error was injected'
     clean one "$@"
