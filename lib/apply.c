@@ -654,7 +654,8 @@ void dassie__apply_committed(struct dassie__impl *impl, int status)
         dassie__outbox_post(impl, &impl->answers);
     }
     if (impl->core.deleted != NULL) {
-        tell_gone(impl, GONE_DELETED, impl->core.deleted);
+        tell_gone(impl, status == 0 ? GONE_DELETED : GONE_UNKNOWN,
+                  impl->core.deleted);
         impl->core.deleted = NULL;
     }
     if (impl->core.lost != NULL) { /* after their acknowledgements */

@@ -141,7 +141,7 @@ static void policy_of(const struct core *c, const job_t *job,
             ? UINT64_MAX
             : dassie__time_add(row.enqueued_ms, number[JOB_RETRY_FOR]);
     const uint64_t *setting = job->queue->settings.number;
-    if (policy->attempts_max == 0) {
+    if (policy->attempts_max == 0 && (job->flags & DASSIE_AT_MOST_ONCE) == 0) {
         policy->attempts_max = setting[SETTING_ATTEMPTS];
     }
     if (policy->backoff_ms == 0) {

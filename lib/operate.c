@@ -37,6 +37,11 @@ static int filter_check(dassie_action_t action, dassie_filter_t *f)
     if (f->ids_n > DASSIE_CHANGE_IDS_MAX) {
         return UV_E2BIG;
     }
+    for (size_t i = 0; i < f->ids_n; i++) {
+        if (f->ids[i] == 0) {
+            return UV_EINVAL;
+        }
+    }
     int rc =
         f->queue != NULL ? dassie__name_check(&f->queue, &f->queue_len, "") : 0;
     return rc == 0 && f->name != NULL

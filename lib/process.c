@@ -249,11 +249,12 @@ static void run_leave(struct dassie__impl *impl, job_t *job)
     }
 }
 
-/* Nothing starts once the user has said stop or close, which may have been
- * after the engine gave the job to the loop. */
+/* Nothing starts once the user has said stop or close, or cancelled it, which
+ * may have been after the engine gave the job to the loop. */
 static void deliver_start(struct dassie__impl *impl, job_t *job)
 {
-    if (impl->closed || job->processor->stop_asked) {
+    if (impl->closed || job->processor->stop_asked ||
+        atomic_load(&job->cancelled)) {
         job->op.type = OP_BACK;
         dassie__engine_post(impl, &job->op);
         return;

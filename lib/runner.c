@@ -32,6 +32,11 @@ bool dassie__runner_is_here(const struct dassie__impl *impl)
 
 static void job_run(struct dassie__processor *p, job_t *job)
 {
+    if (atomic_load_explicit(&job->cancelled, memory_order_relaxed)) {
+        job->op.type = OP_BACK; /* before it began */
+        dassie__engine_post(p->impl, &job->op);
+        return;
+    }
     dassie__job_begin(job);
     recorder_executing(&p->impl->recorder, job->slot);
     working = p->impl;

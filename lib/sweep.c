@@ -191,6 +191,7 @@ struct walk {
     struct range range;
     uint64_t wall_ms;
     uint64_t gone;
+    size_t bytes; /* of the rows looked at */
 };
 
 static int damaged(struct errmsg *e, uint64_t id)
@@ -290,6 +291,7 @@ static int judge(struct walk *w, bool *more, struct errmsg *e)
     w->s->sweep.cursor = id + 1;
     rc = bring_jobs(w, id, e);
     if (rc == 0) {
+        w->bytes += ops->iter_value(w->jobs).len;
         rc = judge_end(w, id, end_states[at], ops->iter_value(w->jobs),
                        ops->iter_value(w->end[at]), e);
     }
@@ -356,7 +358,9 @@ int dassie__sweep_step(struct store *s, uint64_t wall_ms, uint64_t *n,
         pass_begin(&s->sweep);
     }
     int rc = walk_open(&w, e);
-    for (unsigned ends = 0; rc == 0 && more && ends < SWEEP_ROWS_MAX; ends++) {
+    for (unsigned ends = 0;
+         rc == 0 && more && ends < SWEEP_ROWS_MAX && w.bytes < SWEEP_BYTES_MAX;
+         ends++) {
         rc = judge(&w, &more, e);
     }
     range_flush(s, &w.range);

@@ -20,6 +20,9 @@
 /* Ends that one batch looks at. */
 #define SWEEP_ROWS_MAX 512
 
+/* And bytes of their jobs. */
+#define SWEEP_BYTES_MAX (8u << 20)
+
 /* Passes for their age are so far apart. */
 #define SWEEP_MS 60000
 

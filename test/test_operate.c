@@ -167,6 +167,77 @@ START_TEST(cancel_running)
 }
 END_TEST
 
+/* Jobs behind one that waits at a gate. */
+#define BEHIND 50
+static struct {
+    atomic_int gate; /* the next one is it */
+    atomic_int open;
+    atomic_int ran;
+} ahead;
+
+static int on_ahead(dassie_job_t *job)
+{
+    (void)job;
+    if (atomic_exchange(&ahead.gate, 0) != 0) {
+        held.running++;
+        while (ahead.open == 0) {
+            uv_sleep(1);
+        }
+    } else {
+        ahead.ran++;
+    }
+    return 0;
+}
+
+static void on_many(dassie_enqueue_many_t *req, int status)
+{
+    ck_assert_int_eq(status, 0);
+    ++*(int *)req->data;
+}
+
+static uint64_t enqueue_behind(void)
+{
+    static const dassie_spec_t one = DASSIE_SPEC_INIT;
+    dassie_spec_t specs[1 + BEHIND];
+    int n = 0;
+    dassie_enqueue_many_t req = {.data = &n};
+    for (int i = 0; i < 1 + BEHIND; i++) {
+        specs[i] = one;
+    }
+    ck_assert_int_eq(
+        dassie_enqueue_many(&rig.q, &req, specs, 1 + BEHIND, on_many), 0);
+    rig_wait(&n, 1);
+    return req.first_id;
+}
+
+/* Claimed ahead of a free slot or not: what had not begun never does. */
+START_TEST(cancel_unstarted)
+{
+    dassie_process_options_t options = DASSIE_PROCESS_OPTIONS_INIT;
+    dassie_filter_t filter = DASSIE_FILTER_INIT;
+    uint64_t ids[BEHIND];
+    options.work = on_ahead;
+    ck_assert_int_eq(dassie_process(&rig.q, &held.p, &options), 0);
+    enqueue_behind(); /* so fast are they */
+    rig_drain();
+    ahead.ran = 0;
+    ahead.gate = 1;
+    uint64_t first = enqueue_behind();
+    rig_poll(is_running);
+    for (int i = 0; i < BEHIND; i++) {
+        ids[i] = first + 1 + (uint64_t)i;
+    }
+    filter.ids = ids;
+    filter.ids_n = BEHIND;
+    struct asked asked = change(DASSIE_CANCEL, &filter);
+    ck_assert_uint_eq(asked.req.changed, BEHIND);
+    ahead.open = 1;
+    rig_drain();
+    ck_assert_int_eq(ahead.ran, 0);
+    ck_assert_uint_eq(rig_stats().cancelled, BEHIND);
+}
+END_TEST
+
 START_TEST(one_by_one)
 {
     uint64_t later = enqueue_later(NULL);
@@ -246,9 +317,10 @@ END_TEST
 START_TEST(bad_changes)
 {
     static const uint64_t id = 1;
+    static const uint64_t ids[] = {1, 0, 2};
     dassie_change_t req = {.data = NULL};
-    dassie_filter_t filters[6];
-    for (int i = 0; i < 6; i++) {
+    dassie_filter_t filters[7];
+    for (int i = 0; i < 7; i++) {
         static const dassie_filter_t init = DASSIE_FILTER_INIT;
         filters[i] = init;
     }
@@ -260,7 +332,9 @@ START_TEST(bad_changes)
     filters[3].states = DASSIE_IN(DASSIE_COMPLETE);
     filters[4].queue = "";
     filters[5].age_ms = UINT64_MAX;
-    for (int i = 0; i < 6; i++) {
+    filters[6].ids = ids;
+    filters[6].ids_n = 3;
+    for (int i = 0; i < 7; i++) {
         ck_assert_int_eq(
             dassie_change(&rig.q, &req, DASSIE_CANCEL, &filters[i], on_change),
             UV_EINVAL);
@@ -431,6 +505,10 @@ START_TEST(defaults_of_a_queue)
     const dassie_info_t *info = rig_get(&got, id);
     ck_assert_int_eq(info->state, DASSIE_SCHEDULED);
     ck_assert_uint_gt(info->due_ms, info->enqueued_ms + DAY_MS / 2);
+    spec.flags = DASSIE_AT_MOST_ONCE;
+    id = rig_try_enqueue(&spec, &status);
+    rig_drain();
+    ck_assert_int_eq(rig_get(&got, id)->state, DASSIE_FAILED);
 }
 END_TEST
 
@@ -498,6 +576,7 @@ int main(void)
     tcase_add_checked_fixture(tc, setup, teardown);
     suite_add_tcase(suite, tc);
     tcase_add_loop_test(tc, cancel_running, 0, 2);
+    tcase_add_test(tc, cancel_unstarted);
     tcase_add_test(tc, one_by_one);
     tcase_add_test(tc, waiters);
     tcase_add_test(tc, many);
