@@ -626,6 +626,20 @@ static void after_commit(struct dassie__impl *impl)
     }
 }
 
+/* After their acknowledgements. */
+static void tell_all_gone(struct dassie__impl *impl, int status)
+{
+    if (impl->core.deleted != NULL) {
+        tell_gone(impl, status == 0 ? GONE_DELETED : GONE_UNKNOWN,
+                  impl->core.deleted);
+        impl->core.deleted = NULL;
+    }
+    if (impl->core.lost != NULL) {
+        tell_gone(impl, GONE_NO_MEMORY, impl->core.lost);
+        impl->core.lost = NULL;
+    }
+}
+
 void dassie__apply_committed(struct dassie__impl *impl, int status)
 {
     bool ring = false;
@@ -653,15 +667,7 @@ void dassie__apply_committed(struct dassie__impl *impl, int status)
     if (ring || impl->answers.head != NULL) {
         dassie__outbox_post(impl, &impl->answers);
     }
-    if (impl->core.deleted != NULL) {
-        tell_gone(impl, status == 0 ? GONE_DELETED : GONE_UNKNOWN,
-                  impl->core.deleted);
-        impl->core.deleted = NULL;
-    }
-    if (impl->core.lost != NULL) { /* after their acknowledgements */
-        tell_gone(impl, GONE_NO_MEMORY, impl->core.lost);
-        impl->core.lost = NULL;
-    }
+    tell_all_gone(impl, status);
 }
 
 /* ---- The end ---- */
