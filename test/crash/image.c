@@ -34,7 +34,8 @@ static unsigned char byte_at(const struct bytes *b, size_t at)
     return at < b->len ? b->p[at] : 0;
 }
 
-/* The first part of what was not synced. */
+/* The first part of what was not synced. What is written anew in its place
+ * comes in whole sectors. */
 static void torn(struct image *image, const struct file *file,
                  struct bytes *out)
 {
@@ -50,6 +51,7 @@ static void torn(struct image *image, const struct file *file,
         to--;
     }
     to = from + (to > from ? dice(image) % (to - from) : 0);
+    to = to < file->synced.len ? to - to % SECTOR_BYTES : to;
     to = to < now->len ? to : now->len;
     bytes_grow(out, to);
     if (to > 0) {

@@ -6,7 +6,8 @@
  *   m  a power cut on a file system with a journal for metadata: all names,
  *      but of files only what was synced
  *   z  as m, with the sizes that files had: what was not synced reads as zeros
- *   t  as m, and of what was not synced a first part is there
+ *   t  as m, and of what was not synced a first part is there: any of it at the
+ *      end of a file, whole sectors (as disks write them) within
  *   r  as m, and any pages of what was not synced are there, files have any
  *      size in between, and of the changes of names not yet durable the first
  *      ones have happened

@@ -48,9 +48,9 @@ echo 5a5a5a5a-0000-4000-8000-5a5a5a5a5a5a >"$top/boot_id"
 
 # How many points are passed over, and places tried; for QUICK less of all.
 if [ -z "$QUICK" ]; then
-    few=1 some=3 many=12 lie=10 late=3 seeds=3 places='1 2 3' cuts='1 2 3 4 5 6'
+    few=1 some=3 many=12 twice=6 lie=10 late=3 seeds=3 places='1 2 3' cuts='1 2 3 4 5 6'
 else
-    few=60 some=120 many=100 lie=70 late=11 seeds=1 places=2 cuts=3
+    few=60 some=120 many=100 twice=120 lie=70 late=11 seeds=1 places=2 cuts=3
 fi
 
 # Ends the test, and keeps all that shows what is wrong.
@@ -251,14 +251,14 @@ again() {
     "$crash/power" base "$top/$again/work" "$top/$again/trace"
     record "$again" check RECORD_BOOT_ID="$top/boot_id"
     ends "$again"
-    clean "$again" -s 2 -n $some
+    clean "$again" -s 2 -n $twice
 }
 
-for name in run unsynced; do
-    total=$(points $name)
+for from in run unsynced; do
+    total=$(points $from)
     for i in $cuts; do
-        again "$name" $((total * i / 7 + 1)) m
-        [ -n "$QUICK" ] || again "$name" $((total * i / 7 + 2)) r
+        again "$from" $((total * i / 7 + 1)) m
+        [ -n "$QUICK" ] || again "$from" $((total * i / 7 + 2)) r
     done
 done
 
