@@ -116,6 +116,7 @@ START_TEST(memory_slots)
 {
     struct recorder r;
     static bool taken[DASSIE_CLAIMED_MAX];
+    memset(taken, 0, sizeof taken);
     ck_assert_int_eq(dassie__recorder_open(&r, NULL, &error), 0);
     ck_assert(!r.valid);
     ck_assert(!r.power_cut);
