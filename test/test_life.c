@@ -17,8 +17,12 @@ static uint64_t now_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+/* What an earlier test left in this process. */
+static void forget(void);
+
 static void setup(void)
 {
+    forget();
     rig_setup();
     rig_open();
 }
@@ -345,6 +349,11 @@ START_TEST(bad_calls)
     ck_assert_int_eq(dassie_process(&rig.q, &told.p, &options), UV_EINVAL);
 }
 END_TEST
+
+static void forget(void)
+{
+    memset(&told, 0, sizeof told);
+}
 
 int main(void)
 {
