@@ -285,6 +285,10 @@ int main(int argc, char **argv)
         return spawned_main(argv, scenarios, 2);
     }
     Suite *suite = suite_create("owners");
+    TCase *none = tcase_create("nobody"); /* first: no store was there yet */
+    suite_add_tcase(suite, none);
+    tcase_add_checked_fixture(none, rig_setup, rig_teardown);
+    tcase_add_test(none, child_of_nobody);
     TCase *tc = tcase_create("owners");
     suite_add_tcase(suite, tc);
     tcase_add_checked_fixture(tc, setup, teardown);
@@ -295,9 +299,5 @@ int main(int argc, char **argv)
     tcase_add_test(tc, child_of_an_owner);
     tcase_add_test(tc, forks_in_flight);
     tcase_add_test(tc, executed);
-    TCase *none = tcase_create("nobody");
-    suite_add_tcase(suite, none);
-    tcase_add_checked_fixture(none, rig_setup, rig_teardown);
-    tcase_add_test(none, child_of_nobody);
     return spawn_suite(suite);
 }
