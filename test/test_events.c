@@ -78,14 +78,16 @@ static void on_start(dassie_job_t *job)
         0);
 }
 
+static dassie_processor_t processors[2];
+static int processors_n;
+
 static void process(const char *queue)
 {
-    static dassie_processor_t p[2];
-    static int n;
     dassie_process_options_t options = DASSIE_PROCESS_OPTIONS_INIT;
     options.queue = queue;
     options.start = on_start;
-    ck_assert_int_eq(dassie_process(&rig.q, &p[n++], &options), 0);
+    ck_assert_int_eq(
+        dassie_process(&rig.q, &processors[processors_n++], &options), 0);
 }
 
 /* All events so far are "from>to attempts code", one after the other. */
@@ -282,6 +284,7 @@ static void forget(void)
     memset(&seen, 0, sizeof seen);
     memset(codes, 0, sizeof codes);
     runs = 0;
+    processors_n = 0;
 }
 
 int main(void)
