@@ -262,8 +262,7 @@ static void apply_stop(struct dassie__impl *impl, struct dassie__processor *p)
 static void apply_close(struct dassie__impl *impl)
 {
     impl->closing = true;
-    impl->grace_at =
-        impl->closed_at + (uint64_t)impl->options.grace_ms * 1000000;
+    impl->grace_at = grace_end(impl);
     impl->stuck_at = impl->core.mono_ns + STUCK_NS;
     if (!impl->open || impl->lost) {
         return;

@@ -225,11 +225,7 @@ void dassie__core_finish(struct core *c, job_t *job)
     c->stats.failed += event == EVENT_FAIL;
     c->stats.retried += event == EVENT_RETRY;
     c->stats.snoozed += event == EVENT_SNOOZE;
-    if (kept) {
-        job_tell(c, job);
-    } else {
-        job_leave(c, job);
-    }
+    dassie__core_moved(c, job, kept);
 }
 
 void dassie__core_unclaim(struct core *c, job_t *job)

@@ -318,11 +318,6 @@ static void answer_opened(struct dassie__impl *impl)
 
 /* ---- The commit ---- */
 
-static uint64_t grace_ns(const struct dassie__impl *impl)
-{
-    return (uint64_t)impl->options.grace_ms * 1000000;
-}
-
 /* Waits between two tries to heal. Returns when to give up: once the owner
  * wants to close, after the grace period. */
 static uint64_t heal_wait(struct dassie__impl *impl, uint64_t ms)
@@ -338,8 +333,7 @@ static uint64_t heal_wait(struct dassie__impl *impl, uint64_t ms)
         uv_cond_timedwait(&impl->cond, &impl->mutex, until - now);
         impl->sleeping = false;
     }
-    uint64_t give_up =
-        impl->closed ? impl->closed_at + grace_ns(impl) : UINT64_MAX;
+    uint64_t give_up = impl->closed ? grace_end(impl) : UINT64_MAX;
     uv_mutex_unlock(&impl->mutex);
     return give_up;
 }

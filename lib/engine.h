@@ -239,6 +239,12 @@ struct dassie__impl {
     bool closing_async;
 };
 
+/* When the grace period of a close that was asked for is over. */
+static inline uint64_t grace_end(const struct dassie__impl *impl)
+{
+    return impl->closed_at + (uint64_t)impl->options.grace_ms * 1000000;
+}
+
 static inline void ops_push(struct ops *ops, struct op *op)
 {
     op->next = NULL;

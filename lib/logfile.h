@@ -30,4 +30,14 @@ struct logfile {
 
 int dassie__logfile_read(struct logfile *f, struct errmsg *e);
 
+/* RocksDB writes its numbers with the lowest byte first. */
+static inline uint64_t get_le(const uint8_t *p, int bytes)
+{
+    uint64_t v = 0;
+    for (int i = 0; i < bytes; i++) {
+        v |= (uint64_t)p[i] << 8 * i;
+    }
+    return v;
+}
+
 #endif /* DASSIE_LOGFILE_H_ */

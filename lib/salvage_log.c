@@ -39,15 +39,6 @@ struct batch {
     uint64_t again; /* batches that an earlier file has, or a later one */
 };
 
-static uint64_t get_le(const uint8_t *p, int bytes)
-{
-    uint64_t v = 0;
-    for (int i = 0; i < bytes; i++) {
-        v |= (uint64_t)p[i] << 8 * i;
-    }
-    return v;
-}
-
 static uint32_t batch_number(struct batch *b)
 {
     uint32_t v = 0;

@@ -27,15 +27,6 @@
 #define SECTOR_BYTES 512
 #define HOLE_BYTES_MAX 65536
 
-static uint64_t get_le(const uint8_t *p, int bytes)
-{
-    uint64_t v = 0;
-    for (int i = 0; i < bytes; i++) {
-        v |= (uint64_t)p[i] << 8 * i;
-    }
-    return v;
-}
-
 /* ---- The MANIFEST ---- */
 
 /* Its records are edits, made of fields with a tag; these are all that RocksDB
