@@ -261,6 +261,7 @@ static inline struct op *ops_pop(struct ops *ops)
     struct op *op = ops->head;
     if (op != NULL) {
         ops->head = op->next;
+        __builtin_prefetch(ops->head); /* another thread has written it */
     }
     return op;
 }

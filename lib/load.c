@@ -114,7 +114,7 @@ static int load_line(struct store *s, struct queue *q, struct part_reader *r,
         return no_memory(e);
     }
     struct line *line = dassie__queue_line(q, row.priority, row.kind);
-    line->row = row;
+    dassie__line_set(line, &row);
     line->window_end = row.cursor > 0 ? row.cursor - 1 : 0;
     return 0;
 }

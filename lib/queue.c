@@ -86,26 +86,18 @@ void dassie__queues_free(struct queues *qs)
     memset(qs, 0, sizeof *qs);
 }
 
-/* Where priority stands, or would. */
-static unsigned lines_at(const struct queue *q, int8_t priority)
+/* Where the lines of a priority stand, or would. */
+static unsigned lines_at(const struct queue *q, uint64_t bit)
 {
-    unsigned at = 0;
-    while (at < q->lines_n && q->lines[at]->kind[0].row.priority < priority) {
-        at++;
-    }
-    return at;
-}
-
-static bool lines_have(const struct queue *q, unsigned at, int8_t priority)
-{
-    return at < q->lines_n && q->lines[at]->kind[0].row.priority == priority;
+    return (unsigned)__builtin_popcountll(q->priorities & (bit - 1));
 }
 
 struct lines *dassie__queue_prepare(struct queues *qs, struct queue *q,
                                     int8_t priority)
 {
-    unsigned at = lines_at(q, priority);
-    if (lines_have(q, at, priority)) {
+    uint64_t bit = priority_bit(priority);
+    unsigned at = lines_at(q, bit);
+    if ((q->priorities & bit) != 0) {
         return q->lines[at];
     }
     struct lines *made = dassie__calloc(1, sizeof *made);
@@ -125,6 +117,7 @@ struct lines *dassie__queue_prepare(struct queues *qs, struct queue *q,
     }
     memmove(all + at + 1, all + at, (q->lines_n - at) * sizeof all[0]);
     all[at] = made;
+    q->priorities |= bit;
     q->lines_n++;
     qs->lines_n++;
     return made;
@@ -133,21 +126,36 @@ struct lines *dassie__queue_prepare(struct queues *qs, struct queue *q,
 struct line *dassie__queue_line(struct queue *q, int8_t priority,
                                 enum line_kind kind)
 {
-    return &q->lines[lines_at(q, priority)]->kind[kind];
+    return &q->lines[lines_at(q, priority_bit(priority))]->kind[kind];
 }
 
 struct line *dassie__queue_first_line(struct queue *q, bool suspects)
 {
-    int from = suspects ? LINE_SUSPECT : LINE_FRONT;
-    int to = suspects ? LINE_SUSPECT : LINE_NORMAL;
-    for (unsigned i = 0; i < q->lines_n; i++) {
-        for (int k = from; k <= to; k++) {
-            if (q->lines[i]->kind[k].row.live > 0) {
-                return &q->lines[i]->kind[k];
-            }
-        }
+    uint64_t front = suspects ? q->live[LINE_SUSPECT] : q->live[LINE_FRONT];
+    uint64_t live = suspects ? front : front | q->live[LINE_NORMAL];
+    if (live == 0) {
+        return NULL;
     }
-    return NULL;
+    uint64_t first = live & -live;
+    struct line *kinds = q->lines[lines_at(q, first)]->kind;
+    if (suspects) {
+        return &kinds[LINE_SUSPECT];
+    }
+    return (front & first) != 0 ? &kinds[LINE_FRONT] : &kinds[LINE_NORMAL];
+}
+
+/* Its live rows have become more, or fewer. */
+static void line_counted(struct line *line)
+{
+    uint64_t bit = priority_bit(line->row.priority);
+    uint64_t *live = &line->queue->live[line->row.kind];
+    *live = line->row.live > 0 ? *live | bit : *live & ~bit;
+}
+
+void dassie__line_set(struct line *line, const struct line_row *row)
+{
+    line->row = *row;
+    line_counted(line);
 }
 
 static void window_push(struct line *line, job_t *job)
@@ -169,7 +177,8 @@ bool dassie__line_append(struct line *line, job_t *job, uint64_t position,
     }
     line->row.tail = position;
     line->row.live++;
-    line->changed = true;
+    line_counted(line);
+    line_touch(line);
     job->position = position;
     job->kind = line->row.kind;
     if (!join || !complete) {
@@ -191,7 +200,8 @@ job_t *dassie__line_claim(struct line *line)
     line->row.cursor = job->position + 1;
     line->row.live--;
     line->row.dead++;
-    line->changed = true;
+    line_counted(line);
+    line_touch(line);
     return job;
 }
 
@@ -205,7 +215,8 @@ job_t *dassie__line_take(struct line *line, uint64_t id)
     if (line->row.live == 0) {
         line->row.cursor = line->row.tail + 1;
     }
-    line->changed = true;
+    line_counted(line);
+    line_touch(line);
     return job;
 }
 

@@ -25,7 +25,6 @@ struct line {
     struct job_list window;
     size_t window_bytes;
     uint64_t window_end; /* rows up to here are in the window or claimed */
-    bool changed;        /* since the last commit */
     bool dead_listed;    /* waits for its dead rows to be deleted */
     struct line *dead_next;
 };
@@ -35,6 +34,19 @@ struct lines {
     struct line kind[LINE_KINDS];
 };
 
+/* Priorities, a bit for each: the lowest bit is the first to run. A queue says
+ * so which of its lines are to be looked at, as most of the time that takes is
+ * to get a line into the processor's cache. */
+static inline uint64_t priority_bit(int8_t priority)
+{
+    return UINT64_C(1) << (priority - DASSIE_PRIORITY_MIN);
+}
+
+static inline int8_t priority_first(uint64_t bits)
+{
+    return (int8_t)(__builtin_ctzll(bits) + DASSIE_PRIORITY_MIN);
+}
+
 struct queue {
     UT_hash_handle hh;
     uint32_t id;
@@ -42,10 +54,13 @@ struct queue {
     struct settings_row settings;
     struct lines **lines; /* by priority, the first to run first */
     unsigned lines_n;
-    unsigned served;        /* processors that serve it, */
-    struct server *servers; /* these */
-    bool changed;           /* since the last commit */
-    bool unfolded;          /* since its row was written */
+    uint64_t priorities;          /* that have lines */
+    uint64_t live[LINE_KINDS];    /* of these, those with live rows */
+    uint64_t touched[LINE_KINDS]; /* and those changed since the last commit */
+    unsigned served;              /* processors that serve it, */
+    struct server *servers;       /* these */
+    bool changed;                 /* since the last commit */
+    bool unfolded;                /* since its row was written */
     struct queue *changed_next;
     struct queue *unfolded_next;
     size_t name_len;
@@ -90,6 +105,15 @@ struct line *dassie__queue_line(struct queue *q, int8_t priority,
 /* The first line with live rows: front before normal, priority by priority; or
  * a suspect's. NULL: none. */
 struct line *dassie__queue_first_line(struct queue *q, bool suspects);
+
+/* Notes that a line changes in this commit. */
+static inline void line_touch(struct line *line)
+{
+    line->queue->touched[line->row.kind] |= priority_bit(line->row.priority);
+}
+
+/* Makes the line what its row in the store says. */
+void dassie__line_set(struct line *line, const struct line_row *row);
 
 /* Puts a row at the end. The job joins the window if join is set and the
  * window is complete: true. Otherwise it stays on disk only. */

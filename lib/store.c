@@ -431,7 +431,7 @@ static void line_delete_dead(struct store *s, struct line *line)
     s->dead_rows -= line->row.dead;
     line->row.dead = 0;
     line->row.start = line->row.cursor;
-    line->changed = true;
+    line_touch(line);
     dassie__queue_touch(&s->queues, line->queue);
     s->changed = true;
 }
@@ -467,22 +467,33 @@ static void put_store(struct store *s, uint64_t wall_ms)
                     kv_slice(row, len));
 }
 
-/* Writes q's part of a commit's row (its changed lines), or its own row. */
-static size_t queue_write(const struct queue *q, uint8_t *p, bool all)
+/* Writes q's row, with all of its lines. */
+static size_t queue_write(const struct queue *q, uint8_t *p)
+{
+    size_t len =
+        dassie__queue_part_write(p, q->id, &q->tally, q->lines_n * LINE_KINDS);
+    for (unsigned i = 0; i < q->lines_n * LINE_KINDS; i++) {
+        const struct line *line =
+            &q->lines[i / LINE_KINDS]->kind[i % LINE_KINDS];
+        len += dassie__line_part_write(p + len, &line->row);
+    }
+    return len;
+}
+
+/* Writes q's part of a commit's row: the lines that this commit changed. */
+static size_t queue_write_part(struct queue *q, uint8_t *p)
 {
     uint32_t lines = 0;
-    for (unsigned i = 0; i < q->lines_n; i++) {
-        for (int k = 0; k < LINE_KINDS; k++) {
-            lines += all || q->lines[i]->kind[k].changed;
-        }
+    for (int k = 0; k < LINE_KINDS; k++) {
+        lines += (uint32_t)__builtin_popcountll(q->touched[k]);
     }
     size_t len = dassie__queue_part_write(p, q->id, &q->tally, lines);
-    for (unsigned i = 0; i < q->lines_n; i++) {
-        for (int k = 0; k < LINE_KINDS; k++) {
-            if (all || q->lines[i]->kind[k].changed) {
-                len +=
-                    dassie__line_part_write(p + len, &q->lines[i]->kind[k].row);
-            }
+    for (int k = 0; k < LINE_KINDS; k++) {
+        for (; q->touched[k] != 0; q->touched[k] &= q->touched[k] - 1) {
+            int8_t priority = priority_first(q->touched[k]);
+            struct line *line =
+                dassie__queue_line(q, priority, (enum line_kind)k);
+            len += dassie__line_part_write(p + len, &line->row);
         }
     }
     return len;
@@ -501,7 +512,7 @@ static void fold(struct store *s, uint64_t wall_ms)
         q->unfolded = false;
         dassie__key_queue(key, KEY_COUNTS_TAG, q->id);
         s->commit_row[0] = RECORD_VERSION;
-        size_t len = 1 + queue_write(q, s->commit_row + 1, true);
+        size_t len = 1 + queue_write(q, s->commit_row + 1);
         s->kv->ops->put(s->kv, FAMILY_META, kv_slice(key, sizeof key),
                         kv_slice(s->commit_row, len));
     }
@@ -523,12 +534,7 @@ static void put_commit(struct store *s, uint64_t wall_ms)
         struct queue *q = s->queues.changed;
         s->queues.changed = q->changed_next;
         q->changed = false;
-        len += queue_write(q, s->commit_row + len, false);
-        for (unsigned i = 0; i < q->lines_n; i++) {
-            for (int k = 0; k < LINE_KINDS; k++) {
-                q->lines[i]->kind[k].changed = false;
-            }
-        }
+        len += queue_write_part(q, s->commit_row + len);
     }
     s->queues.changed_n = 0;
     s->kv->ops->put(s->kv, FAMILY_COMMITS, number_key(key, s->commit),

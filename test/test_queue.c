@@ -163,6 +163,16 @@ START_TEST(lines_in_order)
 }
 END_TEST
 
+/* As if it was read so from the store. */
+static void live_set(struct queue *q, int8_t priority, enum line_kind kind,
+                     uint64_t live)
+{
+    struct line *line = dassie__queue_line(q, priority, kind);
+    struct line_row row = line->row;
+    row.live = live;
+    dassie__line_set(line, &row);
+}
+
 /* Front before normal, priority by priority; suspects only when asked for. */
 START_TEST(first_line)
 {
@@ -179,16 +189,19 @@ START_TEST(first_line)
     for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {
         struct line *line =
             dassie__queue_line(q, order[i].priority, order[i].kind);
-        line->row.live = 1;
+        live_set(q, order[i].priority, order[i].kind, 1);
         ck_assert_ptr_eq(dassie__queue_first_line(q, false), line);
         ck_assert_ptr_null(dassie__queue_first_line(q, true));
     }
-    dassie__queue_line(q, 0, LINE_SUSPECT)->row.live = 1;
+    live_set(q, 0, LINE_SUSPECT, 1);
     ck_assert_ptr_eq(dassie__queue_first_line(q, true),
                      dassie__queue_line(q, 0, LINE_SUSPECT));
-    dassie__queue_line(q, -5, LINE_SUSPECT)->row.live = 1;
+    live_set(q, -5, LINE_SUSPECT, 1);
     ck_assert_ptr_eq(dassie__queue_first_line(q, true),
                      dassie__queue_line(q, -5, LINE_SUSPECT));
+    live_set(q, -5, LINE_SUSPECT, 0);
+    ck_assert_ptr_eq(dassie__queue_first_line(q, true),
+                     dassie__queue_line(q, 0, LINE_SUSPECT));
 }
 END_TEST
 
@@ -213,7 +226,7 @@ START_TEST(line_life)
     job_t *a = job_make(5);
     job_t *b = job_make(9);
     ck_assert(dassie__line_append(line, a, 5, true));
-    ck_assert(line->changed);
+    ck_assert_uint_eq(line->queue->touched[LINE_NORMAL], priority_bit(0));
     line_is(line, 5, 5, 5);
     ck_assert(dassie__line_append(line, b, 9, true));
     line_is(line, 5, 5, 9);
