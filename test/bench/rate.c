@@ -7,7 +7,8 @@
 #include <stdlib.h>
 
 #define IN_FLIGHT 20000
-#define SLOTS 3 /* what libuv's pool has to spare */
+#define IN_FLIGHT_BYTES 16777216 /* as large as a window is by default */
+#define SLOTS 3                  /* what libuv's pool has to spare */
 
 /* Ours and the limit in turn; per_job is what a job counts. */
 static void rate_run(const struct row *row, const struct load *load,
@@ -50,6 +51,17 @@ void rate_row(const struct row *row)
     rate_run(row, &load, 1);
 }
 
+/* The same jobs, all of which wait before the first one runs. */
+static void note_backlog(struct load load)
+{
+    struct figure *f = shared(2 * sizeof *f);
+    load.run = false;
+    load_run(&load, path_of("store"), &f[0]);
+    drain_run(&load, 0, path_of("store"), &f[1]);
+    note("%.0f jobs/s with a backlog over all queues",
+         (double)load.jobs / f[1].seconds);
+}
+
 void queues_row(const struct row *row)
 {
     struct load load = {.jobs = 200000 * bench.scale,
@@ -61,19 +73,34 @@ void queues_row(const struct row *row)
                         .priorities = true,
                         .delays = true};
     rate_run(row, &load, 1);
+    note_backlog(load);
 }
 
-/* A tenth of a gigabyte at a time; one copy of it is in each job's row. */
+/* Most payloads leave memory before their jobs run, and are read back, which
+ * the limit does not do. */
+static void note_beyond_window(struct load load)
+{
+    struct figure *f = shared(2 * sizeof *f);
+    load.inflight = IN_FLIGHT;
+    load_run(&load, path_of("store"), &f[0]);
+    limit_run(&load, path_of("limit"), &f[0].stats, &f[1]);
+    note("%.2f of the limit with as much as the inbox takes in flight",
+         f[1].seconds / f[0].seconds);
+}
+
+/* A tenth of a gigabyte at a time; one copy of it is in each job's row. What is
+ * in flight fits into the window. */
 void payload_row(const struct row *row)
 {
     size_t bytes = row->arg;
     struct load load = {.jobs = 104857600 / bytes * bench.scale,
                         .payload = bytes,
-                        .inflight = IN_FLIGHT,
+                        .inflight = IN_FLIGHT_BYTES / bytes,
                         .concurrency = SLOTS,
                         .run = true,
                         .queues = 1};
     rate_run(row, &load, (double)bytes / 1e6);
+    note_beyond_window(load);
 }
 
 int rate_one(char **argv)
