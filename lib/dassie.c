@@ -32,6 +32,32 @@ static void impl_settle(struct dassie__impl *impl);
 
 /* ---- Checks ---- */
 
+/* With --enable-debug: the thread on which the loop has last run is its own. */
+#ifdef DASSIE_DEBUG
+static void know_thread(struct dassie__impl *impl)
+{
+    impl->loop_thread = uv_thread_self();
+    impl->loop_known = true;
+}
+
+static bool is_loop_thread(const struct dassie__impl *impl)
+{
+    uv_thread_t self = uv_thread_self();
+    return !impl->loop_known || uv_thread_equal(&impl->loop_thread, &self);
+}
+#else
+static void know_thread(struct dassie__impl *impl)
+{
+    (void)impl;
+}
+
+static bool is_loop_thread(const struct dassie__impl *impl)
+{
+    (void)impl;
+    return true;
+}
+#endif
+
 /* What is for the loop's thread alone is refused where it is easily seen not to
  * be that: in a work callback. */
 static int impl_check_place(const dassie_t *q)
@@ -40,7 +66,7 @@ static int impl_check_place(const dassie_t *q)
         return UV_EINVAL;
     }
     return q->impl->forks != dassie__dir_forks() ||
-                   dassie__runner_is_here(q->impl)
+                   dassie__runner_is_here(q->impl) || !is_loop_thread(q->impl)
                ? UV_EPERM
                : 0;
 }
@@ -221,6 +247,7 @@ static void on_async(uv_async_t *async)
 {
     struct dassie__impl *impl = async->data;
     struct op *op = NULL;
+    know_thread(impl);
     start_runners(impl);
     uv_mutex_lock(&impl->out_mutex);
     ops_append(&impl->notices, &impl->outbox);

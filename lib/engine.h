@@ -219,6 +219,10 @@ struct dassie__impl {
 
     /* The loop's own. */
     uv_async_t async;
+#ifdef DASSIE_DEBUG
+    uv_thread_t loop_thread;
+    bool loop_known;
+#endif
     dassie_open_cb open_cb;
     dassie_close_cb close_cb;
     struct dassie__processor *processors;

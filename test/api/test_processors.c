@@ -139,6 +139,27 @@ START_TEST(not_its_thread)
 }
 END_TEST
 
+#ifdef DASSIE_DEBUG
+static void other_thread(void *arg)
+{
+    int *calls_refused = arg;
+    while (call_loops(*calls_refused) == UV_EPERM) {
+        ++*calls_refused;
+    }
+}
+
+START_TEST(another_thread)
+{
+    uv_thread_t thread;
+    int refused = 0;
+    process(work_calls, NULL);
+    ck_assert_int_eq(uv_thread_create(&thread, other_thread, &refused), 0);
+    ck_assert_int_eq(uv_thread_join(&thread), 0);
+    ck_assert_int_eq(refused, 9);
+}
+END_TEST
+#endif
+
 /* What is for any thread works in there. */
 static int work_enqueues(dassie_job_t *job)
 {
@@ -372,6 +393,9 @@ int main(int argc, char **argv)
     suite_add_tcase(suite, tc);
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, not_its_thread);
+#ifdef DASSIE_DEBUG
+    tcase_add_test(tc, another_thread);
+#endif
     tcase_add_test(tc, enqueues);
     tcase_add_test(tc, jumps);
     tcase_add_loop_test(tc, forks, 0, 2);
