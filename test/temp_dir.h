@@ -6,6 +6,8 @@
 
 #include <check.h>
 
+#include "tree.h"
+
 #include <ftw.h>
 #include <limits.h>
 #include <stdint.h>
@@ -25,19 +27,9 @@ static inline void temp_dir_make(char path[TEMP_PATH_BYTES])
     ck_assert_ptr_nonnull(mkdtemp(path));
 }
 
-static inline int temp_dir_remove_one(const char *path, const struct stat *st,
-                                      int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(path);
-}
-
 static inline void temp_dir_remove(const char *path)
 {
-    ck_assert_int_eq(nftw(path, temp_dir_remove_one, 16, FTW_DEPTH | FTW_PHYS),
-                     0);
+    ck_assert_int_eq(tree_remove(path), 0);
 }
 
 static inline void temp_path(char path[PATH_MAX], const char *dir,

@@ -3,6 +3,8 @@
 
 #include "bench.h"
 
+#include "../tree.h"
+
 #include <dirent.h>
 #include <ftw.h>
 #include <stdio.h>
@@ -38,18 +40,9 @@ const char *path_of(const char *name)
     return path;
 }
 
-static int remove_one(const char *path, const struct stat *st, int type,
-                      struct FTW *at)
-{
-    (void)st;
-    (void)type;
-    (void)at;
-    return remove(path);
-}
-
 void store_remove(const char *dir)
 {
-    nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    tree_remove(dir);
 }
 
 /* Tables never change once written, so they are linked, not copied. */

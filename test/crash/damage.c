@@ -2,9 +2,10 @@
 
 #include "damage.h"
 
+#include "../tree.h"
+
 #include <dirent.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -140,18 +141,9 @@ void file_copy(const char *from, const char *to)
     free(bytes);
 }
 
-static int remove_one(const char *path, const struct stat *st, int type,
-                      struct FTW *at)
-{
-    (void)st;
-    (void)type;
-    (void)at;
-    return remove(path);
-}
-
 void dir_remove(const char *path)
 {
-    nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    tree_remove(path);
     if (access(path, F_OK) == 0) {
         die(path);
     }

@@ -2,6 +2,7 @@
 
 #include "image.h"
 
+#include "../tree.h"
 #include "ledger.h"
 
 #include <errno.h>
@@ -234,14 +235,6 @@ uint64_t image_hash(const struct image *image)
 
 /* ---- On disk ---- */
 
-static int remove_one(const char *path, const struct stat *st, int type,
-                      struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    return ftw->level > 0 ? remove(path) : 0;
-}
-
 static void write_entry(const struct image_entry *entry, const char *dir)
 {
     char path[PATH_MAX];
@@ -265,7 +258,7 @@ static void write_entry(const struct image_entry *entry, const char *dir)
 
 void image_write(const struct image *image, const char *dir)
 {
-    nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    tree_remove(dir);
     if (mkdir(dir, 0755) != 0 && errno != EEXIST) {
         replay_fail("an image's directory cannot be made");
     }

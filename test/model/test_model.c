@@ -9,10 +9,10 @@
  * the library's threads does not. DASSIE_SEED=n runs that seed alone. */
 #include "config.h"
 
+#include "../tree.h"
 #include "session.h"
 
 #include <errno.h>
-#include <ftw.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -80,15 +80,6 @@ static bool symbols_called(const struct ledger *l)
 }
 
 /* ---- One seed ---- */
-
-static int remove_one(const char *path, const struct stat *st, int type,
-                      struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(path);
-}
 
 static void dir_make(char path[PATH_MAX])
 {
@@ -164,7 +155,7 @@ static bool seed_run(uint64_t seed, unsigned operations)
                seed, ledger->op, ledger->jobs_n, ledger->session, ledger->kills,
                ledger->runs_again, ledger->interrupted, ledger->crashed,
                ledger->resumed, ledger->events);
-        nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+        tree_remove(dir);
     } else {
         printf("the store is left in %s; again: DASSIE_SEED=%" PRIu64
                " test/model/test_model\n",
