@@ -118,6 +118,8 @@ typedef struct dassie_get_s dassie_get_t;
 typedef struct dassie_list_s dassie_list_t;
 typedef struct dassie_list_options_s dassie_list_options_t;
 typedef struct dassie_counts_s dassie_counts_t;
+typedef struct dassie_queues_s dassie_queues_t;
+typedef struct dassie_queue_info_s dassie_queue_info_t;
 typedef struct dassie_drain_s dassie_drain_t;
 typedef struct dassie_event_s dassie_event_t;
 typedef struct dassie_subscription_s dassie_subscription_t;
@@ -258,6 +260,11 @@ typedef void (*dassie_list_cb)(dassie_list_t *req, int status,
  * UV_ECANCELED. Loop thread. */
 typedef void (*dassie_counts_cb)(dassie_counts_t *req, int status,
                                  const dassie_count_t *count);
+
+/* The n queues of the store in the order in which they were made, with exact
+ * counts as of the last commit (0), UV_ENOMEM, UV_ECANCELED. Loop thread. */
+typedef void (*dassie_queues_cb)(dassie_queues_t *req, int status,
+                                 const dassie_queue_info_t *queues, size_t n);
 
 /* Nothing is pending or running any more, durably (0), whatever is scheduled;
  * UV_ECANCELED: the
@@ -461,6 +468,14 @@ struct dassie_count_s {
     uint64_t complete;
     uint64_t failed;
     uint64_t cancelled;
+};
+
+/* A queue. */
+struct dassie_queue_info_s {
+    const char *name; /* followed by a zero byte */
+    size_t name_len;
+    dassie_count_t jobs;
+    int paused; /* 1: none of its jobs starts */
 };
 
 /* What a handle has done since it was opened, and how it stands. */
@@ -880,6 +895,17 @@ struct dassie_counts_s {
 DASSIE_EXTERN int dassie_counts(dassie_t *q, dassie_counts_t *req,
                                 const char *queue, size_t queue_len,
                                 dassie_counts_cb cb);
+
+struct dassie_queues_s {
+    void *data;          /* yours */
+    dassie_t *q;         /* set by dassie_queues() */
+    dassie_queues_cb cb; /* private from here on */
+    uint64_t reserved[5];
+};
+
+/* Tells of all queues of the store. Errors: UV_ENOBUFS; UV_ENOMEM. */
+DASSIE_EXTERN int dassie_queues(dassie_t *q, dassie_queues_t *req,
+                                dassie_queues_cb cb);
 
 struct dassie_drain_s {
     void *data;         /* yours */

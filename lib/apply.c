@@ -555,6 +555,25 @@ static void after_counts(struct dassie__impl *impl, struct counts_look *look)
     answer(impl, &look->op, OP_COUNTS, status);
 }
 
+static void after_queues(struct dassie__impl *impl, struct queues_look *look)
+{
+    const struct queues *qs = &impl->core.store.queues;
+    int status = refusal(impl);
+    if (status == 0 && qs->n > 0) {
+        look->infos = dassie__calloc(qs->n, sizeof look->infos[0]);
+        status = look->infos == NULL ? UV_ENOMEM : 0;
+    }
+    for (uint32_t i = 0; status == 0 && i < qs->n; i++) {
+        const struct queue *q = qs->by_id[i];
+        dassie_queue_info_t *info = &look->infos[look->n++];
+        info->name = q->name;
+        info->name_len = q->name_len;
+        info->paused = !queue_open(q);
+        dassie__count_copy(&info->jobs, &q->tally);
+    }
+    answer(impl, &look->op, OP_QUEUES, status);
+}
+
 static void after_look(struct dassie__impl *impl, struct look *look)
 {
     look->status = refusal(impl);
@@ -606,6 +625,9 @@ static void after_commit(struct dassie__impl *impl)
         switch (op->type) {
             case OP_COUNTS:
                 after_counts(impl, (struct counts_look *)op);
+                break;
+            case OP_QUEUES:
+                after_queues(impl, (struct queues_look *)op);
                 break;
             case OP_WATCH:
                 after_watch(impl, (struct watch_priv *)op);

@@ -56,6 +56,7 @@ enum op_type {
     OP_STOP,        /* struct dassie__processor, stop_op */
     OP_LOOK,        /* struct look */
     OP_COUNTS,      /* struct counts_look */
+    OP_QUEUES,      /* struct queues_look */
     OP_WATCH,       /* struct watch_priv */
     OP_DRAIN,       /* struct drain_priv */
     OP_CHANGE,      /* struct change; also to the loop */
@@ -104,6 +105,13 @@ struct counts_look {
     dassie_count_t count;
     char *queue; /* NULL: all */
     size_t queue_len;
+};
+
+struct queues_look {
+    struct op op;
+    dassie_queues_t *req;
+    dassie_queue_info_t *infos;
+    size_t n;
 };
 
 struct configure {

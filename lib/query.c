@@ -1,4 +1,4 @@
-/* query.c: get, list, counts, drain and stats. */
+/* query.c: get, list, counts, queues, drain and stats. */
 #include "config.h"
 
 #include "alloc.h"
@@ -129,6 +129,28 @@ int dassie_counts(dassie_t *q, dassie_counts_t *req, const char *queue,
     return 0;
 }
 
+int dassie_queues(dassie_t *q, dassie_queues_t *req, dassie_queues_cb cb)
+{
+    int rc = lookup_take(q);
+    if (rc == 0 && (req == NULL || cb == NULL)) {
+        rc = UV_EINVAL;
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    struct queues_look *look = dassie__calloc(1, sizeof *look);
+    if (look == NULL) {
+        return UV_ENOMEM;
+    }
+    req->q = q;
+    req->cb = cb;
+    look->req = req;
+    look->op.type = OP_QUEUES;
+    q->impl->lookups++;
+    dassie__engine_post(q->impl, &look->op);
+    return 0;
+}
+
 int dassie_drain(dassie_t *q, dassie_drain_t *req, dassie_drain_cb cb)
 {
     int rc = dassie__impl_check(q);
@@ -205,12 +227,23 @@ static void deliver_counts(struct dassie__impl *impl, struct counts_look *look)
     dassie__free(look);
 }
 
+static void deliver_queues(struct dassie__impl *impl, struct queues_look *look)
+{
+    dassie_queues_t *req = look->req;
+    impl->lookups--;
+    req->cb(req, look->op.status, look->infos, look->n);
+    dassie__free(look->infos);
+    dassie__free(look);
+}
+
 void dassie__query_deliver(struct dassie__impl *impl, struct op *op)
 {
     if (op->type == OP_LOOK) {
         deliver_look(impl, (struct look *)op);
     } else if (op->type == OP_COUNTS) {
         deliver_counts(impl, (struct counts_look *)op);
+    } else if (op->type == OP_QUEUES) {
+        deliver_queues(impl, (struct queues_look *)op);
     } else {
         struct drain_priv *priv = (struct drain_priv *)op;
         dassie_drain_t *req = container_of(priv, dassie_drain_t, reserved);

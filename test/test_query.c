@@ -587,6 +587,68 @@ END_TEST
 
 /* ---- Figures ---- */
 
+static struct {
+    int status;
+    int n;
+    size_t queues_n;
+    dassie_queue_info_t queues[4]; /* their names are the handle's */
+} told;
+
+static void on_queues(dassie_queues_t *req, int status,
+                      const dassie_queue_info_t *queues, size_t n)
+{
+    ck_assert_ptr_eq(req->q, &rig.q);
+    ck_assert_ptr_eq(req->data, &told);
+    ck_assert_uint_le(n, 4);
+    told.status = status;
+    told.n++;
+    told.queues_n = n;
+    for (size_t i = 0; i < n; i++) {
+        told.queues[i] = queues[i];
+        ck_assert_uint_eq(strlen(queues[i].name), queues[i].name_len);
+    }
+}
+
+static size_t look_at_queues(dassie_queues_t *req)
+{
+    told.n = 0;
+    req->data = &told;
+    ck_assert_int_eq(dassie_queues(&rig.q, req, on_queues), 0);
+    rig_wait(&told.n, 1);
+    ck_assert_int_eq(told.status, 0);
+    return told.queues_n;
+}
+
+START_TEST(queues_of)
+{
+    dassie_queues_t req = {.data = NULL};
+    dassie_settings_t pause = DASSIE_SETTINGS_INIT;
+    ck_assert_uint_eq(look_at_queues(&req), 0);
+    rig_enqueue("b", NULL);
+    rig_enqueue("a", NULL);
+    rig_enqueue("b", NULL);
+    end_jobs("a", 1);
+    pause.set = DASSIE_SET_PAUSED;
+    pause.paused = 1;
+    dassie_configure_t configure = {.data = NULL};
+    ck_assert_int_eq(dassie_configure(&rig.q, &configure, "b", 0, &pause, NULL),
+                     0);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_uint_eq(look_at_queues(&req), 2);
+        ck_assert_str_eq(told.queues[0].name, "b");
+        ck_assert_uint_eq(told.queues[0].jobs.pending, 2);
+        ck_assert_int_eq(told.queues[0].paused, 1);
+        ck_assert_str_eq(told.queues[1].name, "a");
+        ck_assert_uint_eq(told.queues[1].jobs.pending, 0);
+        ck_assert_uint_eq(told.queues[1].jobs.complete, 1);
+        ck_assert_int_eq(told.queues[1].paused, 0);
+        rig_reopen();
+    }
+    ck_assert_int_eq(dassie_queues(&rig.q, NULL, on_queues), UV_EINVAL);
+    ck_assert_int_eq(dassie_queues(&rig.q, &req, NULL), UV_EINVAL);
+}
+END_TEST
+
 START_TEST(stats_figures)
 {
     dassie_stats_t s = rig_stats();
@@ -843,6 +905,7 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, list_rare);
     tcase_add_test(tc, bad_calls);
     tcase_add_test(tc, counts_of);
+    tcase_add_test(tc, queues_of);
     tcase_add_test(tc, stats_figures);
     tcase_add_test(tc, stats_from_a_thread);
     tcase_add_test(tc, drained_at_last);

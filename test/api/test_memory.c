@@ -79,6 +79,14 @@ static void on_counts(dassie_counts_t *req, int status,
     tell(status);
 }
 
+static void on_queues(dassie_queues_t *req, int status,
+                      const dassie_queue_info_t *queues, size_t n)
+{
+    (void)req;
+    ck_assert_int_eq(queues == NULL || n == 0, status != 0);
+    tell(status);
+}
+
 static void on_drain(dassie_drain_t *req, int status)
 {
     (void)req;
@@ -537,6 +545,12 @@ static int run_counts(void)
     return outcome(dassie_counts(&rig.q, &counts, "ends", 0, on_counts));
 }
 
+static int run_queues(void)
+{
+    static dassie_queues_t queues;
+    return outcome(dassie_queues(&rig.q, &queues, on_queues));
+}
+
 /* ---- Operators ---- */
 
 static uint64_t changed_id;
@@ -982,6 +996,7 @@ static const struct operation {
     {"dassie_list", "list pending jobs", LOOKS, NULL, run_list_pending, NULL},
     {"dassie_list", "list running jobs", LOOKS, NULL, run_list_running, NULL},
     {"dassie_counts", "counts", LOOKS, NULL, run_counts, NULL},
+    {"dassie_queues", "queues", LOOKS, NULL, run_queues, NULL},
     {"dassie_change", "cancel", 0, before_change, run_change, after_change},
     {"dassie_configure", "configure", 0, NULL, run_configure, NULL},
     {"dassie_job_id dassie_job_attempt dassie_job_queue dassie_job_name "

@@ -228,6 +228,31 @@ static void check_counts(unsigned queue)
                 expected.failed);
 }
 
+static void on_check_queues(dassie_queues_t *req, int status,
+                            const dassie_queue_info_t *queues, size_t n)
+{
+    (void)req;
+    MODEL_CHECK(status == 0, "queues: %d", status);
+    for (size_t i = 0; i < n; i++) {
+        dassie_count_t expected;
+        unsigned queue = plan_queue_find(queues[i].name, queues[i].name_len);
+        MODEL_CHECK(queue < PLAN_QUEUES, "a queue '%s'", queues[i].name);
+        model_counts(queue, &expected);
+        MODEL_CHECK(same_counts(&expected, &queues[i].jobs),
+                    "counts of the queue '%s'", queues[i].name);
+    }
+    answered = true;
+}
+
+static void check_queues(void)
+{
+    dassie_queues_t req = {0};
+    answered = false;
+    int rc = CALL(dassie_queues)(&session.q, &req, on_check_queues);
+    MODEL_CHECK(rc == 0, "queues: %d", rc);
+    session_wait(&answered);
+}
+
 /* before: as the rows alone say. */
 static void check_totals(const dassie_count_t *before)
 {
@@ -263,6 +288,7 @@ static void session_check(const dassie_count_t *before)
     for (unsigned q = 0; q <= PLAN_QUEUES; q++) {
         check_counts(q);
     }
+    check_queues();
     check_totals(before);
     order_open();
     ledger->killed = false;

@@ -39,6 +39,7 @@
     XX(dassie_open)                \
     XX(dassie_process)             \
     XX(dassie_processor_stop)      \
+    XX(dassie_queues)              \
     XX(dassie_ref)                 \
     XX(dassie_replace_allocator)   \
     XX(dassie_stats)               \
