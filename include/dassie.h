@@ -185,7 +185,12 @@ enum {
     /* Read all of the store first. If it is damaged, make a new database of
      * what can be read, tell the log what was saved and what was not, and keep
      * the damaged one as db.damaged-N in the store's directory. */
-    DASSIE_SALVAGE = 2
+    DASSIE_SALVAGE = 2,
+    /* Only look: a store that exists and has no owner. Nothing in it changes,
+     * and what an owner that was killed left is told as it left it, jobs under
+     * way as running. What would change anything is told UV_EROFS, no processor
+     * gets a job, and what is waited for does not come. */
+    DASSIE_READ_ONLY = 4
 };
 
 /* ---- Callbacks --------------------------------------------------------- */
@@ -220,9 +225,10 @@ typedef void (*dassie_pressure_cb)(dassie_t *q, int pressure);
 
 /* The job req->id is in the queue as durably as the store's durability says
  * (0), or certainly not in it (<0): UV_ENOSPC below the free-space floor,
- * UV_ENOBUFS with DASSIE_QUEUES_MAX queues, UV_ENOMEM, UV_ECANCELED when the
- * store never opened or was given up, DASSIE_EUNKNOWN only when the store
- * failed and did not heal before dassie_close(). Loop thread. */
+ * UV_ENOBUFS with DASSIE_QUEUES_MAX queues, UV_ENOMEM, UV_EROFS when the store
+ * was opened with DASSIE_READ_ONLY, UV_ECANCELED when it never opened or was
+ * given up, DASSIE_EUNKNOWN only when it failed and did not heal before
+ * dassie_close(). Loop thread. */
 typedef void (*dassie_enqueue_cb)(dassie_enqueue_t *req, int status);
 
 /* The job ended, and that is as durable as the store's durability says
@@ -275,15 +281,15 @@ typedef void (*dassie_drain_cb)(dassie_drain_t *req, int status);
  * now, and of running ones so many were asked to end. For a single id req->was
  * is the state it was in. UV_ENOENT: there is no such job, DASSIE_ESTATE: it is
  * in a state in which this cannot be done (both for a single id only),
- * UV_ENOMEM, UV_EIO, DASSIE_ECORRUPT, DASSIE_EUNKNOWN as for an enqueue,
- * UV_ECANCELED the queue was closed first; what was changed by then, and
- * committed, stays. Loop thread. */
+ * UV_ENOMEM, UV_EROFS, UV_EIO, DASSIE_ECORRUPT, DASSIE_EUNKNOWN as for an
+ * enqueue, UV_ECANCELED the queue was closed first; what was changed by then,
+ * and committed, stays. Loop thread. */
 typedef void (*dassie_change_cb)(dassie_change_t *req, int status);
 
 /* The queue has these settings, durably (0), or with settings NULL: UV_ENOENT
  * there is no such queue (when they were only to be read), UV_ENOBUFS with
- * DASSIE_QUEUES_MAX queues, UV_ENOMEM, UV_ECANCELED the queue was closed first,
- * DASSIE_EUNKNOWN as for an enqueue. Loop thread. */
+ * DASSIE_QUEUES_MAX queues, UV_ENOMEM, UV_EROFS, UV_ECANCELED the queue was
+ * closed first, DASSIE_EUNKNOWN as for an enqueue. Loop thread. */
 typedef void (*dassie_configure_cb)(dassie_configure_t *req, int status,
                                     const dassie_settings_t *settings);
 
@@ -328,7 +334,7 @@ typedef void (*dassie_verify_cb)(void *arg, uint64_t id, const char *line);
 
 struct dassie_options_s {
     size_t size;                    /* set by DASSIE_OPTIONS_INIT */
-    unsigned flags;                 /* DASSIE_NO_CREATE, DASSIE_SALVAGE */
+    unsigned flags;                 /* DASSIE_NO_CREATE, ... */
     dassie_durability_t durability; /* DASSIE_FULL */
     unsigned commit_delay_ms;       /* 0: gather no longer than the last
                                        commit takes; at most 1000 */

@@ -7,10 +7,17 @@
 
 /* ---- Operations ---- */
 
-/* Without an open store every job is refused. */
+/* Without an open store everything is refused, */
 static int refusal(const struct dassie__impl *impl)
 {
     return impl->open && !impl->lost ? 0 : UV_ECANCELED;
+}
+
+/* and in one that is only looked at, what changes it. */
+static int change_refusal(const struct dassie__impl *impl)
+{
+    int rc = refusal(impl);
+    return rc == 0 && impl->core.options.read_only ? UV_EROFS : rc;
 }
 
 static void answer(struct dassie__impl *impl, struct op *op, int type,
@@ -42,7 +49,7 @@ static void apply_enqueue(struct dassie__impl *impl, job_t *job)
 {
     dassie_enqueue_t *req = job->req;
     uint64_t id = impl->core.store.next;
-    int rc = refusal(impl);
+    int rc = change_refusal(impl);
     if (req != NULL && req->done_cb == NULL) {
         job->req = NULL; /* nobody waits for its end */
     }
@@ -65,7 +72,7 @@ static void apply_enqueue(struct dassie__impl *impl, job_t *job)
 static void apply_many(struct dassie__impl *impl, struct many *many)
 {
     uint64_t first = 0;
-    int rc = refusal(impl);
+    int rc = change_refusal(impl);
     impl->batch_jobs += many->n;
     impl->batch_bytes += many->bytes;
     impl->batch_work += many->bytes;
@@ -185,7 +192,7 @@ static int configure(struct dassie__impl *impl, struct configure *conf)
 
 static void apply_configure(struct dassie__impl *impl, struct configure *conf)
 {
-    int rc = refusal(impl);
+    int rc = conf->reads ? refusal(impl) : change_refusal(impl);
     if (rc == 0) {
         rc = configure(impl, conf);
     }
@@ -194,7 +201,7 @@ static void apply_configure(struct dassie__impl *impl, struct configure *conf)
 
 static void apply_add(struct dassie__impl *impl, struct dassie__processor *p)
 {
-    if (!impl->open || impl->closing) {
+    if (change_refusal(impl) != 0 || impl->closing) {
         return;
     }
     int rc = dassie__core_processor_add(&impl->core, p);
@@ -468,7 +475,7 @@ void dassie__apply_changes(struct dassie__impl *impl)
     struct op *op;
     while ((op = ops_pop(&impl->changes)) != NULL) {
         struct change *change = (struct change *)op;
-        int status = refusal(impl);
+        int status = change_refusal(impl);
         if (status == 0 &&
             !dassie__change_step(&impl->core, change, &touched)) {
             ops_push(&unfinished, op);

@@ -661,6 +661,10 @@ void dassie__core_processor_remove(struct core *c, struct dassie__processor *p)
 void dassie__core_stop(struct core *c)
 {
     c->stopping = true;
+    if (c->options.read_only) {
+        c->claimed_n = 0; /* they are nobody's, and stay so */
+        c->claimed_high = 0;
+    }
     for (struct dassie__processor *p = c->processors; p != NULL; p = p->next) {
         starting_unclaim(c, p);
     }
@@ -674,6 +678,22 @@ static void recover_job(struct core *c, job_t *job, enum found found)
         &c->store, job, found, c->options.crashes_max, c->wall_ms);
     c->stats.interrupted += event != EVENT_UNCLAIM;
     c->stats.unrecorded += found == FOUND_UNKNOWN;
+}
+
+/* What the last process had claimed is running, as far as can be told. */
+static int adopt(struct core *c, struct errmsg *e)
+{
+    struct job_list claimed = {0};
+    job_t *job;
+    int rc = dassie__store_claimed(&c->store, &claimed, e);
+    if (rc == 0 && claimed.n > DASSIE_CLAIMED_MAX) {
+        rc = dassie__errmsg_set(e, DASSIE_ECORRUPT, "too many claimed jobs");
+    }
+    while (rc == 0 && (job = job_list_pop(&claimed)) != NULL) {
+        c->claimed[c->claimed_n++] = job;
+    }
+    c->claimed_high = c->claimed_n;
+    return rc;
 }
 
 /* Those that were executing go first, then those that had only been claimed,
@@ -734,7 +754,7 @@ int dassie__core_open(struct core *c, struct kv *kv, struct recorder *recorder,
                                 !options->unsynced, e);
     }
     if (rc == 0) {
-        rc = recover(c, e);
+        rc = options->read_only ? adopt(c, e) : recover(c, e);
         if (rc != 0) {
             dassie__core_close(c, false);
             dassie__core_free(c);

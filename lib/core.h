@@ -63,6 +63,7 @@ struct core_options {
     uint32_t crashes_max; /* 0: no limit */
     uint64_t suspect_ns;
     bool unsynced;
+    bool read_only; /* nothing is recovered, nothing may be changed */
     size_t window_max;
     uint32_t attempts_max;    /* of a job that does not say */
     uint64_t (*random)(void); /* any 64 bits */

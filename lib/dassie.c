@@ -437,15 +437,18 @@ static void options_default(dassie_options_t *o)
 
 static int options_check(const dassie_options_t *o)
 {
-    bool good =
-        (o->flags & ~(unsigned)(DASSIE_NO_CREATE | DASSIE_SALVAGE)) == 0 &&
-        (o->durability == DASSIE_FULL || o->durability == DASSIE_OFF) &&
-        o->commit_delay_ms <= COMMIT_DELAY_MS_MAX && o->max_crashes >= -1 &&
-        o->payload_bytes_max <= DASSIE_PAYLOAD_BYTES_CEILING &&
-        o->memory_bytes >= DASSIE_MEMORY_BYTES_MIN &&
-        (o->pending_jobs_high == 0
-             ? o->pending_jobs_low == 0
-             : o->pending_jobs_low < o->pending_jobs_high);
+    const unsigned flags = DASSIE_NO_CREATE | DASSIE_SALVAGE | DASSIE_READ_ONLY;
+    bool good = (o->flags & ~flags) == 0 &&
+                ((o->flags & DASSIE_READ_ONLY) == 0 ||
+                 (o->flags & DASSIE_SALVAGE) == 0) &&
+                (o->durability == DASSIE_FULL || o->durability == DASSIE_OFF) &&
+                o->commit_delay_ms <= COMMIT_DELAY_MS_MAX &&
+                o->max_crashes >= -1 &&
+                o->payload_bytes_max <= DASSIE_PAYLOAD_BYTES_CEILING &&
+                o->memory_bytes >= DASSIE_MEMORY_BYTES_MIN &&
+                (o->pending_jobs_high == 0
+                     ? o->pending_jobs_low == 0
+                     : o->pending_jobs_low < o->pending_jobs_high);
     return good ? 0 : UV_EINVAL;
 }
 

@@ -189,14 +189,50 @@ static int salvage(struct dassie__impl *impl, bool gaps, struct errmsg *e)
     return dassie__salvage(&options, e);
 }
 
+/* The database and the recorder of a store that is looked at, or owned. */
+static int open_kv(struct dassie__impl *impl,
+                   const struct kv_rocks_options *options, const char *inflight,
+                   struct kv **kv, struct errmsg *e)
+{
+    int rc = dassie__kv_rocks_open(options, kv, e);
+    if (rc != 0 || options->read_only) {
+        return rc;
+    }
+    rc = dassie__recorder_open(&impl->recorder, inflight, e);
+    if (rc == 0) {
+        rc = dassie__dir_sync(&impl->dir, e);
+        if (rc != 0) {
+            dassie__recorder_close(&impl->recorder, false);
+        }
+    }
+    if (rc != 0) {
+        (*kv)->ops->close(*kv, false);
+    }
+    return rc;
+}
+
+/* Whether there is anything to look at, as it is. */
+static int check_look(bool there, bool gaps, struct errmsg *e)
+{
+    if (!there) {
+        return dassie__errmsg_set(e, UV_ENOENT, "nothing was put into it yet");
+    }
+    return gaps ? dassie__errmsg_set(e, DASSIE_ECORRUPT,
+                                     "a power cut without syncing: its next "
+                                     "owner rebuilds it")
+                : 0;
+}
+
 static int open_store(struct dassie__impl *impl, struct errmsg *e)
 {
     char inflight[PATH_MAX + 16];
     const dassie_options_t *o = &impl->options;
+    bool read_only = (o->flags & DASSIE_READ_ONLY) != 0;
     struct core_options core_options = {
         .crashes_max = o->max_crashes < 0 ? 0 : (uint32_t)o->max_crashes,
         .suspect_ns = (uint64_t)o->suspect_ms * 1000000,
         .unsynced = o->durability == DASSIE_OFF,
+        .read_only = read_only,
         .window_max = o->memory_bytes / 4,
         .attempts_max = DASSIE_ATTEMPTS,
         .random = dassie__env.random};
@@ -209,30 +245,20 @@ static int open_store(struct dassie__impl *impl, struct errmsg *e)
     struct kv_rocks_options rocks = {.dir = impl->dir.path,
                                      .memory_bytes = o->memory_bytes / 4 * 3,
                                      .create = !there,
+                                     .read_only = read_only,
                                      .gaps = dassie__recorder_lossy(inflight)};
-    int rc = 0;
+    int rc = read_only ? check_look(there, rocks.gaps, e) : 0;
     if (there && (o->flags & DASSIE_SALVAGE) != 0) {
         rc = salvage(impl, rocks.gaps, e);
     }
     if (rc == 0) {
-        rc = dassie__kv_rocks_open(&rocks, &kv, e);
+        rc = open_kv(impl, &rocks, inflight, &kv, e);
     }
     if (rc != 0) {
         return rc;
     }
-    rc = dassie__recorder_open(&impl->recorder, inflight, e);
-    if (rc != 0) {
-        kv->ops->close(kv, false);
-        return rc;
-    }
-    rc = dassie__dir_sync(&impl->dir, e);
-    if (rc != 0) {
-        kv->ops->close(kv, false);
-    } else {
-        rc = dassie__core_open(&impl->core, kv, &impl->recorder, &core_options,
-                               e);
-    }
-    if (rc != 0) {
+    rc = dassie__core_open(&impl->core, kv, &impl->recorder, &core_options, e);
+    if (rc != 0 && !read_only) {
         dassie__recorder_close(&impl->recorder, false);
     }
     return rc;
@@ -268,7 +294,8 @@ static void check_backlog(struct dassie__impl *impl)
 
 static int open_all(struct dassie__impl *impl, struct errmsg *e)
 {
-    bool create = (impl->options.flags & DASSIE_NO_CREATE) == 0;
+    bool create =
+        (impl->options.flags & (DASSIE_NO_CREATE | DASSIE_READ_ONLY)) == 0;
     int rc = dassie__dir_open(&impl->dir, impl->path, create, e);
     if (rc == 0) {
         rc = open_store(impl, e);
@@ -314,6 +341,12 @@ static void answer_opened(struct dassie__impl *impl)
     opened->op.status = open_all(impl, &opened->text);
     ops_push(&one, &opened->op);
     dassie__outbox_post(impl, &one);
+}
+
+/* Whether there is a store that this engine may change. */
+static bool is_writable(const struct dassie__impl *impl)
+{
+    return impl->open && !impl->lost && !impl->core.options.read_only;
 }
 
 /* ---- The commit ---- */
@@ -584,7 +617,7 @@ static void engine_close(struct dassie__impl *impl)
         dassie__apply_forsake(impl);
         return;
     }
-    bool clean = !impl->lost;
+    bool clean = is_writable(impl);
     if (clean) {
         dassie__store_tidy(&impl->core.store);
         clean = dassie__store_commit(&impl->core.store, impl->core.wall_ms,
@@ -592,7 +625,9 @@ static void engine_close(struct dassie__impl *impl)
     }
     dassie__apply_forsake(impl);
     bool durable = dassie__core_close(&impl->core, clean);
-    dassie__recorder_close(&impl->recorder, clean && durable);
+    if (!impl->core.options.read_only) {
+        dassie__recorder_close(&impl->recorder, clean && durable);
+    }
     dassie__dir_close(&impl->dir);
 }
 
@@ -609,9 +644,8 @@ enum begin { BEGIN_CHANGES, BEGIN_PROMOTE, BEGIN_SWEEP, BEGINS };
 static bool begin_one(struct dassie__impl *impl, unsigned what)
 {
     struct core *core = &impl->core;
-    bool usable = impl->open && !impl->lost;
     bool has = what == BEGIN_CHANGES ? impl->changes.head != NULL
-               : !usable             ? false
+               : !is_writable(impl)  ? false
                : what == BEGIN_PROMOTE
                    ? dassie__schedule_due(&core->store) <= core->wall_ms
                    : dassie__sweep_due(&core->store) <= core->wall_ms;
@@ -670,7 +704,7 @@ static void engine_main(void *arg)
         }
         now(impl);
         due = UINT64_MAX;
-        if (impl->open && !impl->lost) {
+        if (is_writable(impl)) {
             check_space(impl);
         }
         begin_batch(impl);
@@ -678,7 +712,7 @@ static void engine_main(void *arg)
             impl->batch_from = impl->core.store.next;
         }
         apply_batch(impl);
-        if (impl->open && !impl->lost) {
+        if (is_writable(impl)) {
             due = earlier(check_parked(impl), dassie__apply_starved(impl));
             dassie__core_dispatch(&impl->core);
             due = earlier(due, dassie__core_due(&impl->core));
