@@ -770,11 +770,11 @@ struct dassie_list_s {
 /* Tells a page of jobs in one state: pending ones in the order in which they
  * will be claimed, queue by queue; scheduled ones in that in which they are
  * due; the others by id. Call it again with the same req for the next page, as
- * long as req->more; after an error for the same one. A page of one queue's
- * scheduled or ended jobs may hold few or none of them though there are more,
- * as the work for a page is bounded. options may be NULL. A queue that is not
- * there has no jobs. Errors: UV_EINVAL state, limit or queue name; UV_ENOBUFS;
- * UV_ENOMEM. */
+ * long as req->more; after an error for the same one. A page of scheduled or
+ * ended jobs may hold few or none though there are more, as the work for a page
+ * is bounded, and other queues' jobs and deleted ones count. options may be
+ * NULL. A queue that is not there has no jobs. Errors: UV_EINVAL state, limit
+ * or queue name; UV_ENOBUFS; UV_ENOMEM. */
 DASSIE_EXTERN int dassie_list(dassie_t *q, dassie_list_t *req,
                               const dassie_list_options_t *options,
                               dassie_list_cb cb);

@@ -186,6 +186,7 @@ static int ended_row(struct change *change, struct kv_slice key,
     return 0;
 }
 
+/* What a range has deleted may be among them; then there is no such job. */
 static int walk_ended(struct core *c, struct change *change, int state,
                       bool *end)
 {
@@ -210,6 +211,8 @@ static int scheduled_row(struct change *change, struct kv_slice key,
     return 0;
 }
 
+/* A row that a range has deleted may be among them: whether its job is still to
+ * be changed its history says. */
 static int walk_scheduled(struct core *c, struct change *change, bool *end)
 {
     const struct schedule_row *row = &c->store.schedule;

@@ -10,6 +10,11 @@
  * owner looks whether its rows are there and either drops the batch or commits
  * it once more. Nothing else may be put into it meanwhile.
  *
+ * What a range has deleted an iterator may still show, with any value it had,
+ * until the database gets around to it: RocksDB 7.8.3 loses errors where it
+ * passes over ranges, and jumps over healthy rows then. So whoever reads where
+ * ranges were deleted asks for each row whether it is there: iter_live().
+ *
  * On close: the open batch is dropped; no iterator, value or snapshot may be
  * alive.
  *
@@ -63,15 +68,18 @@ struct kv_ops {
     void (*value_release)(struct kv_value *value);
     const struct kv_snapshot *(*snapshot)(struct kv *kv);
     void (*snapshot_release)(struct kv *kv, const struct kv_snapshot *s);
-    /* Keys at or after from and before to, ascending; with an empty from it
-     * stands nowhere until a seek. NULL: no memory. The bytes of to must live
-     * as long as the iterator. */
+    /* Keys at or after from and before to, ascending, dead ones among them;
+     * with an empty from it stands nowhere until a seek. NULL: no memory. The
+     * bytes of to must live as long as the iterator. */
     struct kv_iter *(*iter)(struct kv *kv, const struct kv_snapshot *snapshot,
                             enum family family, struct kv_slice from,
                             struct kv_slice to);
     bool (*iter_valid)(const struct kv_iter *it);
     struct kv_slice (*iter_key)(const struct kv_iter *it);
     struct kv_slice (*iter_value)(const struct kv_iter *it);
+    /* Whether the row is there: 1, or 0 if a range has deleted it, or why that
+     * cannot be told. */
+    int (*iter_live)(struct kv_iter *it, struct errmsg *e);
     void (*iter_next)(struct kv_iter *it);
     void (*iter_seek)(struct kv_iter *it, struct kv_slice from);
     /* 0, or why it is not valid any more; then closes it. */
@@ -94,6 +102,18 @@ static inline struct kv_slice kv_slice(const void *p, size_t len)
 {
     struct kv_slice s = {p, len};
     return s;
+}
+
+/* Brings an iterator that stands on a dead row to the next one that is there,
+ * if any. 0 or an error. */
+static inline int kv_skip_dead(struct kv *kv, struct kv_iter *it,
+                               struct errmsg *e)
+{
+    int live = 0;
+    while (kv->ops->iter_valid(it) && (live = kv->ops->iter_live(it, e)) == 0) {
+        kv->ops->iter_next(it);
+    }
+    return live < 0 ? live : 0;
 }
 
 static inline struct kv_slice kv_string(const char *s)

@@ -7,11 +7,16 @@
 
 #include <string.h>
 
+/* Dead rows of a family that stay, as a database does away with them when it
+ * has the time. */
+#define LINGER_ROWS_MAX 32
+
 /* A row, or an operation of a batch. */
 struct row {
     struct row *next; /* in the batch */
     enum { ROW_PUT, ROW_DEL, ROW_DEL_RANGE } type;
     enum family family;
+    bool dead; /* a range has deleted it */
     size_t key_len;
     size_t value_len; /* of a range: its end */
     uint8_t bytes[];  /* key, value */
@@ -20,6 +25,7 @@ struct row {
 struct table {
     struct row **rows;
     size_t n;
+    size_t dead; /* of them */
     size_t room;
 };
 
@@ -82,16 +88,38 @@ static bool table_has(const struct table *t, size_t at, struct kv_slice key)
     return at < t->n && slice_cmp(row_key(t->rows[at]), key) == 0;
 }
 
-static void table_cut(struct table *t, size_t from, size_t to)
+static void table_cut(struct table *t, size_t at)
 {
-    if (from == to) {
-        return;
+    t->dead -= t->rows[at]->dead;
+    dassie__free(t->rows[at]);
+    memmove(t->rows + at, t->rows + at + 1,
+            (t->n - at - 1) * sizeof t->rows[0]);
+    t->n--;
+}
+
+static void table_compact(struct table *t)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < t->n; i++) {
+        if (t->rows[i]->dead) {
+            dassie__free(t->rows[i]);
+        } else {
+            t->rows[n++] = t->rows[i];
+        }
     }
+    t->n = n;
+    t->dead = 0;
+}
+
+static void table_kill(struct table *t, size_t from, size_t to)
+{
     for (size_t i = from; i < to; i++) {
-        dassie__free(t->rows[i]);
+        t->dead += !t->rows[i]->dead;
+        t->rows[i]->dead = true;
     }
-    memmove(t->rows + from, t->rows + to, (t->n - to) * sizeof t->rows[0]);
-    t->n -= to - from;
+    if (t->dead > LINGER_ROWS_MAX) {
+        table_compact(t);
+    }
 }
 
 /* Takes over row; room was made before. */
@@ -99,6 +127,7 @@ static void table_put(struct table *t, struct row *row)
 {
     size_t at = table_find(t, row_key(row));
     if (table_has(t, at, row_key(row))) {
+        t->dead -= t->rows[at]->dead;
         dassie__free(t->rows[at]);
     } else {
         memmove(t->rows + at + 1, t->rows + at,
@@ -139,6 +168,7 @@ static struct row *batch_add(struct kv *kv, int type, enum family family,
     row->next = NULL;
     row->type = type;
     row->family = family;
+    row->dead = false;
     row->key_len = key_len;
     row->value_len = value_len;
     *m->batch_end = row;
@@ -201,9 +231,9 @@ static void batch_apply(struct kv_mem *m)
         }
         size_t at = table_find(t, row_key(row));
         if (row->type == ROW_DEL_RANGE) {
-            table_cut(t, at, table_find(t, row_value(row)));
+            table_kill(t, at, table_find(t, row_value(row)));
         } else if (table_has(t, at, row_key(row))) {
-            table_cut(t, at, at + 1);
+            table_cut(t, at);
         }
         dassie__free(row);
     }
@@ -277,7 +307,7 @@ static int mem_get(struct kv *kv, const struct kv_snapshot *snapshot,
     size_t at = table_find(t, key);
     (void)snapshot;
     (void)e;
-    if (!table_has(t, at, key)) {
+    if (!table_has(t, at, key) || t->rows[at]->dead) {
         return UV_ENOENT;
     }
     struct kv_slice found = row_value(t->rows[at]);
@@ -336,6 +366,12 @@ static struct kv_slice mem_iter_value(const struct kv_iter *it)
     return row_value(it->table->rows[it->at]);
 }
 
+static int mem_iter_live(struct kv_iter *it, struct errmsg *e)
+{
+    (void)e;
+    return !it->table->rows[it->at]->dead;
+}
+
 static void mem_iter_next(struct kv_iter *it)
 {
     it->at++;
@@ -376,6 +412,7 @@ static const struct kv_ops mem_ops = {
     .iter_valid = mem_iter_valid,
     .iter_key = mem_iter_key,
     .iter_value = mem_iter_value,
+    .iter_live = mem_iter_live,
     .iter_next = mem_iter_next,
     .iter_seek = mem_iter_seek,
     .iter_close = mem_iter_close,
@@ -399,7 +436,8 @@ void dassie__kv_mem_free(struct kv *kv)
     struct kv_mem *m = mem(kv);
     mem_drop(kv);
     for (int i = 0; i < FAMILIES; i++) {
-        table_cut(&m->tables[i], 0, m->tables[i].n);
+        table_kill(&m->tables[i], 0, m->tables[i].n);
+        table_compact(&m->tables[i]);
         dassie__free(m->tables[i].rows);
     }
     dassie__free(m);
@@ -416,5 +454,6 @@ void dassie__kv_mem_fail(struct kv *kv, unsigned n, bool applied,
 
 size_t dassie__kv_mem_rows(const struct kv *kv, enum family family)
 {
-    return ((const struct kv_mem *)kv)->tables[family].n;
+    const struct table *t = &((const struct kv_mem *)kv)->tables[family];
+    return t->n - t->dead;
 }

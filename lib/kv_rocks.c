@@ -25,6 +25,11 @@
 #define WAL_BYTES_MAX (128u << 20)
 #define OPEN_FILES_MAX 512
 
+/* Whether rows are there is looked up one by one so often; then another
+ * iterator is cheaper. It is moved by so many steps, or by a seek. */
+#define LIVE_GETS_MAX 8
+#define LIVE_STEPS_MAX 8
+
 struct kv_rocks {
     struct kv kv;
     rocksdb_t *db;
@@ -45,6 +50,13 @@ struct kv_rocks {
 struct kv_iter {
     rocksdb_iterator_t *it;
     rocksdb_readoptions_t *read;
+    unsigned gets;
+    rocksdb_iterator_t *live; /* one that heeds ranges, or NULL */
+    rocksdb_readoptions_t *read_live;
+    struct kv_rocks *r;
+    const struct kv_snapshot *snapshot;
+    enum family family;
+    struct kv_slice to;
 };
 
 /* The C API has no codes: the leading words tell. Frees text. */
@@ -223,26 +235,42 @@ static void rocks_snapshot_release(struct kv *kv, const struct kv_snapshot *s)
     rocksdb_release_snapshot(rocks(kv)->db, (const rocksdb_snapshot_t *)s);
 }
 
+static rocksdb_readoptions_t *iter_options(const struct kv_iter *it,
+                                           bool heed_ranges)
+{
+    rocksdb_readoptions_t *read = rocksdb_readoptions_create();
+    rocksdb_readoptions_set_iterate_upper_bound(read, (const char *)it->to.p,
+                                                it->to.len);
+    rocksdb_readoptions_set_fill_cache(read, 0);
+    rocksdb_readoptions_set_ignore_range_deletions(read, !heed_ranges);
+    if (it->snapshot != NULL) {
+        rocksdb_readoptions_set_snapshot(
+            read, (const rocksdb_snapshot_t *)it->snapshot);
+    }
+    return read;
+}
+
+/* An iterator that heeds range deletions, whether there are any or not, loses
+ * the error of a bad block or table where it passes from one table of a level
+ * to the next (RocksDB 7.8.3, MergingIterator::SkipNextDeleted()): the rest of
+ * the level is not there then, without a word. One that does not heed them
+ * tells. */
 static struct kv_iter *rocks_iter(struct kv *kv,
                                   const struct kv_snapshot *snapshot,
                                   enum family family, struct kv_slice from,
                                   struct kv_slice to)
 {
-    struct kv_rocks *r = rocks(kv);
-    struct kv_iter *it = dassie__malloc(sizeof *it);
+    struct kv_iter *it = dassie__calloc(1, sizeof *it);
     if (it == NULL) {
         return NULL;
     }
-    it->read = rocksdb_readoptions_create();
-    rocksdb_readoptions_set_iterate_upper_bound(it->read, (const char *)to.p,
-                                                to.len);
-    rocksdb_readoptions_set_fill_cache(it->read, 0);
-    rocksdb_readoptions_set_ignore_range_deletions(it->read, r->lax);
-    if (snapshot != NULL) {
-        rocksdb_readoptions_set_snapshot(it->read,
-                                         (const rocksdb_snapshot_t *)snapshot);
-    }
-    it->it = rocksdb_create_iterator_cf(r->db, it->read, r->families[family]);
+    it->r = rocks(kv);
+    it->snapshot = snapshot;
+    it->family = family;
+    it->to = to;
+    it->read = iter_options(it, false);
+    it->it = rocksdb_create_iterator_cf(it->r->db, it->read,
+                                        it->r->families[family]);
     if (from.len > 0) {
         rocksdb_iter_seek(it->it, (const char *)from.p, from.len);
     }
@@ -268,6 +296,59 @@ static struct kv_slice rocks_iter_value(const struct kv_iter *it)
     return kv_slice(p, len);
 }
 
+/* Where the iterator that heeds ranges stands, compared with key. */
+static int live_cmp(const struct kv_iter *it, struct kv_slice key)
+{
+    size_t len;
+    if (!rocksdb_iter_valid(it->live)) {
+        return 1;
+    }
+    const char *p = rocksdb_iter_key(it->live, &len);
+    int d = memcmp(p, key.p, len < key.len ? len : key.len);
+    return d != 0 ? d : (len > key.len) - (len < key.len);
+}
+
+/* Brings it to key or behind: it follows the other one, which skips nothing
+ * but in a seek. */
+static int live_follow(struct kv_iter *it, struct kv_slice key)
+{
+    int d = -1;
+    if (it->live == NULL) {
+        it->read_live = iter_options(it, true);
+        it->live = rocksdb_create_iterator_cf(it->r->db, it->read_live,
+                                              it->r->families[it->family]);
+        rocksdb_iter_seek(it->live, (const char *)key.p, key.len);
+        return live_cmp(it, key);
+    }
+    for (int step = 0; step < LIVE_STEPS_MAX; step++) {
+        d = live_cmp(it, key);
+        if (d >= 0) {
+            return d;
+        }
+        rocksdb_iter_next(it->live);
+    }
+    rocksdb_iter_seek(it->live, (const char *)key.p, key.len);
+    return live_cmp(it, key);
+}
+
+/* What the other iterator finds is there; what it does not find it may have
+ * lost. */
+static int rocks_iter_live(struct kv_iter *it, struct errmsg *e)
+{
+    struct kv_slice key = rocks_iter_key(it);
+    struct kv_value value;
+    if (it->gets == LIVE_GETS_MAX && live_follow(it, key) == 0) {
+        return 1;
+    }
+    it->gets += it->gets < LIVE_GETS_MAX;
+    int rc = rocks_get(&it->r->kv, it->snapshot, it->family, key, &value, e);
+    if (rc == 0) {
+        rocks_value_release(&value);
+        return 1;
+    }
+    return rc == UV_ENOENT ? 0 : rc;
+}
+
 static void rocks_iter_next(struct kv_iter *it)
 {
     rocksdb_iter_next(it->it);
@@ -284,6 +365,10 @@ static int rocks_iter_close(struct kv_iter *it, struct errmsg *e)
     rocksdb_iter_get_error(it->it, &text);
     rocksdb_iter_destroy(it->it);
     rocksdb_readoptions_destroy(it->read);
+    if (it->live != NULL) {
+        rocksdb_iter_destroy(it->live);
+        rocksdb_readoptions_destroy(it->read_live);
+    }
     dassie__free(it);
     return text != NULL ? rocks_error(text, e) : 0;
 }
@@ -417,9 +502,9 @@ static int db_open_as(struct kv_rocks *r, const char *path, bool read_only,
     return 0;
 }
 
-/* A read that passes over what ranges have deleted does not notice a table that
- * cannot be opened: RocksDB 7.8.3 skips it without a word. So each is opened
- * once; this asks for nothing but their properties. */
+/* A table that cannot be opened is to be told of before anything is done, not
+ * when it is read: so each is opened once. This asks for nothing but their
+ * properties. */
 static int tables_check(const struct kv_rocks *r, struct errmsg *e)
 {
     char *text = NULL;
@@ -566,6 +651,7 @@ static const struct kv_ops rocks_ops = {
     .iter_valid = rocks_iter_valid,
     .iter_key = rocks_iter_key,
     .iter_value = rocks_iter_value,
+    .iter_live = rocks_iter_live,
     .iter_next = rocks_iter_next,
     .iter_seek = rocks_iter_seek,
     .iter_close = rocks_iter_close,

@@ -475,7 +475,8 @@ static int run_running(struct look *look)
     return 0;
 }
 
-/* One line's part of a page. */
+/* One line's part of a page. No range reaches beyond a cursor: none of its rows
+ * is dead. */
 static int run_line(struct look *look, const struct look_line *line)
 {
     const struct kv_ops *ops = look->store->kv->ops;
@@ -524,18 +525,24 @@ static int run_pending(struct look *look)
     return rc;
 }
 
-/* One row of the schedule, if it is of a job that is wanted. */
-static int scheduled_add(struct look *look, struct kv_slice key,
-                         struct kv_slice value)
+/* One row of the schedule, if it is there and of a job that is wanted. */
+static int scheduled_add(struct look *look, struct kv_iter *it)
 {
+    const struct kv_ops *ops = look->store->kv->ops;
+    struct kv_slice key = ops->iter_key(it);
+    struct kv_slice value = ops->iter_value(it);
     struct due due;
     struct due_row row;
+    struct errmsg ignored;
     if (dassie__key_parse_due(key.p, key.len, &due) != 0 ||
         dassie__due_row_read(value.p, value.len, &row) != 0) {
         return DASSIE_ECORRUPT;
     }
     if (look->queue == NULL || look->queue->id == row.queue) {
-        int rc = look_add(look, due.id, DASSIE_SCHEDULED, row.attempts);
+        int rc = ops->iter_live(it, &ignored);
+        if (rc == 1) {
+            rc = look_add(look, due.id, DASSIE_SCHEDULED, row.attempts);
+        }
         if (rc != 0) {
             return rc;
         }
@@ -565,7 +572,7 @@ static int run_scheduled(struct look *look)
             look->more = true;
             break;
         }
-        rc = scheduled_add(look, ops->iter_key(it), ops->iter_value(it));
+        rc = scheduled_add(look, it);
     }
     int failed = ops->iter_close(it, &ignored);
     return rc != 0 ? rc : failed;
@@ -576,6 +583,25 @@ static enum family end_family(dassie_state_t state)
     return state == DASSIE_COMPLETE ? FAMILY_COMPLETE
            : state == DASSIE_FAILED ? FAMILY_FAILED
                                     : FAMILY_CANCELLED;
+}
+
+/* A job that has ended. The rows of one that was deleted go together: its end
+ * may still be seen. */
+static int ended_add(struct look *look, uint64_t id, struct kv_iter *it)
+{
+    struct errmsg ignored;
+    int rc = look_add(look, id, look->state, 0);
+    if (rc == UV_ENOENT) {
+        rc = look->store->kv->ops->iter_live(it, &ignored);
+        rc = rc == 1 ? DASSIE_ECORRUPT : rc;
+    }
+    return rc;
+}
+
+static bool is_of_other_queue(const struct look *look, size_t n)
+{
+    return look->n > n && look->queue != NULL &&
+           look->infos[n].queue != look->queue->name;
 }
 
 static int run_ended(struct look *look)
@@ -605,14 +631,14 @@ static int run_ended(struct look *look)
             break;
         }
         size_t bytes = look->bytes;
-        rc = look_add(look, id, look->state, 0);
+        size_t n = look->n;
+        rc = ended_add(look, id, it);
         if (rc != 0) {
             break;
         }
         look->cursor[0] = id;
         read += look->bytes - bytes;
-        if (look->queue != NULL &&
-            look->infos[look->n - 1].queue != look->queue->name) {
+        if (is_of_other_queue(look, n)) {
             look->n--;
             look->bytes = bytes;
             dassie__free(look->blocks[look->n]);

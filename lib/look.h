@@ -20,8 +20,8 @@
 
 #define LOOK_PAGE_BYTES_MAX ((size_t)16 << 20)
 
-/* What is read for a page of one queue's scheduled or ended jobs, those of
- * other queues included: a page ends then, whatever it holds. */
+/* What is read for a page of scheduled or ended jobs, with those of other
+ * queues and those that were deleted: a page ends then, whatever it holds. */
 #define LOOK_READ_ROWS_MAX 10000
 #define LOOK_READ_BYTES_MAX ((size_t)64 << 20)
 

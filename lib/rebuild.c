@@ -121,7 +121,11 @@ static int read_window(struct rebuild *rb, enum family family,
     if (it == NULL) {
         return no_memory(rb);
     }
-    for (*n = 0; rc == 0 && *n < most && ops->iter_valid(it); ++*n) {
+    for (*n = 0; rc == 0 && *n < most; ++*n) {
+        rc = kv_skip_dead(rb->s.kv, it, rb->e);
+        if (rc != 0 || !ops->iter_valid(it)) {
+            break;
+        }
         struct kv_slice key = ops->iter_key(it);
         if (key.len > KEY_BYTES_MAX) {
             rc = damaged(rb, "a key");
@@ -793,9 +797,10 @@ struct columns {
 static int column_settle(struct rebuild *rb, struct columns *c, int i)
 {
     const struct kv_ops *ops = rb->s.kv->ops;
-    c->here[i] = ops->iter_valid(c->it[i]);
+    int rc = kv_skip_dead(rb->s.kv, c->it[i], rb->e);
+    c->here[i] = rc == 0 && ops->iter_valid(c->it[i]);
     if (!c->here[i]) {
-        return 0;
+        return rc;
     }
     struct kv_slice key = ops->iter_key(c->it[i]);
     return dassie__key_parse_number(key.p, key.len, &c->id[i]) == 0

@@ -174,8 +174,7 @@ static int promote_job(struct store *s, const struct due *due,
     return rc;
 }
 
-/* Where the head stands now: at a live row, or behind the last one there was.
- */
+/* Where the head stands now: no live row is before it. */
 static int settle_head(struct store *s, const struct kv_iter *it,
                        struct errmsg *e)
 {
@@ -196,14 +195,35 @@ static int settle_head(struct store *s, const struct kv_iter *it,
     return 0;
 }
 
-/* Takes rows from the head on. *n: the last ones. */
+/* Takes one row, if it is there: a head that was lowered has some before it
+ * again that a range has deleted. */
+static int promote_row(struct store *s, const struct due *due,
+                       struct kv_iter *it, unsigned *n, struct errmsg *e)
+{
+    struct schedule_row *row = &s->schedule;
+    int rc = s->kv->ops->iter_live(it, e);
+    if (rc == 1) {
+        rc = promote_job(s, due, s->kv->ops->iter_value(it), e);
+        if (rc == 0) {
+            row->live--;
+            row->dead++;
+            ++*n;
+        }
+    }
+    if (rc == 0) {
+        row->head_ms = due->ms;
+        row->head_id = due->id + 1;
+    }
+    return rc;
+}
+
+/* Takes rows from the head on, and looks at no more than max. */
 static int promote_rows(struct store *s, struct kv_iter *it, uint64_t wall_ms,
                         unsigned max, unsigned *n, struct errmsg *e)
 {
     const struct kv_ops *ops = s->kv->ops;
-    struct schedule_row *row = &s->schedule;
     struct due due;
-    for (; *n < max && ops->iter_valid(it); ops->iter_next(it)) {
+    for (; max > 0 && ops->iter_valid(it); max--) {
         struct kv_slice key = ops->iter_key(it);
         if (dassie__key_parse_due(key.p, key.len, &due) != 0) {
             return dassie__errmsg_set(e, DASSIE_ECORRUPT,
@@ -212,15 +232,11 @@ static int promote_rows(struct store *s, struct kv_iter *it, uint64_t wall_ms,
         if (due.ms > wall_ms) {
             break;
         }
-        int rc = promote_job(s, &due, ops->iter_value(it), e);
+        int rc = promote_row(s, &due, it, n, e);
         if (rc != 0) {
             return rc;
         }
-        row->head_ms = due.ms;
-        row->head_id = due.id + 1;
-        row->live--;
-        row->dead++;
-        ++*n;
+        ops->iter_next(it);
     }
     return settle_head(s, it, e);
 }
@@ -232,7 +248,6 @@ int dassie__schedule_promote(struct store *s, uint64_t wall_ms, unsigned max,
                                   0xff, 0xff, 0xff, 0xff};
     struct due head = {s->schedule.head_ms, s->schedule.head_id, 0};
     uint8_t from[KEY_DUE_BYTES];
-    struct errmsg ignored;
     *n = 0;
     struct kv_iter *it =
         s->kv->ops->iter(s->kv, NULL, FAMILY_SCHEDULED, due_key(from, &head),
@@ -241,6 +256,7 @@ int dassie__schedule_promote(struct store *s, uint64_t wall_ms, unsigned max,
         return dassie__errmsg_set(e, UV_ENOMEM, "out of memory");
     }
     int rc = promote_rows(s, it, wall_ms, max, n, e);
-    int failed = s->kv->ops->iter_close(it, rc == 0 ? e : &ignored);
-    return rc != 0 ? rc : failed;
+    /* A row that could not be read looks as if it were not there. */
+    int failed = s->kv->ops->iter_close(it, e);
+    return failed != 0 ? failed : rc;
 }

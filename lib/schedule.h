@@ -29,8 +29,8 @@ void dassie__schedule_put(struct store *s, const job_t *job, bool history);
 /* Takes the row of a job out of the middle. */
 void dassie__schedule_remove(struct store *s, const job_t *job);
 
-/* Moves jobs that are due, up to max, each to the end of its line. Nothing is
- * in the open batch. *n: how many. */
+/* Moves jobs that are due, each to the end of its line, and looks at up to max
+ * rows. Nothing is in the open batch. *n: how many were moved. */
 int dassie__schedule_promote(struct store *s, uint64_t wall_ms, unsigned max,
                              unsigned *n, struct errmsg *e);
 

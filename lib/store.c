@@ -157,7 +157,7 @@ static void put_end(struct store *s, const job_t *job)
                      kv_slice(job->out, job->out_len));
     dassie__queue_count_bytes(&s->queues, job->queue, job->state,
                               (int64_t)(job->stored + len + job->out_len));
-    dassie__sweep_ended(s, job->queue, job->state, job->ended_ms);
+    dassie__sweep_ended(s, job->id, job->queue, job->state, job->ended_ms);
 }
 
 static void enter_scheduled(struct store *s, job_t *job, bool fresh)

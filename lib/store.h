@@ -60,6 +60,9 @@ struct claim_set {
 struct sweep {
     bool under_way;
     bool over;              /* a queue has more than it keeps */
+    uint64_t from;          /* no job that has ended is before this id: what
+                               was deleted there is not passed over again */
+    uint64_t lowest;        /* the same, of what the pass has seen */
     uint64_t cursor;        /* the pass goes on with this id */
     uint64_t kept_ms;       /* nothing is kept long enough before */
     uint64_t not_before_ms; /* the next pass, unless over */

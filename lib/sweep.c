@@ -69,13 +69,15 @@ static uint64_t expires(const struct keep *keep, uint64_t ended_ms)
     return keep->ms > UINT64_MAX - ended_ms ? UINT64_MAX : ended_ms + keep->ms;
 }
 
-void dassie__sweep_ended(struct store *s, const struct queue *q, int state,
-                         uint64_t ended_ms)
+void dassie__sweep_ended(struct store *s, uint64_t id, const struct queue *q,
+                         int state, uint64_t ended_ms)
 {
     struct keep keep = keep_of(q, state);
     uint64_t at = expires(&keep, ended_ms);
     s->sweep.kept_ms = at < s->sweep.kept_ms ? at : s->sweep.kept_ms;
     s->sweep.over |= is_over(q, state, 16);
+    s->sweep.from = id < s->sweep.from ? id : s->sweep.from;
+    s->sweep.lowest = id < s->sweep.lowest ? id : s->sweep.lowest;
 }
 
 void dassie__sweep_configured(struct store *s, const struct queue *q)
@@ -200,11 +202,21 @@ static int damaged(struct errmsg *e, uint64_t id)
                               (unsigned long long)id);
 }
 
-/* An ended job: it stays, or goes. */
-static int judge_end(struct walk *w, uint64_t id, int state,
-                     struct kv_slice row, struct kv_slice end, struct errmsg *e)
+static void stays(struct walk *w, uint64_t id, uint64_t expires_ms)
+{
+    struct sweep *sweep = &w->s->sweep;
+    sweep->kept_ms = expires_ms < sweep->kept_ms ? expires_ms : sweep->kept_ms;
+    sweep->lowest = id < sweep->lowest ? id : sweep->lowest;
+    range_flush(w->s, &w->range);
+}
+
+/* A job that has ended, if it is there: it stays, or goes. */
+static int judge_end(struct walk *w, uint64_t id, int at, struct errmsg *e)
 {
     struct store *s = w->s;
+    struct kv_slice row = s->kv->ops->iter_value(w->jobs);
+    struct kv_slice end = s->kv->ops->iter_value(w->end[at]);
+    int state = end_states[at];
     struct job_row job;
     struct end_row ended;
     if (dassie__job_row_read(row.p, row.len, &job) != 0 ||
@@ -214,11 +226,15 @@ static int judge_end(struct walk *w, uint64_t id, int state,
     }
     struct queue *q = s->queues.by_id[job.queue];
     struct keep keep = keep_of(q, state);
-    uint64_t at = expires(&keep, ended.ended_ms);
-    if (at > w->wall_ms && !is_over(q, state, 0)) {
-        s->sweep.kept_ms = at < s->sweep.kept_ms ? at : s->sweep.kept_ms;
-        range_flush(s, &w->range);
+    uint64_t expires_ms = expires(&keep, ended.ended_ms);
+    w->bytes += row.len;
+    if (expires_ms > w->wall_ms && !is_over(q, state, 0)) {
+        stays(w, id, expires_ms);
         return 0;
+    }
+    int rc = s->kv->ops->iter_live(w->end[at], e);
+    if (rc != 1) {
+        return rc;
     }
     dassie__queue_touch(&s->queues, q);
     dassie__queue_count(&s->queues, q, state, -1);
@@ -258,8 +274,9 @@ static int next_end(struct walk *w, int *at, uint64_t *id, struct errmsg *e)
 }
 
 /* Brings the jobs to one that has ended. Those passed over stay, however many
- * they are: a backlog costs one seek. */
-static int bring_jobs(struct walk *w, uint64_t id, struct errmsg *e)
+ * they are: a backlog costs one seek. *there: it is one of them. */
+static int bring_jobs(struct walk *w, uint64_t id, bool *there,
+                      struct errmsg *e)
 {
     const struct kv_ops *ops = w->s->kv->ops;
     uint8_t key[KEY_NUMBER_BYTES];
@@ -274,7 +291,16 @@ static int bring_jobs(struct walk *w, uint64_t id, struct errmsg *e)
         ops->iter_seek(w->jobs, kv_slice(key, sizeof key));
         rc = ops->iter_valid(w->jobs) ? id_at(w->s, w->jobs, &at, e) : 0;
     }
-    return rc == 0 && at != id ? damaged(e, id) : rc;
+    *there = rc == 0 && at == id;
+    return rc;
+}
+
+/* There is no job to an end: of one that was deleted the end may still be seen.
+ */
+static int judge_orphan(struct walk *w, uint64_t id, int at, struct errmsg *e)
+{
+    int rc = w->s->kv->ops->iter_live(w->end[at], e);
+    return rc == 1 ? damaged(e, id) : rc;
 }
 
 /* One job that has ended, if there is one: *more. */
@@ -282,6 +308,7 @@ static int judge(struct walk *w, bool *more, struct errmsg *e)
 {
     const struct kv_ops *ops = w->s->kv->ops;
     uint64_t id = 0;
+    bool there = false;
     int at;
     int rc = next_end(w, &at, &id, e);
     *more = rc == 0 && at < ENDS;
@@ -289,16 +316,14 @@ static int judge(struct walk *w, bool *more, struct errmsg *e)
         return rc;
     }
     w->s->sweep.cursor = id + 1;
-    rc = bring_jobs(w, id, e);
-    if (rc == 0) {
-        w->bytes += ops->iter_value(w->jobs).len;
-        rc = judge_end(w, id, end_states[at], ops->iter_value(w->jobs),
-                       ops->iter_value(w->end[at]), e);
+    rc = bring_jobs(w, id, &there, e);
+    if (rc == 0 && there) {
+        rc = judge_end(w, id, at, e);
+        ops->iter_next(w->jobs);
+    } else if (rc == 0) {
+        rc = judge_orphan(w, id, at, e);
     }
     ops->iter_next(w->end[at]);
-    if (rc == 0) {
-        ops->iter_next(w->jobs);
-    }
     return rc;
 }
 
@@ -339,7 +364,8 @@ static void pass_begin(struct sweep *sweep)
 {
     sweep->under_way = true;
     sweep->over = false;
-    sweep->cursor = 0;
+    sweep->cursor = sweep->from;
+    sweep->lowest = UINT64_MAX;
     sweep->kept_ms = UINT64_MAX;
 }
 
@@ -367,6 +393,9 @@ int dassie__sweep_step(struct store *s, uint64_t wall_ms, uint64_t *n,
     rc = walk_close(&w, rc, e);
     if (!more || rc != 0) {
         pass_end(&s->sweep, wall_ms);
+    }
+    if (!more && rc == 0) {
+        s->sweep.from = s->sweep.lowest;
     }
     if (rc != 0) { /* the next one is to find out again */
         s->sweep.kept_ms = wall_ms;

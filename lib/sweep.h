@@ -30,8 +30,8 @@
 #define SWEEP_KEYS_MAX 8
 
 /* A job of q has ended so: when a pass is due may change. */
-void dassie__sweep_ended(struct store *s, const struct queue *q, int state,
-                         uint64_t ended_ms);
+void dassie__sweep_ended(struct store *s, uint64_t id, const struct queue *q,
+                         int state, uint64_t ended_ms);
 
 /* The settings of q have changed. */
 void dassie__sweep_configured(struct store *s, const struct queue *q);

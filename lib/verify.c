@@ -365,21 +365,25 @@ static int parse_key(enum column column, struct kv_slice key, uint64_t *id)
 }
 
 /* Brings a column to its next row with a key that can be read. */
-static void walk_settle(struct walk *w, enum column column)
+static int walk_settle(struct walk *w, enum column column)
 {
-    const struct kv_ops *ops = w->v->kv->ops;
+    struct kv *kv = w->v->kv;
     struct kv_iter *it = w->it[column];
-    for (; ops->iter_valid(it); ops->iter_next(it)) {
-        struct kv_slice key = ops->iter_key(it);
+    enum family family = column_family[column];
+    for (;;) {
+        int rc = kv_skip_dead(kv, it, w->v->e);
+        w->here[column] = rc == 0 && kv->ops->iter_valid(it);
+        if (!w->here[column]) {
+            return rc;
+        }
+        struct kv_slice key = kv->ops->iter_key(it);
         w->v->report->rows++;
         if (parse_key(column, key, &w->id[column]) == 0) {
-            w->here[column] = true;
-            return;
+            return 0;
         }
-        dassie__verify_tell_row(w->v, column_family[column], key,
-                                "not a number");
+        dassie__verify_tell_row(w->v, family, key, "not a number");
+        kv->ops->iter_next(it);
     }
-    w->here[column] = false;
 }
 
 static int walk_open(struct walk *w)
@@ -390,7 +394,10 @@ static int walk_open(struct walk *w)
         if (w->it[i] == NULL) {
             return dassie__verify_no_memory(w->v);
         }
-        walk_settle(w, i);
+        int rc = walk_settle(w, i);
+        if (rc != 0) {
+            return rc;
+        }
     }
     return 0;
 }
@@ -476,10 +483,10 @@ static int walk(struct verify *v)
         struct facts f = {.id = id};
         collect(&w, &f);
         judge(v, &f);
-        for (int i = 0; i < COLUMNS; i++) {
+        for (int i = 0; rc == 0 && i < COLUMNS; i++) {
             if (f.there[i]) {
                 v->kv->ops->iter_next(w.it[i]);
-                walk_settle(&w, i);
+                rc = walk_settle(&w, i);
             }
         }
     }

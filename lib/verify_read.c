@@ -160,9 +160,14 @@ int dassie__verify_each(struct verify *v, enum family family, verify_row_cb cb)
     if (it == NULL) {
         return dassie__verify_no_memory(v);
     }
-    for (; rc == 0 && ops->iter_valid(it); ops->iter_next(it)) {
+    rc = kv_skip_dead(v->kv, it, v->e);
+    while (rc == 0 && ops->iter_valid(it)) {
         v->report->rows++;
         rc = cb(v, ops->iter_key(it), ops->iter_value(it));
+        if (rc == 0) {
+            ops->iter_next(it);
+            rc = kv_skip_dead(v->kv, it, v->e);
+        }
     }
     int failed = ops->iter_close(it, rc == 0 ? v->e : &ignored);
     return rc != 0 ? rc : failed;

@@ -244,8 +244,11 @@ static inline size_t rig_rows(struct rig *r, enum family family)
     size_t n = 0;
     struct kv_iter *it = dassie__verify_iter(&v, family);
     ck_assert_ptr_nonnull(it);
-    for (; r->kv->ops->iter_valid(it); r->kv->ops->iter_next(it)) {
+    RIG_OK(r, kv_skip_dead(r->kv, it, &r->e));
+    while (r->kv->ops->iter_valid(it)) {
         n++;
+        r->kv->ops->iter_next(it);
+        RIG_OK(r, kv_skip_dead(r->kv, it, &r->e));
     }
     RIG_OK(r, r->kv->ops->iter_close(it, &r->e));
     return n;

@@ -427,9 +427,12 @@ static void learn(struct known *known)
     for (size_t i = 0; i < COUNT(reads); i++) {
         struct kv_iter *it = dassie__verify_iter(&v, reads[i].family);
         ck_assert_ptr_nonnull(it);
-        for (; ops->iter_valid(it); ops->iter_next(it)) {
+        RIG_OK(r, kv_skip_dead(r->kv, it, &r->e));
+        while (ops->iter_valid(it)) {
             reads[i].cb(reads[i].family, ops->iter_key(it),
                         ops->iter_value(it));
+            ops->iter_next(it);
+            RIG_OK(r, kv_skip_dead(r->kv, it, &r->e));
         }
         RIG_OK(r, ops->iter_close(it, &r->e));
     }

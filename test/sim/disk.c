@@ -336,6 +336,12 @@ static struct kv_slice disk_iter_value(const struct kv_iter *it)
     return disk.mem->ops->iter_value(it);
 }
 
+static int disk_iter_live(struct kv_iter *it, struct errmsg *e)
+{
+    return read_fails() ? dassie__errmsg_set(e, UV_EIO, "told to fail to read")
+                        : disk.mem->ops->iter_live(it, e);
+}
+
 static void disk_iter_next(struct kv_iter *it)
 {
     disk.mem->ops->iter_next(it);
@@ -386,6 +392,7 @@ static const struct kv_ops disk_ops = {
     .iter_valid = disk_iter_valid,
     .iter_key = disk_iter_key,
     .iter_value = disk_iter_value,
+    .iter_live = disk_iter_live,
     .iter_next = disk_iter_next,
     .iter_seek = disk_iter_seek,
     .iter_close = disk_iter_close,

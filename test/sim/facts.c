@@ -53,6 +53,9 @@ static void each_row(struct kv *kv, struct facts *facts, enum family family,
     for (; kv->ops->iter_valid(it); kv->ops->iter_next(it)) {
         struct kv_slice key = kv->ops->iter_key(it);
         uint64_t number = 0;
+        if (kv->ops->iter_live(it, &e) != 1) {
+            continue;
+        }
         dassie__key_parse_number(key.p, key.len, &number);
         cb(facts, number, key, kv->ops->iter_value(it));
     }
