@@ -190,7 +190,10 @@ enum {
      * and what an owner that was killed left is told as it left it, jobs under
      * way as running. What would change anything is told UV_EROFS, no processor
      * gets a job, and what is waited for does not come. */
-    DASSIE_READ_ONLY = 4
+    DASSIE_READ_ONLY = 4,
+    /* For tests: in memory, without threads, and its clock stands still. See
+     * dassie_testing_advance(). It goes with no other flag. */
+    DASSIE_TESTING = 8
 };
 
 /* ---- Callbacks --------------------------------------------------------- */
@@ -989,6 +992,28 @@ DASSIE_EXTERN int dassie_stats(dassie_t *q, dassie_stats_t *stats);
  * is NULL, or UV_ENAMETOOLONG, UV_EPERM as for dassie_open(). */
 DASSIE_EXTERN int dassie_verify(const char *path, dassie_verify_cb cb,
                                 void *arg, dassie_verify_report_t *report);
+
+/* ---- Time and tests ---------------------------------------------------- */
+
+/* The wall clock of q, ms since 1970: the machine's, or that of a test. 0: q
+ * was not initialised. Any thread, until q is closed. */
+DASSIE_EXTERN uint64_t dassie_now(const dassie_t *q);
+
+/* For tests of what uses a queue. One that was opened with DASSIE_TESTING (path
+ * does not count) is the same but for three things: the store is in memory and
+ * ends with dassie_close(); nothing runs on a thread of its own, work callbacks
+ * neither, but on the loop's, one after the other; and its clock stands still.
+ * A retry comes after exactly the time of the formula in dassie_spec_t.
+ *
+ * This moves the clock of q by ms, 0 included. Before it returns all has
+ * happened, in its order, that would have happened by then, without waiting:
+ * commits, runs of jobs and their retries, callbacks. What waits for the loop
+ * (a job of an async processor that is under way, dassie_close()'s callback)
+ * goes on when the loop runs. Other queues and libuv's timers keep the
+ * machine's clock. Legal while closing (never UV_ECANCELED).
+ * Errors: UV_EINVAL q is not for testing, or would be more than a hundred years
+ * ahead of where it began; UV_EBUSY in a callback of q. */
+DASSIE_EXTERN int dassie_testing_advance(dassie_t *q, uint64_t ms);
 
 /* ---- Errors, memory, version ------------------------------------------- */
 

@@ -42,7 +42,7 @@ static void tell_gone(struct dassie__impl *impl, enum gone why,
         list = next;
     }
     uv_mutex_unlock(&impl->out_mutex);
-    uv_async_send(&impl->async);
+    dassie__engine_ring(impl);
 }
 
 static void apply_enqueue(struct dassie__impl *impl, job_t *job)

@@ -168,8 +168,9 @@ static enum event failed_event(struct core *c, job_t *job)
     struct retry_policy policy;
     uint32_t n = job->attempts - job->excused + 1;
     policy_of(c, job, &policy);
-    uint64_t delay = job->verdict == VERDICT_RETRY
-                         ? job->again_ms
+    uint64_t delay = job->verdict == VERDICT_RETRY ? job->again_ms
+                     : c->options.random == NULL
+                         ? dassie__retry_backoff(&policy, n)
                          : dassie__retry_delay(&policy, n, c->options.random());
     job->due_ms = dassie__time_add(c->wall_ms, delay);
     return job->verdict != VERDICT_NO_RETRY &&

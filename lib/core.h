@@ -66,7 +66,7 @@ struct core_options {
     bool read_only; /* nothing is recovered, nothing may be changed */
     size_t window_max;
     uint32_t attempts_max;    /* of a job that does not say */
-    uint64_t (*random)(void); /* any 64 bits */
+    uint64_t (*random)(void); /* any 64 bits; NULL: retries have no jitter */
 };
 
 struct core_stats {

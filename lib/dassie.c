@@ -10,9 +10,9 @@
 #include "config.h"
 
 #include "alloc.h"
-#include "env.h"
 #include "events.h"
 #include "impl.h"
+#include "kv_mem.h"
 #include "lock.h"
 
 #include <limits.h>
@@ -60,7 +60,7 @@ static bool is_loop_thread(const struct dassie__impl *impl)
 
 /* What is for the loop's thread alone is refused where it is easily seen not to
  * be that: in a work callback. */
-static int impl_check_place(const dassie_t *q)
+int dassie__impl_check_place(const dassie_t *q)
 {
     if (q == NULL || q->impl == NULL) {
         return UV_EINVAL;
@@ -73,7 +73,7 @@ static int impl_check_place(const dassie_t *q)
 
 int dassie__impl_check(const dassie_t *q)
 {
-    int rc = impl_check_place(q);
+    int rc = dassie__impl_check_place(q);
     if (rc != 0) {
         return rc;
     }
@@ -136,7 +136,9 @@ static void deliver_log(struct dassie__impl *impl, struct log_line *line)
 
 static void deliver_closed(struct dassie__impl *impl)
 {
-    uv_thread_join(&impl->thread);
+    if (!impl->clock.fake) {
+        uv_thread_join(&impl->thread);
+    }
     impl->thread_ended = true;
     for (struct dassie__processor *p = impl->processors; p != NULL;
          p = p->loop_next) {
@@ -243,16 +245,19 @@ static void start_runners(struct dassie__impl *impl)
     }
 }
 
-static void on_async(uv_async_t *async)
+void dassie__impl_turn(struct dassie__impl *impl)
 {
-    struct dassie__impl *impl = async->data;
     struct op *op = NULL;
     know_thread(impl);
+    impl->delivering = true;
+    atomic_store(&impl->rung, false);
+    if (impl->clock.fake) {
+        dassie__engine_turn(impl);
+    }
     start_runners(impl);
     uv_mutex_lock(&impl->out_mutex);
     ops_append(&impl->notices, &impl->outbox);
     uv_mutex_unlock(&impl->out_mutex);
-    impl->delivering = true;
     for (int n = 0; n < DELIVER_MAX; n++) {
         op = ops_pop(&impl->notices);
         if (op == NULL) {
@@ -269,9 +274,14 @@ static void on_async(uv_async_t *async)
     deliver_pressure(impl);
     impl->delivering = false;
     if (more) {
-        uv_async_send(&impl->async); /* there may be more */
+        dassie__engine_ring(impl); /* there may be more */
     }
     impl_settle(impl);
+}
+
+static void on_async(uv_async_t *async)
+{
+    dassie__impl_turn(async->data);
 }
 
 /* ---- Closing ---- */
@@ -294,6 +304,9 @@ static void on_closed(uv_handle_t *handle)
     dassie_close_cb cb = impl->close_cb;
     dassie__subscribe_end(impl);
     dassie__core_free(&impl->core);
+    if (impl->memory != NULL) {
+        dassie__kv_mem_free(impl->memory);
+    }
     dassie__job_cache_clear();
     impl_unmake_locks(impl);
     dassie__free(impl->path);
@@ -332,7 +345,7 @@ void dassie__runner_ended(struct dassie__processor *p)
 
 int dassie_close(dassie_t *q, dassie_close_cb cb)
 {
-    int rc = impl_check_place(q);
+    int rc = dassie__impl_check_place(q);
     if (rc != 0) {
         return rc;
     }
@@ -438,7 +451,7 @@ static void options_default(dassie_options_t *o)
 static int options_check(const dassie_options_t *o)
 {
     const unsigned flags = DASSIE_NO_CREATE | DASSIE_SALVAGE | DASSIE_READ_ONLY;
-    bool good = (o->flags & ~flags) == 0 &&
+    bool good = ((o->flags & ~flags) == 0 || o->flags == DASSIE_TESTING) &&
                 ((o->flags & DASSIE_READ_ONLY) == 0 ||
                  (o->flags & DASSIE_SALVAGE) == 0) &&
                 (o->durability == DASSIE_FULL || o->durability == DASSIE_OFF) &&
@@ -471,11 +484,30 @@ static int path_copy(const char *path, char **out)
     return *out == NULL ? UV_ENOMEM : 0;
 }
 
+static int place_on_disk(struct dassie__impl *impl, const char *path)
+{
+    if (path == NULL || path[0] == '\0') {
+        return UV_EINVAL;
+    }
+    return dassie__dir_is_orphan() ? UV_EPERM : path_copy(path, &impl->path);
+}
+
+static int place_in_memory(struct dassie__impl *impl)
+{
+    static const char name[] = "memory"; /* in messages */
+    impl->path = dassie__memdup(name, sizeof name);
+    if (impl->path == NULL) {
+        return UV_ENOMEM;
+    }
+    clock_fake(&impl->clock);
+    return 0;
+}
+
 int dassie_open(dassie_t *q, const char *path, const dassie_options_t *options,
                 dassie_open_cb cb)
 {
     static const dassie_options_t init = DASSIE_OPTIONS_INIT;
-    int rc = impl_check_place(q);
+    int rc = dassie__impl_check_place(q);
     if (rc != 0) {
         return rc;
     }
@@ -484,12 +516,6 @@ int dassie_open(dassie_t *q, const char *path, const dassie_options_t *options,
     if (impl->closed || impl->opened) {
         return impl->closed ? UV_ECANCELED : UV_EALREADY;
     }
-    if (path == NULL || path[0] == '\0') {
-        return UV_EINVAL;
-    }
-    if (dassie__dir_is_orphan()) {
-        return UV_EPERM;
-    }
     rc = dassie__options_copy(&impl->options, sizeof impl->options, options,
                               options->size);
     if (rc == 0) {
@@ -497,7 +523,8 @@ int dassie_open(dassie_t *q, const char *path, const dassie_options_t *options,
         rc = options_check(&impl->options);
     }
     if (rc == 0) {
-        rc = path_copy(path, &impl->path);
+        rc = impl->options.flags == DASSIE_TESTING ? place_in_memory(impl)
+                                                   : place_on_disk(impl, path);
     }
     if (rc != 0) {
         return rc;

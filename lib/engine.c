@@ -4,7 +4,7 @@
 
 #include "alloc.h"
 #include "apply.h"
-#include "env.h"
+#include "kv_mem.h"
 #include "kv_rocks.h"
 #include "salvage.h"
 
@@ -15,9 +15,18 @@
 
 /* ---- The inbox ---- */
 
+void dassie__engine_ring(struct dassie__impl *impl)
+{
+    atomic_store(&impl->rung, true);
+    uv_async_send(&impl->async);
+}
+
 static void inbox_push(struct dassie__impl *impl, struct op *op)
 {
     ops_push(&impl->inbox, op);
+    if (impl->clock.fake) {
+        dassie__engine_ring(impl);
+    }
     if (impl->sleeping) {
         impl->sleeping = false; /* once is enough */
         uv_cond_signal(&impl->cond);
@@ -35,7 +44,7 @@ void dassie__engine_post_close(struct dassie__impl *impl, struct op *op)
 {
     uv_mutex_lock(&impl->mutex);
     impl->closed = true;
-    impl->closed_at = dassie__env.mono_ns();
+    impl->closed_at = clock_mono_ns(&impl->clock);
     inbox_push(impl, op);
     atomic_store(&impl->ending, true);
     uv_mutex_unlock(&impl->mutex);
@@ -56,7 +65,7 @@ int dassie__engine_post_jobs(struct dassie__impl *impl, struct op *op, size_t n,
             impl->full = true;
             atomic_store(&impl->pressed, true);
             atomic_store(&impl->refused, true);
-            uv_async_send(&impl->async);
+            dassie__engine_ring(impl);
         }
     } else {
         impl->inbox_jobs += n;
@@ -80,7 +89,7 @@ static void inbox_release(struct dassie__impl *impl)
         impl->inbox_bytes <= impl->options.inbox_bytes_max / 4) {
         impl->full = false;
         atomic_store(&impl->pressed, false);
-        uv_async_send(&impl->async);
+        dassie__engine_ring(impl);
     }
     uv_mutex_unlock(&impl->mutex);
     impl->batch_jobs = 0;
@@ -92,8 +101,9 @@ static void inbox_release(struct dassie__impl *impl)
 static void inbox_take(struct dassie__impl *impl, uint64_t due)
 {
     uv_mutex_lock(&impl->mutex);
-    if (impl->inbox.head == NULL && impl->todo.head == NULL) {
-        uint64_t now = dassie__env.mono_ns();
+    if (impl->inbox.head == NULL && impl->todo.head == NULL &&
+        !impl->clock.fake) {
+        uint64_t now = clock_mono_ns(&impl->clock);
         impl->sleeping = true;
         if (due == UINT64_MAX) {
             uv_cond_wait(&impl->cond, &impl->mutex);
@@ -113,7 +123,7 @@ void dassie__outbox_post(struct dassie__impl *impl, struct ops *ops)
     uv_mutex_lock(&impl->out_mutex);
     ops_append(&impl->outbox, ops);
     uv_mutex_unlock(&impl->out_mutex);
-    uv_async_send(&impl->async);
+    dassie__engine_ring(impl);
 }
 
 void dassie__engine_log(struct dassie__impl *impl, dassie_log_level_t level,
@@ -183,7 +193,7 @@ static int salvage(struct dassie__impl *impl, bool gaps, struct errmsg *e)
     struct salvage_options options = {.dir = impl->dir.path,
                                       .memory_bytes = DASSIE_MEMORY_BYTES_MIN,
                                       .gaps = gaps,
-                                      .wall_ms = dassie__env.wall_ms(),
+                                      .wall_ms = clock_wall_ms(&impl->clock),
                                       .tell = tell_salvage,
                                       .arg = impl};
     return dassie__salvage(&options, e);
@@ -223,20 +233,22 @@ static int check_look(bool there, bool gaps, struct errmsg *e)
                 : 0;
 }
 
-static int open_store(struct dassie__impl *impl, struct errmsg *e)
+/* That of a test. */
+static int open_memory(struct dassie__impl *impl, struct kv **kv,
+                       struct errmsg *e)
+{
+    *kv = impl->memory = dassie__kv_mem_new();
+    if (*kv == NULL) {
+        return dassie__errmsg_set(e, UV_ENOMEM, "out of memory");
+    }
+    return dassie__recorder_open(&impl->recorder, NULL, e);
+}
+
+static int open_dir(struct dassie__impl *impl, struct kv **kv, struct errmsg *e)
 {
     char inflight[PATH_MAX + 16];
     const dassie_options_t *o = &impl->options;
     bool read_only = (o->flags & DASSIE_READ_ONLY) != 0;
-    struct core_options core_options = {
-        .crashes_max = o->max_crashes < 0 ? 0 : (uint32_t)o->max_crashes,
-        .suspect_ns = (uint64_t)o->suspect_ms * 1000000,
-        .unsynced = o->durability == DASSIE_OFF,
-        .read_only = read_only,
-        .window_max = o->memory_bytes / 4,
-        .attempts_max = DASSIE_ATTEMPTS,
-        .random = dassie__env.random};
-    struct kv *kv;
     snprintf(inflight, sizeof inflight, "%s/inflight", impl->dir.path);
     /* The recorder is made once the database stands, in whatever way its
      * creation was interrupted before. */
@@ -251,9 +263,24 @@ static int open_store(struct dassie__impl *impl, struct errmsg *e)
     if (there && (o->flags & DASSIE_SALVAGE) != 0) {
         rc = salvage(impl, rocks.gaps, e);
     }
-    if (rc == 0) {
-        rc = open_kv(impl, &rocks, inflight, &kv, e);
-    }
+    return rc == 0 ? open_kv(impl, &rocks, inflight, kv, e) : rc;
+}
+
+static int open_store(struct dassie__impl *impl, struct errmsg *e)
+{
+    const dassie_options_t *o = &impl->options;
+    bool read_only = (o->flags & DASSIE_READ_ONLY) != 0;
+    bool test = impl->clock.fake;
+    struct core_options core_options = {
+        .crashes_max = o->max_crashes < 0 ? 0 : (uint32_t)o->max_crashes,
+        .suspect_ns = (uint64_t)o->suspect_ms * 1000000,
+        .unsynced = o->durability == DASSIE_OFF,
+        .read_only = read_only,
+        .window_max = o->memory_bytes / 4,
+        .attempts_max = DASSIE_ATTEMPTS,
+        .random = test ? NULL : dassie__env.random};
+    struct kv *kv;
+    int rc = test ? open_memory(impl, &kv, e) : open_dir(impl, &kv, e);
     if (rc != 0) {
         return rc;
     }
@@ -288,7 +315,7 @@ static void check_backlog(struct dassie__impl *impl)
         (was ? pending > o->pending_jobs_low : pending >= o->pending_jobs_high);
     if (is != was) {
         atomic_store(&impl->backlog, is);
-        uv_async_send(&impl->async);
+        dassie__engine_ring(impl);
     }
 }
 
@@ -296,10 +323,11 @@ static int open_all(struct dassie__impl *impl, struct errmsg *e)
 {
     bool create =
         (impl->options.flags & (DASSIE_NO_CREATE | DASSIE_READ_ONLY)) == 0;
-    int rc = dassie__dir_open(&impl->dir, impl->path, create, e);
+    bool test = impl->clock.fake;
+    int rc = test ? 0 : dassie__dir_open(&impl->dir, impl->path, create, e);
     if (rc == 0) {
         rc = open_store(impl, e);
-        if (rc != 0) {
+        if (rc != 0 && !test) {
             dassie__dir_close(&impl->dir);
         }
     }
@@ -352,13 +380,17 @@ static bool is_writable(const struct dassie__impl *impl)
 /* ---- The commit ---- */
 
 /* Waits between two tries to heal. Returns when to give up: once the owner
- * wants to close, after the grace period. */
+ * wants to close, after the grace period; a test, whose time stands still
+ * meanwhile, after one. */
 static uint64_t heal_wait(struct dassie__impl *impl, uint64_t ms)
 {
-    uint64_t until = dassie__env.mono_ns() + ms * 1000000;
+    if (impl->clock.fake) {
+        return 0;
+    }
+    uint64_t until = clock_mono_ns(&impl->clock) + ms * 1000000;
     uv_mutex_lock(&impl->mutex);
     for (;;) {
-        uint64_t now = dassie__env.mono_ns();
+        uint64_t now = clock_mono_ns(&impl->clock);
         if (impl->closed || now >= until) {
             break;
         }
@@ -396,7 +428,7 @@ static int heal(struct dassie__impl *impl, int rc, struct errmsg *e)
     dassie__reader_wait(impl);
     for (;;) {
         uint64_t give_up = heal_wait(impl, ms);
-        uint64_t now = dassie__env.mono_ns();
+        uint64_t now = clock_mono_ns(&impl->clock);
         rc = dassie__store_heal(&impl->core.store, e);
         if (rc == 0) {
             dassie__engine_log(impl, DASSIE_LOG_WARNING,
@@ -499,8 +531,8 @@ static void commit(struct dassie__impl *impl)
 
 static void now(struct dassie__impl *impl)
 {
-    impl->core.wall_ms = dassie__env.wall_ms();
-    impl->core.mono_ns = dassie__env.mono_ns();
+    impl->core.wall_ms = clock_wall_ms(&impl->clock);
+    impl->core.mono_ns = clock_mono_ns(&impl->clock);
 }
 
 /* Looks once a second whether there is room for new jobs. Where nobody knows,
@@ -508,7 +540,7 @@ static void now(struct dassie__impl *impl)
 static void check_space(struct dassie__impl *impl)
 {
     struct core *core = &impl->core;
-    if (core->mono_ns < impl->space_at) {
+    if (core->mono_ns < impl->space_at || impl->clock.fake) {
         return;
     }
     impl->space_at = core->mono_ns + SPACE_NS;
@@ -628,7 +660,9 @@ static void engine_close(struct dassie__impl *impl)
     if (!impl->core.options.read_only) {
         dassie__recorder_close(&impl->recorder, clean && durable);
     }
-    dassie__dir_close(&impl->dir);
+    if (!impl->clock.fake) {
+        dassie__dir_close(&impl->dir);
+    }
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b)
@@ -689,51 +723,96 @@ static uint64_t begin_due(const struct dassie__impl *impl)
     return impl->cancels_untold ? impl->core.mono_ns + STARVED_NS : UINT64_MAX;
 }
 
+/* Applies what was taken, and commits. Returns when to do so again though
+ * nothing has arrived. */
+static uint64_t engine_batch(struct dassie__impl *impl)
+{
+    uint64_t due = UINT64_MAX;
+    now(impl);
+    if (is_writable(impl)) {
+        check_space(impl);
+    }
+    begin_batch(impl);
+    if (!impl->lost) {
+        impl->batch_from = impl->core.store.next;
+    }
+    apply_batch(impl);
+    if (is_writable(impl)) {
+        due = earlier(check_parked(impl), dassie__apply_starved(impl));
+        dassie__core_dispatch(&impl->core);
+        due = earlier(due, dassie__core_due(&impl->core));
+        due = earlier(due,
+                      dassie__saves_write(&impl->core.saves, &impl->core.store,
+                                          impl->core.mono_ns));
+    }
+    if (impl->closing) {
+        due = earlier(due, check_closing(impl));
+    }
+    due = earlier(due, begin_due(impl));
+    commit(impl);
+    return due;
+}
+
+static void engine_begin(struct dassie__impl *impl)
+{
+    impl->closed_op.type = OP_CLOSED;
+    now(impl);
+    answer_opened(impl);
+}
+
+static void engine_end(struct dassie__impl *impl)
+{
+    struct ops one = {NULL, NULL};
+    engine_close(impl);
+    ops_push(&one, &impl->closed_op);
+    dassie__outbox_post(impl, &one);
+}
+
 static void engine_main(void *arg)
 {
     struct dassie__impl *impl = arg;
-    struct ops one = {NULL, NULL};
     uint64_t due = UINT64_MAX;
-    now(impl);
-    answer_opened(impl);
+    engine_begin(impl);
     while (!may_end(impl)) {
         inbox_take(impl, due);
         if (impl->options.commit_delay_ms > 0 && !impl->closing) {
             uv_sleep(impl->options.commit_delay_ms);
             inbox_take(impl, due);
         }
-        now(impl);
-        due = UINT64_MAX;
-        if (is_writable(impl)) {
-            check_space(impl);
-        }
-        begin_batch(impl);
-        if (!impl->lost) {
-            impl->batch_from = impl->core.store.next;
-        }
-        apply_batch(impl);
-        if (is_writable(impl)) {
-            due = earlier(check_parked(impl), dassie__apply_starved(impl));
-            dassie__core_dispatch(&impl->core);
-            due = earlier(due, dassie__core_due(&impl->core));
-            due = earlier(
-                due, dassie__saves_write(&impl->core.saves, &impl->core.store,
-                                         impl->core.mono_ns));
-        }
-        if (impl->closing) {
-            due = earlier(due, check_closing(impl));
-        }
-        due = earlier(due, begin_due(impl));
-        commit(impl);
+        due = engine_batch(impl);
     }
-    engine_close(impl);
-    ops_push(&one, &impl->closed_op);
-    dassie__outbox_post(impl, &one);
+    engine_end(impl);
+}
+
+/* ---- Of a test ---- */
+
+static bool has_work(struct dassie__impl *impl)
+{
+    uv_mutex_lock(&impl->mutex);
+    bool arrived = impl->inbox.head != NULL;
+    uv_mutex_unlock(&impl->mutex);
+    return arrived || impl->todo.head != NULL ||
+           impl->due <= clock_mono_ns(&impl->clock);
+}
+
+void dassie__engine_turn(struct dassie__impl *impl)
+{
+    while (has_work(impl)) {
+        inbox_take(impl, 0);
+        impl->due = engine_batch(impl);
+        if (may_end(impl)) {
+            impl->due = UINT64_MAX;
+            engine_end(impl);
+        }
+    }
 }
 
 int dassie__engine_open(struct dassie__impl *impl)
 {
-    impl->closed_op.type = OP_CLOSED;
+    if (impl->clock.fake) {
+        engine_begin(impl);
+        return 0;
+    }
     return uv_thread_create(&impl->thread, engine_main, impl) == 0 ? 0
                                                                    : UV_EAGAIN;
 }

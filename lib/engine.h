@@ -25,6 +25,7 @@
 #define DASSIE_ENGINE_H_
 
 #include "change.h"
+#include "clock.h"
 #include "core.h"
 #include "dir.h"
 #include "look.h"
@@ -163,6 +164,7 @@ struct dassie__impl {
     dassie_options_t options;
     char *path;
     unsigned forks; /* dassie__dir_forks() at init */
+    struct clock clock;
 
     /* The inbox, under its mutex. */
     uv_mutex_t mutex;
@@ -178,6 +180,7 @@ struct dassie__impl {
     atomic_bool pressed; /* it is full */
     atomic_bool backlog; /* it is above its mark */
     atomic_bool refused; /* it has been, since pressure_cb was told */
+    atomic_bool rung;    /* the loop, since it looked last */
 
     /* The outbox, under its mutex. */
     uv_mutex_t out_mutex;
@@ -218,6 +221,8 @@ struct dassie__impl {
     struct log_line opened_line; /* the answer OP_OPENED */
     struct op close_op;
     struct op closed_op;
+    struct kv *memory; /* the store of a test, */
+    uint64_t due;      /* and when its next batch is to begin */
 
     struct reader reader;
     struct runs runs;
@@ -291,8 +296,15 @@ static inline void ops_append(struct ops *ops, struct ops *from)
     }
 }
 
-/* Starts the thread. UV_EAGAIN: there is none to be had. Loop. */
+/* Starts the thread; a test has none. UV_EAGAIN: there is none to be had.
+ * Loop. */
 int dassie__engine_open(struct dassie__impl *impl);
+
+/* In a test: does all that there is to do at this moment. Loop. */
+void dassie__engine_turn(struct dassie__impl *impl);
+
+/* Wakes the loop. Any thread. */
+void dassie__engine_ring(struct dassie__impl *impl);
 
 /* Gives the engine an operation that is never refused. Any thread. */
 void dassie__engine_post(struct dassie__impl *impl, struct op *op);

@@ -2,7 +2,6 @@
 #include "config.h"
 
 #include "alloc.h"
-#include "env.h"
 #include "impl.h"
 
 #include <string.h>
@@ -90,7 +89,7 @@ static int job_from_spec(const struct dassie__impl *impl,
     }
     struct job_row row = {.flags = (uint8_t)spec.flags,
                           .priority = (int8_t)spec.priority,
-                          .enqueued_ms = dassie__env.wall_ms(),
+                          .enqueued_ms = clock_wall_ms(&impl->clock),
                           .name = spec.name,
                           .name_len = spec.name_len,
                           .data = spec.data,

@@ -12,6 +12,12 @@
 /* 0, or what a call on q returns at once: UV_EINVAL, UV_EPERM, UV_ECANCELED. */
 int dassie__impl_check(const dassie_t *q);
 
+/* The same, whether it is closed or not: without UV_ECANCELED. */
+int dassie__impl_check_place(const dassie_t *q);
+
+/* Does what there is to do on the loop. */
+void dassie__impl_turn(struct dassie__impl *impl);
+
 /* A name with its length (0: a C string), within limits; NULL: fallback. 0 or
  * UV_EINVAL. */
 int dassie__name_check(const char **name, size_t *len, const char *fallback);

@@ -1,8 +1,9 @@
 /* kv_mem.h: the in-memory database behind kv.h.
  *
- * Rows stand in one sorted array a family. It serves the tests of everything
- * above kv.h: it can be told to fail, and it can survive its owner as a disk
- * survives a process. Threads: one. */
+ * Rows stand in one sorted array a family. It serves tests: those of users
+ * (DASSIE_TESTING), and ours of everything above kv.h, for which it can be told
+ * to fail, and can survive its owner as a disk survives a process. Threads:
+ * one. */
 #ifndef DASSIE_KV_MEM_H_
 #define DASSIE_KV_MEM_H_
 

@@ -2,8 +2,7 @@
 
 #include "retry.h"
 
-/* backoff_ms * 2^(n - 1), within backoff_max_ms. */
-static uint64_t backoff(const struct retry_policy *policy, uint32_t n)
+uint64_t dassie__retry_backoff(const struct retry_policy *policy, uint32_t n)
 {
     uint64_t ms = policy->backoff_ms;
     for (uint32_t i = 1; i < n && ms < policy->backoff_max_ms; i++) {
@@ -15,7 +14,7 @@ static uint64_t backoff(const struct retry_policy *policy, uint32_t n)
 uint64_t dassie__retry_delay(const struct retry_policy *policy, uint32_t n,
                              uint64_t random)
 {
-    uint64_t ms = backoff(policy, n);
+    uint64_t ms = dassie__retry_backoff(policy, n);
     uint64_t width = ms / 2; /* from 3/4 to 5/4 of it */
     return ms - ms / 4 + (width == 0 ? 0 : random % (width + 1));
 }

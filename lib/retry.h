@@ -21,6 +21,9 @@ struct retry_policy {
     uint64_t until_ms; /* no retry begins later; UINT64_MAX: any may */
 };
 
+/* That without jitter. */
+uint64_t dassie__retry_backoff(const struct retry_policy *policy, uint32_t n);
+
 /* random: any 64 bits. */
 uint64_t dassie__retry_delay(const struct retry_policy *policy, uint32_t n,
                              uint64_t random);

@@ -3,7 +3,6 @@
 #include "runner.h"
 
 #include "alloc.h"
-#include "env.h"
 
 #include <string.h>
 
@@ -63,7 +62,7 @@ static void pace_update(struct dassie__processor *p, uint64_t ns)
 /* The next job, or NULL when it is time to leave. Holds the mutex. */
 static job_t *runner_next(struct dassie__processor *p, uint64_t until)
 {
-    uint64_t linger = dassie__env.mono_ns() + LINGER_NS;
+    uint64_t linger = clock_mono_ns(&p->impl->clock) + LINGER_NS;
     linger = linger < until ? linger : until;
     while (!p->ending) {
         job_t *job = job_list_pop(&p->runq);
@@ -71,7 +70,7 @@ static job_t *runner_next(struct dassie__processor *p, uint64_t until)
             p->popped++;
             return job;
         }
-        uint64_t now = dassie__env.mono_ns();
+        uint64_t now = clock_mono_ns(&p->impl->clock);
         if (now >= linger) {
             break;
         }
@@ -85,7 +84,7 @@ static job_t *runner_next(struct dassie__processor *p, uint64_t until)
 static void runner_work(uv_work_t *work)
 {
     struct dassie__processor *p = ((struct runner *)work->data)->p;
-    uint64_t begin = dassie__env.mono_ns();
+    uint64_t begin = clock_mono_ns(&p->impl->clock);
     uint64_t until = begin + SLICE_NS;
     uv_mutex_lock(&p->mutex);
     for (;;) {
@@ -94,9 +93,9 @@ static void runner_work(uv_work_t *work)
             break;
         }
         uv_mutex_unlock(&p->mutex);
-        begin = dassie__env.mono_ns();
+        begin = clock_mono_ns(&p->impl->clock);
         job_run(p, job);
-        uint64_t end = dassie__env.mono_ns();
+        uint64_t end = clock_mono_ns(&p->impl->clock);
         pace_update(p, end - begin);
         begin = end;
         uv_mutex_lock(&p->mutex);
@@ -125,9 +124,28 @@ static struct runner *runner_free(struct dassie__processor *p)
     return NULL;
 }
 
+/* Without the pool: one after the other, here. */
+static void run_here(struct dassie__processor *p)
+{
+    job_t *job;
+    do {
+        uv_mutex_lock(&p->mutex);
+        job = p->ending ? NULL : job_list_pop(&p->runq);
+        p->popped += job != NULL;
+        uv_mutex_unlock(&p->mutex);
+        if (job != NULL) {
+            job_run(p, job);
+        }
+    } while (job != NULL);
+}
+
 void dassie__runner_start(struct dassie__processor *p)
 {
     struct dassie__impl *impl = p->impl;
+    if (impl->clock.fake) {
+        run_here(p);
+        return;
+    }
     for (;;) {
         uv_mutex_lock(&p->mutex);
         bool need =

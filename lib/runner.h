@@ -13,6 +13,8 @@
  * Possible failure modes are: none. What a processor does wrong is the job's
  * failure.
  *
+ * In a test (DASSIE_TESTING) the loop runs the jobs itself.
+ *
  * On close: `ending` is set, runners take no more jobs; the engine hands back
  * what is left in the run queue.
  *

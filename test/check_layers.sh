@@ -6,14 +6,15 @@ set -eu
 # of those below it. Without .c and .h.
 layers() {
     cat <<'LAYERS'
-api: dassie enqueue operate process progress subscribe query impl runner
+api: dassie enqueue operate process progress subscribe query testing impl
+api: runner
 engine: engine apply events reader runs pool verify verify_counts verify_read salvage
 engine: salvage_rows salvage_log
 core: change core look processor recorder waiter dir
 store: store claims find load refill rebuild save schedule sweep queue job
 kv: kv kv_mem kv_rocks wal logfile
 pure: state retry record key
-base: error env alloc lock
+base: error env clock alloc lock
 LAYERS
 }
 
@@ -24,6 +25,7 @@ rules() {
 api engine core store kv pure base but kv_rocks: #include <rocksdb/
 core store: #include "kv_(mem|rocks)[.]h"
 core store kv pure: (^|[^a-z_])uv_(loop|run|close|async|timer|queue_work|thread|mutex|rwlock|cond|sem)[a-z_]*[(]
+api engine: dassie__env[.](wall_ms|mono_ns)[(]
 pure: #include <uv[.]h>
 pure: (^|[^a-z_])(clock_gettime|time|malloc|calloc|realloc|free|dassie__[a-z]*alloc)[(]
 RULES

@@ -74,7 +74,7 @@ END_TEST
 static const dassie_options_t bad_options[] = {
     {.size = 0},
     {.size = sizeof(size_t) - 1},
-    {SIZE, .flags = DASSIE_READ_ONLY << 1},
+    {SIZE, .flags = DASSIE_TESTING << 1},
     {SIZE, .flags = DASSIE_READ_ONLY | DASSIE_SALVAGE},
     {SIZE, .flags = UINT_MAX},
     {SIZE, .durability = (dassie_durability_t)2},

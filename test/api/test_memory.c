@@ -932,6 +932,57 @@ static void after_cancel(int rc)
     ck_assert_uint_eq(rig_verify().jobs.complete, expect.complete + 1);
 }
 
+/* ---- A test ---- */
+
+static void on_test_ack(dassie_enqueue_t *asked, int status)
+{
+    *(int *)asked->data = status;
+}
+
+static void on_test_done(dassie_enqueue_t *asked, int status,
+                         const dassie_info_t *job)
+{
+    (void)asked;
+    (void)status;
+    (void)job;
+    ended++;
+}
+
+static int run_passing(dassie_job_t *job)
+{
+    (void)job;
+    return 0;
+}
+
+/* The whole life of a queue for tests. Whatever fails, all is told, and it can
+ * be closed. */
+static int run_testing(void)
+{
+    static dassie_t q;
+    dassie_options_t options = DASSIE_OPTIONS_INIT;
+    dassie_process_options_t process = DASSIE_PROCESS_OPTIONS_INIT;
+    dassie_spec_t spec = rig_spec("default", "x");
+    int status = 1;
+    dassie_enqueue_t first = {.data = &status, .done_cb = on_test_done};
+    options.flags = DASSIE_TESTING;
+    process.work = run_passing;
+    if (dassie_init(&rig.loop, &q) != 0) {
+        return UV_ENOMEM;
+    }
+    int rc = dassie_open(&q, NULL, &options, NULL);
+    if (rc == 0) {
+        rc = dassie_process(&q, &passing, &process);
+        bool took = dassie_enqueue(&q, &first, &spec, on_test_ack) == 0;
+        ck_assert_int_eq(dassie_testing_advance(&q, 1000), 0);
+        ck_assert_int_eq(took, status <= 0);
+        ck_assert_int_ne(dassie_now(&q), 0);
+    }
+    ck_assert_int_eq(dassie_close(&q, NULL), 0);
+    ck_assert_int_eq(uv_run(&rig.loop, UV_RUN_DEFAULT), 0);
+    ck_assert_int_eq(ended, status == 0);
+    return rc == 0 && status == 0 ? 0 : UV_ENOMEM;
+}
+
 /* ---- The table ---- */
 
 enum { NONE = 1, BARE = 2, LOOKS = 4 };
@@ -958,6 +1009,8 @@ static const struct operation {
     {"dassie_close", "close and cancel", BARE, before_cancel, run_cancel,
      after_cancel},
     {"dassie_verify", "verify", BARE, NULL, run_verify, NULL},
+    {"dassie_now dassie_testing_advance", "a test", BARE, NULL, run_testing,
+     NULL},
     {"dassie_enqueue", "enqueue", 0, zero_req, run_enqueue, after_enqueue},
     {"dassie_enqueue", "enqueue and run", 0, before_run, run_enqueue_done,
      after_enqueue_done},

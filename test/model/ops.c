@@ -531,6 +531,8 @@ static void op_misuse(void)
     must_not(CALL(dassie_get)(&session.q, NULL, 1, on_get), UV_EINVAL, "get");
     must_not(CALL(dassie_open)(&session.q, ".", NULL, NULL), UV_EALREADY,
              "open");
+    must_not(CALL(dassie_testing_advance)(&session.q, 1), UV_EINVAL,
+             "the machine's clock");
 }
 
 static void op_helpers(void)
@@ -543,6 +545,7 @@ static void op_helpers(void)
     MODEL_CHECK(
         strcmp(CALL(dassie_strerror)(UV_EBUSY), uv_strerror(UV_EBUSY)) == 0,
         "a text of an error");
+    MODEL_CHECK(CALL(dassie_now)(&session.q) > 0, "the time");
     MODEL_CHECK(CALL(dassie_errmsg)(&session.q)[0] == '\0', "an error: %s",
                 CALL(dassie_errmsg)(&session.q));
 }

@@ -36,6 +36,7 @@
     XX(dassie_job_snooze)          \
     XX(dassie_job_step)            \
     XX(dassie_list)                \
+    XX(dassie_now)                 \
     XX(dassie_open)                \
     XX(dassie_process)             \
     XX(dassie_processor_stop)      \
@@ -45,6 +46,7 @@
     XX(dassie_stats)               \
     XX(dassie_strerror)            \
     XX(dassie_subscribe)           \
+    XX(dassie_testing_advance)     \
     XX(dassie_unref)               \
     XX(dassie_unsubscribe)         \
     XX(dassie_verify)              \
