@@ -319,10 +319,40 @@ test_resume() {
     ! has 1 '^begins' "$out" || fail 'resume begins again' "$out"
 }
 
+# ---- retry ------------------------------------------------------------------
+
+# Three attempts, the operator's view, one more: each step is told in its order,
+# whatever the times.
+test_retry() {
+    out=$dir/retry.1
+    "$samples/retry" "$dir/retry" 10 >"$out" 2>&1 || fail 'retry' "$out"
+    cat >"$dir/retry.wanted" <<'WANTED'
+payment 1 waits for its time
+payment 1 waits for a processor
+payment 1 runs, attempt 1
+payment 1 will be tried again (UV_ECONNREFUSED)
+payment 1 waits for a processor
+payment 1 runs, attempt 2
+payment 1 will be tried again (UV_ECONNREFUSED)
+payment 1 waits for a processor
+payment 1 runs, attempt 3
+payment 1 has failed for good (UV_ECONNREFUSED)
+operator: payment 1 has failed: the bank is closed
+operator: the bank is open, all of them again
+payment 1 waits for a processor
+payment 1 runs, attempt 4
+payment 1 is complete
+WANTED
+    diff "$dir/retry.wanted" "$out" || fail 'retry tells other steps'
+    "$samples/retry" "$dir/retry" 1 >"$out" 2>&1 || fail 'retry again' "$out"
+    has 1 ' is complete$' "$out" || fail 'retry again does not end' "$out"
+}
+
 command -v busybox >/dev/null || fail 'busybox is needed, as client and server'
 test_hello
 test_demo
 test_resume
+test_retry
 test_tcp_answers
 test_tcp_kills
 if [ -e "$samples/crawl" ]; then
