@@ -75,12 +75,14 @@ typedef enum {
 #define DASSIE_PAYLOAD_BYTES_MAX 16777216      /* default; see options */
 #define DASSIE_PAYLOAD_BYTES_CEILING 268435456 /* the most it may be */
 #define DASSIE_ERROR_BYTES_MAX 4096            /* a job's error text */
+#define DASSIE_UNIQUE_BYTES_MAX 255            /* a unique key */
 #define DASSIE_PROGRESS_BYTES_MAX 255          /* a job's progress in words */
 #define DASSIE_CHECKPOINT_BYTES_MAX 65536      /* what a run saves */
 #define DASSIE_QUEUES_MAX 65536                /* queues in one store */
 #define DASSIE_INBOX_JOBS_MAX 65536            /* default; see options */
 #define DASSIE_INBOX_BYTES_MAX 67108864        /* default; see options */
 #define DASSIE_BATCH_JOBS_MAX 1000000          /* jobs of one enqueue_many */
+#define DASSIE_BATCH_REPLACE_MAX 256           /* of them that may replace */
 #define DASSIE_CLAIMED_MAX 16384               /* claimed and not yet ended */
 #define DASSIE_CONCURRENCY_MAX 1024            /* of one processor */
 #define DASSIE_PROCESSORS_MAX 1024             /* processors of one handle */
@@ -169,6 +171,28 @@ typedef enum {
     DASSIE_LOG_INFO = 3
 } dassie_log_level_t;
 
+/* How long a job holds its unique key, from its enqueue on. */
+typedef enum {
+    DASSIE_UNTIL_ENDED = 0,   /* until it is complete, failed, cancelled or
+                                 deleted; one that is retried takes it again */
+    DASSIE_UNTIL_STARTED = 1, /* until it is claimed, some ms before it runs, or
+                                 any of those; however it comes back after that,
+                                 only one that is retried takes it again */
+    DASSIE_UNTIL_TIME = 2     /* for unique_ms, whatever becomes of it, unless
+                                 dassie_change() deletes it */
+} dassie_until_t;
+
+/* What is to be done if another job of the queue holds the key. One that waits
+ * is pending or scheduled; one that runs, or has ended and still holds its key,
+ * is kept in any case. */
+typedef enum {
+    DASSIE_CONFLICT_KEEP = 0, /* nothing: that one is the answer */
+    DASSIE_CONFLICT_REPLACE =
+        1, /* cancel it if it waits, and enqueue this one, at once */
+    DASSIE_CONFLICT_MOVE = 2 /* if it waits, let it wait until this one would
+                       have, and nothing else; it is the answer */
+} dassie_conflict_t;
+
 /* Flags of a job. */
 enum {
     /* A run of this job that was interrupted (process killed, power cut) is
@@ -227,8 +251,10 @@ enum {
 typedef void (*dassie_pressure_cb)(dassie_t *q, int pressure);
 
 /* The job req->id is in the queue as durably as the store's durability says
- * (0), or certainly not in it (<0): UV_ENOSPC below the free-space floor,
- * UV_ENOBUFS with DASSIE_QUEUES_MAX queues, UV_ENOMEM, UV_EROFS when the store
+ * (0; with req->existing it is the one that held the unique key, even if it has
+ * ended), or certainly not in it (<0): UV_ENOSPC below the free-space floor,
+ * UV_ENOBUFS with DASSIE_QUEUES_MAX queues, UV_ENOMEM, UV_EIO or
+ * DASSIE_ECORRUPT its unique key cannot be looked up, UV_EROFS when the store
  * was opened with DASSIE_READ_ONLY, UV_ECANCELED when it never opened or was
  * given up, DASSIE_EUNKNOWN only when it failed and did not heal before
  * dassie_close(). Loop thread. */
@@ -246,7 +272,8 @@ typedef void (*dassie_done_cb)(dassie_enqueue_t *req, int status,
                                const dassie_info_t *job);
 
 /* All of the batch is in the queue, with the ids req->first_id up to
- * first_id + count - 1 (0), or nothing of it (<0, as dassie_enqueue_cb). Loop
+ * first_id + count - 1 in the order of the specs, but for those whose unique
+ * key was held (0), or nothing of it (<0, as dassie_enqueue_cb). Loop
  * thread. */
 typedef void (*dassie_enqueue_many_cb)(dassie_enqueue_many_t *req, int status);
 
@@ -379,7 +406,11 @@ struct dassie_options_s {
  *     min(backoff_ms * 2^(n - 1), backoff_max_ms) * jitter
  *
  * with jitter uniform in [0.75, 1.25]: with the defaults about 1 s, 2 s, 4 s
- * ... up to an hour, some eight hours in all. attempts_max 1 is no retry. */
+ * ... up to an hour, some eight hours in all. attempts_max 1 is no retry.
+ *
+ * A job may have a key that no other job of its queue has as long as it holds
+ * it. An enqueue that finds it held has no job of its own, or gets it by
+ * replacing the one that holds it: see dassie_until_t and dassie_conflict_t. */
 struct dassie_spec_s {
     size_t size;           /* set by DASSIE_SPEC_INIT */
     const char *queue;     /* NULL: "default" */
@@ -394,13 +425,18 @@ struct dassie_spec_s {
     uint64_t run_at_ms;    /* ms since 1970; 0: now */
     uint32_t attempts_max; /* 0: DASSIE_ATTEMPTS, with DASSIE_AT_MOST_ONCE 1 */
     uint64_t backoff_ms;   /* 0: DASSIE_BACKOFF_MS */
-    uint64_t backoff_max_ms; /* 0: DASSIE_BACKOFF_MAX_MS */
-    uint64_t retry_for_ms;   /* 0: as long as attempts are left */
+    uint64_t backoff_max_ms;       /* 0: DASSIE_BACKOFF_MAX_MS */
+    uint64_t retry_for_ms;         /* 0: as long as attempts are left */
+    const char *unique;            /* the unique key, any bytes; NULL: none */
+    size_t unique_len;             /* 0: a C string */
+    dassie_until_t unique_until;   /* DASSIE_UNTIL_ENDED */
+    uint64_t unique_ms;            /* with DASSIE_UNTIL_TIME */
+    dassie_conflict_t on_conflict; /* DASSIE_CONFLICT_KEEP */
 };
 #define DASSIE_SPEC_INIT                                                     \
     {                                                                        \
         sizeof(struct dassie_spec_s), NULL, 0, NULL, 0, NULL, 0, 0, 0, 0, 0, \
-            0, 0, 0, 0                                                       \
+            0, 0, 0, 0, NULL, 0, DASSIE_UNTIL_ENDED, 0, DASSIE_CONFLICT_KEEP \
     }
 
 /* How to process. Exactly one of work and start is set. */
@@ -463,6 +499,9 @@ struct dassie_info_s {
                           that of its last failed attempt, or 0 */
     const char *error; /* its text */
     size_t error_len;
+    const void *unique; /* its unique key, held or not; NULL: none */
+    size_t unique_len;
+    dassie_until_t unique_until;
     uint64_t progress_done;  /* as the job said last: so much ... */
     uint64_t progress_total; /* ... of this, or 0 */
     const char *progress;    /* and in words, or NULL */
@@ -573,6 +612,8 @@ struct dassie_enqueue_s {
     void *data;             /* yours */
     dassie_t *q;            /* set by dassie_enqueue() */
     uint64_t id;            /* set before cb, if its status is 0 */
+    int existing;           /* so, too: 1 if id is that of the job that held the
+                               unique key, and nothing was enqueued */
     dassie_done_cb done_cb; /* set it before dassie_enqueue(), or NULL */
     dassie_enqueue_cb cb;   /* private from here on */
     uint64_t reserved[11];
@@ -582,9 +623,13 @@ struct dassie_enqueue_s {
 /* Puts one job into the queue. ANY THREAD, once dassie_open() has returned 0
  * and until dassie_close() is called. req may be NULL when nobody wants to
  * know; else cb (may be NULL) tells when the job is durable, and req->done_cb
- * (if set) when it has ended; req stays the library's until the last of them.
+ * (if set) when it has ended, which for one that was there may have been long
+ * ago; req stays the library's until the last of them. One that may replace or
+ * move another waits for the next commit if it has to, and so do those with
+ * unique keys that come after it.
  * Errors: UV_EINVAL name, queue, priority, flags, size or a time out of range,
- * delay_ms beside run_at_ms; UV_E2BIG
+ * delay_ms beside run_at_ms, unique key of more than DASSIE_UNIQUE_BYTES_MAX
+ * bytes, unique_ms without DASSIE_UNTIL_TIME or it without that; UV_E2BIG
  * payload above the store's limit; UV_ENOBUFS inbox full (pressure_cb tells
  * when to go on); UV_ENOMEM. */
 DASSIE_EXTERN int dassie_enqueue(dassie_t *q, dassie_enqueue_t *req,
@@ -595,7 +640,9 @@ struct dassie_enqueue_many_s {
     void *data;                /* yours */
     dassie_t *q;               /* set by dassie_enqueue_many() */
     uint64_t first_id;         /* set before cb, if its status is 0 */
-    uint64_t count;            /* set by dassie_enqueue_many() */
+    uint64_t count;            /* so, too: how many jobs are new; all, before */
+    uint64_t *ids;             /* NULL, or room for an id a spec, yours: set
+                                  before cb, if its status is 0 */
     dassie_enqueue_many_cb cb; /* private from here on */
     uint64_t reserved[5];
 };
@@ -603,9 +650,11 @@ struct dassie_enqueue_many_s {
 /* Puts n jobs into the queue in one atomic write: all or none, with
  * consecutive ids. ANY THREAD, as dassie_enqueue(). n is at least 1, and all
  * specs have one size. A batch is admitted whole whenever the inbox is not
- * full. req may not be NULL.
+ * full. Of two with one unique key the first has it, whatever the second asks
+ * for; what is told of that one is the id of the first. req may not be NULL.
  * Errors: as dassie_enqueue(); UV_E2BIG also more than DASSIE_BATCH_JOBS_MAX
- * jobs, or more than four times inbox_bytes_max in total. */
+ * jobs, more than DASSIE_BATCH_REPLACE_MAX with DASSIE_CONFLICT_REPLACE or
+ * DASSIE_CONFLICT_MOVE, or more than four times inbox_bytes_max in total. */
 DASSIE_EXTERN int dassie_enqueue_many(dassie_t *q, dassie_enqueue_many_t *req,
                                       const dassie_spec_t *specs, size_t n,
                                       dassie_enqueue_many_cb cb);

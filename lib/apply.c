@@ -45,43 +45,126 @@ static void tell_gone(struct dassie__impl *impl, enum gone why,
     dassie__engine_ring(impl);
 }
 
-static void apply_enqueue(struct dassie__impl *impl, job_t *job)
+/* Those with unique keys stay in their order. */
+static bool must_wait(const struct dassie__impl *impl,
+                      const struct admitted *batch)
+{
+    return batch == NULL && impl->later.head != NULL;
+}
+
+/* ADMIT_LATER: it is not over yet. *id: the job's, or that of the one that has
+ * its key. */
+static int enqueue(struct dassie__impl *impl, job_t *job,
+                   struct admitted *batch, uint64_t *id, bool *existing)
+{
+    struct job_list one = {0};
+    struct admit admit = {.batch = batch, .ids = id};
+    int rc = change_refusal(impl);
+    *id = impl->core.store.next;
+    *existing = false;
+    if (rc != 0 || job->unique == NULL) {
+        return rc == 0 ? dassie__core_enqueue(&impl->core, job) : rc;
+    }
+    if (must_wait(impl, batch)) {
+        return ADMIT_LATER;
+    }
+    job_list_push(&one, job);
+    rc = dassie__admit(&impl->core, &one, &admit);
+    *existing = admit.new_n == 0;
+    return rc;
+}
+
+/* Who waits for the end of a job that was there waits for it by its id. */
+static void join(struct dassie__impl *impl, dassie_enqueue_t *req, uint64_t id)
+{
+    struct enqueue_priv *priv = (struct enqueue_priv *)req->reserved;
+    priv->waiter.id = id;
+    priv->waiter.next = impl->joined;
+    impl->joined = &priv->waiter;
+}
+
+/* False: it has to wait. */
+static bool apply_enqueue(struct dassie__impl *impl, job_t *job,
+                          struct admitted *batch)
 {
     dassie_enqueue_t *req = job->req;
-    uint64_t id = impl->core.store.next;
-    int rc = change_refusal(impl);
+    size_t bytes = job->row_len;
+    uint64_t id;
+    bool existing;
     if (req != NULL && req->done_cb == NULL) {
         job->req = NULL; /* nobody waits for its end */
     }
-    impl->batch_jobs++;
-    impl->batch_bytes += job->row_len;
-    impl->batch_work += job->row_len;
-    if (rc == 0) {
-        rc = dassie__core_enqueue(&impl->core, job);
+    int rc = enqueue(impl, job, batch, &id, &existing);
+    if (rc == ADMIT_LATER) {
+        job->req = req;
+        return false;
     }
+    impl->batch_jobs++;
+    impl->batch_bytes += bytes;
+    impl->batch_work += bytes;
     if (rc != 0) {
         dassie__job_free(job);
     }
     if (req != NULL) {
         req->id = id;
+        req->existing = existing;
+        if (rc == 0 && existing && req->done_cb != NULL) {
+            join(impl, req, id);
+        }
         struct enqueue_priv *priv = (struct enqueue_priv *)req->reserved;
         answer(impl, &priv->op, OP_ACK, rc);
     }
+    return true;
 }
 
-static void apply_many(struct dassie__impl *impl, struct many *many)
+static int enqueue_many(struct dassie__impl *impl, struct many *many,
+                        struct admitted *batch)
 {
-    uint64_t first = 0;
+    struct admit admit = {.batch = batch, .ids = many->req->ids};
     int rc = change_refusal(impl);
+    if (rc == 0 && many->keyed && must_wait(impl, batch)) {
+        rc = ADMIT_LATER;
+    }
+    if (rc == 0) {
+        rc = dassie__admit(&impl->core, &many->jobs, &admit);
+    }
+    many->req->first_id = admit.first_id;
+    if (rc == 0) {
+        many->req->count = admit.new_n;
+    }
+    return rc;
+}
+
+/* False: it has to wait. */
+static bool apply_many(struct dassie__impl *impl, struct many *many,
+                       struct admitted *batch)
+{
+    int rc = enqueue_many(impl, many, batch);
+    if (rc == ADMIT_LATER) {
+        return false;
+    }
     impl->batch_jobs += many->n;
     impl->batch_bytes += many->bytes;
     impl->batch_work += many->bytes;
-    if (rc == 0) {
-        rc = dassie__core_enqueue_many(&impl->core, &many->jobs, &first);
-    }
     dassie__job_list_free(&many->jobs);
-    many->req->first_id = first;
     answer(impl, &many->op, OP_MANY_ACK, rc);
+    return true;
+}
+
+void dassie__apply_later(struct dassie__impl *impl)
+{
+    struct admitted batch = {.from = impl->core.store.next};
+    struct op *op;
+    while (batch.n < ADMIT_JOBS_MAX && (op = impl->later.head) != NULL) {
+        struct op *next = op->next; /* the op goes into another list */
+        bool done = op->type == OP_ENQUEUE
+                        ? apply_enqueue(impl, (job_t *)op, &batch)
+                        : apply_many(impl, (struct many *)op, &batch);
+        if (!done) {
+            break;
+        }
+        impl->later.head = next;
+    }
 }
 
 static void apply_finish(struct dassie__impl *impl, job_t *job)
@@ -285,10 +368,14 @@ void dassie__apply_op(struct dassie__impl *impl, struct op *op)
 {
     switch (op->type) {
         case OP_ENQUEUE:
-            apply_enqueue(impl, (job_t *)op);
+            if (!apply_enqueue(impl, (job_t *)op, NULL)) {
+                ops_push(&impl->later, op);
+            }
             break;
         case OP_MANY:
-            apply_many(impl, (struct many *)op);
+            if (!apply_many(impl, (struct many *)op, NULL)) {
+                ops_push(&impl->later, op);
+            }
             break;
         case OP_FINISH:
             apply_finish(impl, (job_t *)op);
@@ -597,6 +684,19 @@ static void after_look(struct dassie__impl *impl, struct look *look)
     dassie__reader_push(impl, look);
 }
 
+static void look_joined(struct dassie__impl *impl, struct waiter *w)
+{
+    struct look *look = dassie__look_new(
+        LOOK_WATCH, container_of(w, struct watch_priv, waiter));
+    if (look == NULL) {
+        tell_gone(impl, GONE_NO_MEMORY, w);
+        return;
+    }
+    look->id = w->id;
+    look->op.type = OP_LOOK;
+    after_look(impl, look);
+}
+
 /* A job that has ended is looked up; any other is waited for. */
 static void after_watch(struct dassie__impl *impl, struct watch_priv *priv)
 {
@@ -668,6 +768,32 @@ static void tell_all_gone(struct dassie__impl *impl, int status)
     }
 }
 
+/* Who met a job with the same unique key is told of its end. */
+static void tell_joined(struct dassie__impl *impl, int status)
+{
+    struct waiter *list = impl->joined;
+    impl->joined = NULL;
+    while (list != NULL) {
+        struct waiter *w = list;
+        list = w->next;
+        if (status != 0) {
+            continue; /* its acknowledgement has told all */
+        }
+        int rc = dassie__store_ended(&impl->core.store, w->id);
+        w->next = NULL;
+        if (rc == UV_ENOENT) {
+            tell_gone(impl, GONE_DELETED, w);
+        } else if (rc != 0) {
+            look_joined(impl, w);
+        } else if (dassie__waiters_add(&impl->core.waiters, w, w->id) != 0) {
+            tell_gone(impl, GONE_NO_MEMORY, w);
+        }
+    }
+    if (impl->answers.head != NULL) {
+        dassie__outbox_post(impl, &impl->answers);
+    }
+}
+
 void dassie__apply_committed(struct dassie__impl *impl, int status)
 {
     bool ring = false;
@@ -696,6 +822,7 @@ void dassie__apply_committed(struct dassie__impl *impl, int status)
         dassie__outbox_post(impl, &impl->answers);
     }
     tell_all_gone(impl, status);
+    tell_joined(impl, status);
 }
 
 /* ---- The end ---- */

@@ -27,6 +27,9 @@ void dassie__apply_lose(struct dassie__impl *impl);
 /* Works on what operators asked for. At the begin of a batch. */
 void dassie__apply_changes(struct dassie__impl *impl);
 
+/* Works on enqueues that wait for the begin of a batch, a step. */
+void dassie__apply_later(struct dassie__impl *impl);
+
 /* Tells processors of jobs that an operator has cancelled. False: there was no
  * memory to tell all of them. */
 bool dassie__apply_cancelled(struct dassie__impl *impl);

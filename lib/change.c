@@ -65,6 +65,19 @@ static int change_running(struct change *change, job_t *job)
     return 0;
 }
 
+/* A job that is to wait again needs its key again. */
+static int key_is_free(struct core *c, const job_t *job)
+{
+    uint64_t id = 0;
+    struct unique *u;
+    if (job->unique == NULL || job->unique->until == DASSIE_UNTIL_TIME) {
+        return 0;
+    }
+    int rc =
+        dassie__unique_find(&c->store, job, c->wall_ms, &id, &u, &c->error);
+    return rc == 0 && id != 0 ? UV_EEXIST : rc;
+}
+
 /* The job is this function's. */
 static int change_found(struct core *c, struct change *change, job_t *job)
 {
@@ -77,6 +90,9 @@ static int change_found(struct core *c, struct change *change, job_t *job)
     change->was = job->state;
     int rc = matches(change, job) ? dassie__state_next(job->state, event)->error
                                   : DASSIE_ESTATE;
+    if (rc == 0 && event == EVENT_AGAIN) {
+        rc = key_is_free(c, job);
+    }
     if (rc != 0) {
         dassie__job_free(job);
         return rc;
@@ -92,20 +108,10 @@ static int change_found(struct core *c, struct change *change, job_t *job)
     return 0;
 }
 
-static job_t *claimed_find(const struct core *c, uint64_t id)
-{
-    for (uint32_t i = 0; i < c->claimed_high; i++) {
-        if (c->claimed[i] != NULL && c->claimed[i]->id == id) {
-            return c->claimed[i];
-        }
-    }
-    return NULL;
-}
-
-/* DASSIE_ESTATE and UV_ENOENT are answers, the rest are failures. */
+/* DASSIE_ESTATE, UV_ENOENT and UV_EEXIST are answers, the rest are failures. */
 static int change_one(struct core *c, struct change *change, uint64_t id)
 {
-    job_t *job = claimed_find(c, id);
+    job_t *job = dassie__core_claimed(c, id);
     if (job != NULL) {
         return change_running(change, job);
     }
@@ -207,7 +213,9 @@ static int scheduled_row(struct change *change, struct kv_slice key,
     }
     change->cursor[0] = due.ms;
     change->cursor[1] = due.id + 1;
-    next_add(change, due.id);
+    if (due.kind == DUE_JOB) {
+        next_add(change, due.id);
+    }
     return 0;
 }
 
@@ -408,7 +416,8 @@ static int step_known(struct core *c, struct change *change,
         change->next_at++;
         if (change->single) {
             change->status = rc;
-        } else if (rc != 0 && rc != DASSIE_ESTATE && rc != UV_ENOENT) {
+        } else if (rc != 0 && rc != DASSIE_ESTATE && rc != UV_ENOENT &&
+                   rc != UV_EEXIST) {
             return rc;
         }
     }

@@ -264,6 +264,16 @@ void dassie__core_committed(struct core *c)
     }
 }
 
+job_t *dassie__core_claimed(const struct core *c, uint64_t id)
+{
+    for (uint32_t i = 0; i < c->claimed_high; i++) {
+        if (c->claimed[i] != NULL && c->claimed[i]->id == id) {
+            return c->claimed[i];
+        }
+    }
+    return NULL;
+}
+
 /* ---- Enqueue ---- */
 
 /* Whether a job of q would be the next one for p: nothing waits in the queues
@@ -300,7 +310,7 @@ static struct dassie__processor *idle_processor(struct core *c,
     return NULL;
 }
 
-static int enqueue_prepare(struct core *c, job_t *job)
+int dassie__core_prepare(struct core *c, job_t *job)
 {
     if (c->refuse != 0) {
         return c->refuse;
@@ -310,7 +320,7 @@ static int enqueue_prepare(struct core *c, job_t *job)
                                &job->queue);
 }
 
-static void enqueue_enter(struct core *c, job_t *job)
+void dassie__core_enter(struct core *c, job_t *job)
 {
     struct dassie__processor *p = idle_processor(c, job->queue, job->flags);
     c->stats.enqueued++;
@@ -328,29 +338,11 @@ static void enqueue_enter(struct core *c, job_t *job)
 
 int dassie__core_enqueue(struct core *c, job_t *job)
 {
-    int rc = enqueue_prepare(c, job);
+    int rc = dassie__core_prepare(c, job);
     if (rc == 0) {
-        enqueue_enter(c, job);
+        dassie__core_enter(c, job);
     }
     return rc;
-}
-
-int dassie__core_enqueue_many(struct core *c, struct job_list *jobs,
-                              uint64_t *first_id)
-{
-    job_t *job;
-    for (job = jobs->head; job != NULL; job = job->next) {
-        int rc = enqueue_prepare(c, job);
-        if (rc != 0) {
-            return rc;
-        }
-    }
-    /* The numbers of the batch are taken in one go: nothing between them. */
-    *first_id = c->store.next;
-    while ((job = job_list_pop(jobs)) != NULL) {
-        enqueue_enter(c, job);
-    }
-    return 0;
 }
 
 /* ---- What is due ---- */

@@ -131,14 +131,17 @@ int dassie__core_open(struct core *c, struct kv *kv, struct recorder *recorder,
 bool dassie__core_close(struct core *c, bool clean);
 void dassie__core_free(struct core *c); /* what answers may still name */
 
-/* Takes job (its row written, its queue's name in batch_queue). 0: it is
- * entered and the core's; else why it is refused, and it is still the
- * caller's. */
+/* Takes job (its row written, its queue's name in batch_queue), which has no
+ * unique key; see admit.h. 0: it is entered and the core's; else why it is
+ * refused, and it is still the caller's. */
 int dassie__core_enqueue(struct core *c, job_t *job);
 
-/* The same for a list, all or nothing; its ids are consecutive. */
-int dassie__core_enqueue_many(struct core *c, struct job_list *jobs,
-                              uint64_t *first_id);
+/* The two steps of that: the first one may fail, the second one may not. */
+int dassie__core_prepare(struct core *c, job_t *job);
+void dassie__core_enter(struct core *c, job_t *job);
+
+/* The claimed job with that id, or NULL. */
+job_t *dassie__core_claimed(const struct core *c, uint64_t id);
 
 /* Moves what is due into its lines. Before anything else of a batch. */
 void dassie__core_promote(struct core *c);

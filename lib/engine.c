@@ -632,7 +632,8 @@ static uint64_t check_closing(struct dassie__impl *impl)
 
 static bool may_end(struct dassie__impl *impl)
 {
-    if (!impl->closing || impl->core.claimed_n > 0 || impl->todo.head != NULL) {
+    if (!impl->closing || impl->core.claimed_n > 0 || impl->todo.head != NULL ||
+        impl->later.head != NULL) {
         return false;
     }
     uv_mutex_lock(&impl->mutex);
@@ -671,14 +672,15 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 }
 
 /* What reads rows to change them comes first in a batch, and one of it only:
- * what operators asked for, what is due and what has been kept long enough take
- * turns. */
-enum begin { BEGIN_CHANGES, BEGIN_PROMOTE, BEGIN_SWEEP, BEGINS };
+ * what operators asked for, enqueues that change others, what is due and what
+ * has been kept long enough take turns. */
+enum begin { BEGIN_CHANGES, BEGIN_LATER, BEGIN_PROMOTE, BEGIN_SWEEP, BEGINS };
 
 static bool begin_one(struct dassie__impl *impl, unsigned what)
 {
     struct core *core = &impl->core;
     bool has = what == BEGIN_CHANGES ? impl->changes.head != NULL
+               : what == BEGIN_LATER ? impl->later.head != NULL
                : !is_writable(impl)  ? false
                : what == BEGIN_PROMOTE
                    ? dassie__schedule_due(&core->store) <= core->wall_ms
@@ -689,6 +691,9 @@ static bool begin_one(struct dassie__impl *impl, unsigned what)
     switch (what) {
         case BEGIN_CHANGES:
             dassie__apply_changes(impl);
+            break;
+        case BEGIN_LATER:
+            dassie__apply_later(impl);
             break;
         case BEGIN_PROMOTE:
             dassie__core_promote(core);
@@ -717,7 +722,8 @@ static void begin_batch(struct dassie__impl *impl)
 /* When the next batch is to begin though nothing has arrived. */
 static uint64_t begin_due(const struct dassie__impl *impl)
 {
-    if (impl->changes.head != NULL && !impl->closing) {
+    if ((impl->changes.head != NULL && !impl->closing) ||
+        impl->later.head != NULL) {
         return impl->core.mono_ns;
     }
     return impl->cancels_untold ? impl->core.mono_ns + STARVED_NS : UINT64_MAX;
@@ -732,10 +738,10 @@ static uint64_t engine_batch(struct dassie__impl *impl)
     if (is_writable(impl)) {
         check_space(impl);
     }
-    begin_batch(impl);
     if (!impl->lost) {
         impl->batch_from = impl->core.store.next;
     }
+    begin_batch(impl);
     apply_batch(impl);
     if (is_writable(impl)) {
         due = earlier(check_parked(impl), dassie__apply_starved(impl));

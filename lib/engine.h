@@ -24,6 +24,7 @@
 #ifndef DASSIE_ENGINE_H_
 #define DASSIE_ENGINE_H_
 
+#include "admit.h"
 #include "change.h"
 #include "clock.h"
 #include "core.h"
@@ -98,6 +99,7 @@ struct many {
     struct job_list jobs;
     size_t n;
     size_t bytes;
+    bool keyed; /* some of them have unique keys */
 };
 
 struct counts_look {
@@ -200,9 +202,12 @@ struct dassie__impl {
     struct dassie__processor *starved; /* no memory to add them: by next, */
     uint64_t starved_at;               /* to be tried again then */
     struct ops changes;                /* under way, the first one first */
-    unsigned begin_last;               /* whose turn the last batch was */
-    bool cancels_untold;               /* no memory to tell of them */
-    size_t batch_jobs; /* of the open batch, to leave the inbox's count */
+    struct ops later; /* enqueues that wait for the begin of a batch, */
+    struct waiter
+        *joined;         /* and who waits for the end of a job that they met */
+    unsigned begin_last; /* whose turn the last batch was */
+    bool cancels_untold; /* no memory to tell of them */
+    size_t batch_jobs;   /* of the open batch, to leave the inbox's count */
     size_t batch_bytes;
     uint64_t batch_from; /* the first id of the open batch, or of the one that
                             was lost */

@@ -32,6 +32,24 @@ static int spec_check_times(const dassie_spec_t *spec)
                : 0;
 }
 
+/* A unique key and what goes with it. */
+static int spec_check_unique(dassie_spec_t *spec)
+{
+    bool timed = spec->unique_until == DASSIE_UNTIL_TIME;
+    if (spec->unique == NULL) {
+        return spec->unique_len > 0 || spec->unique_until != 0 ||
+                       spec->unique_ms > 0 || spec->on_conflict != 0
+                   ? UV_EINVAL
+                   : 0;
+    }
+    return (unsigned)spec->unique_until > DASSIE_UNTIL_TIME ||
+                   (unsigned)spec->on_conflict > DASSIE_CONFLICT_MOVE ||
+                   timed != (spec->unique_ms > 0) ||
+                   spec->unique_ms > DASSIE_TIME_MS_MAX
+               ? UV_EINVAL
+               : dassie__name_check(&spec->unique, &spec->unique_len, "");
+}
+
 static int spec_check(const struct dassie__impl *impl, dassie_spec_t *spec)
 {
     int rc = dassie__name_check(&spec->queue, &spec->queue_len, "default");
@@ -43,7 +61,7 @@ static int spec_check(const struct dassie__impl *impl, dassie_spec_t *spec)
         spec->priority > DASSIE_PRIORITY_MAX ||
         (spec->flags & ~(unsigned)DASSIE_AT_MOST_ONCE) != 0 ||
         (spec->data == NULL && spec->data_len > 0) ||
-        spec_check_times(spec) != 0) {
+        spec_check_times(spec) != 0 || spec_check_unique(spec) != 0) {
         return UV_EINVAL;
     }
     return spec->data_len > impl->options.payload_bytes_max ? UV_E2BIG : 0;
@@ -70,6 +88,10 @@ static void spec_options(const dassie_spec_t *spec, struct job_options *options)
     options->number[JOB_BACKOFF] = spec->backoff_ms;
     options->number[JOB_BACKOFF_MAX] = spec->backoff_max_ms;
     options->number[JOB_RETRY_FOR] = spec->retry_for_ms;
+    options->number[JOB_UNIQUE] = (uint64_t)spec->unique_until;
+    options->number[JOB_UNIQUE_FOR] = spec->unique_ms;
+    options->key = (const uint8_t *)spec->unique;
+    options->key_len = spec->unique_len;
 }
 
 /* A job with its row written and, behind the row, its queue's name. */
@@ -112,6 +134,14 @@ static int job_from_spec(const struct dassie__impl *impl,
     job->priority = row.priority;
     job->flags = row.flags;
     job->due_ms = row.options.number[JOB_DUE];
+    if (spec.unique != NULL) {
+        job->unique = dassie__unique_new(&row);
+        if (job->unique == NULL) {
+            dassie__job_free(job);
+            return UV_ENOMEM;
+        }
+        job->unique->on_conflict = (uint8_t)spec.on_conflict;
+    }
     *out = job;
     return 0;
 }
@@ -162,6 +192,7 @@ static int many_fill(const struct dassie__impl *impl, struct many *many,
                      const dassie_spec_t *specs, size_t n)
 {
     size_t stride = specs->size;
+    unsigned replacing = 0;
     size_t bytes_max = impl->options.inbox_bytes_max;
     bytes_max = bytes_max > SIZE_MAX / BATCH_INBOXES_MAX
                     ? SIZE_MAX
@@ -177,7 +208,11 @@ static int many_fill(const struct dassie__impl *impl, struct many *many,
         }
         job_list_push(&many->jobs, job);
         many->bytes += job->row_len;
-        if (many->bytes > bytes_max) {
+        if (job->unique != NULL) {
+            many->keyed = true;
+            replacing += job->unique->on_conflict != DASSIE_CONFLICT_KEEP;
+        }
+        if (many->bytes > bytes_max || replacing > DASSIE_BATCH_REPLACE_MAX) {
             return UV_E2BIG;
         }
     }
@@ -241,8 +276,8 @@ int dassie_watch(dassie_t *q, dassie_watch_t *req, uint64_t id,
 
 /* ---- Delivery ---- */
 
-/* Tells one waiter; info may be NULL. */
-static void waiter_tell(struct waiter *w, int status, const dassie_info_t *info)
+void dassie__waiter_tell(struct waiter *w, int status,
+                         const dassie_info_t *info)
 {
     struct enqueue_priv *priv = container_of(w, struct enqueue_priv, waiter);
     if (priv->op.type == OP_WATCH) {
@@ -260,7 +295,7 @@ static void tell_all(struct waiter *list, int status, const dassie_info_t *info)
 {
     while (list != NULL) {
         struct waiter *next = list->next;
-        waiter_tell(list, status, info);
+        dassie__waiter_tell(list, status, info);
         list = next;
     }
 }
@@ -270,6 +305,7 @@ static void deliver_ack(struct enqueue_priv *priv)
     dassie_enqueue_t *req = container_of(priv, dassie_enqueue_t, reserved);
     if (priv->op.status != 0) {
         req->id = 0;
+        req->existing = 0;
     }
     if (req->cb != NULL) {
         req->cb(req, priv->op.status);
@@ -312,7 +348,7 @@ void dassie__enqueue_deliver(struct dassie__impl *impl, struct op *op)
             break;
         default: {
             struct watch_priv *priv = (struct watch_priv *)op;
-            waiter_tell(&priv->waiter, op->status, NULL);
+            dassie__waiter_tell(&priv->waiter, op->status, NULL);
             break;
         }
     }

@@ -60,6 +60,11 @@ static int job_of_row(struct store *s, uint64_t id,
     job->due_ms = row.options.number[JOB_DUE];
     job->position = id;
     job->state = job->due_ms != 0 ? DASSIE_SCHEDULED : DASSIE_PENDING;
+    int rc = dassie__unique_load(s, job, &row, e);
+    if (rc != 0) {
+        dassie__job_free(job);
+        return rc;
+    }
     *out = job;
     return 0;
 }

@@ -38,6 +38,9 @@ void dassie__processor_deliver(struct dassie__impl *impl, struct op *op);
 void dassie__subscribe_deliver(struct dassie__impl *impl, struct op *op);
 void dassie__subscribe_end(struct dassie__impl *impl);
 void dassie__enqueue_deliver(struct dassie__impl *impl, struct op *op);
+/* Tells one who waits for an end of it; info may be NULL. */
+void dassie__waiter_tell(struct waiter *w, int status,
+                         const dassie_info_t *info);
 void dassie__enqueue_deliver_gone(struct dassie__impl *impl,
                                   struct waiter *list, int status);
 

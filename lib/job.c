@@ -68,6 +68,7 @@ void dassie__job_list_free(struct job_list *list)
     while ((job = job_list_pop(list)) != NULL) {
         dassie__free(job->out);
         dassie__save_free(job->save);
+        dassie__free(job->unique);
         if (job->small) {
             job_list_push(&small, job);
         } else {

@@ -21,6 +21,7 @@ struct queue;
 struct claim_set;
 struct dassie__processor;
 struct save;
+struct unique;
 
 /* What the processor wants to become of a run. */
 enum verdict {
@@ -43,6 +44,7 @@ struct dassie_job_s {
     struct dassie__processor *processor; /* while it is claimed */
     dassie_enqueue_t *req;               /* whom to tell of the end, or NULL */
     struct save *save;                   /* what it saves, or NULL */
+    struct unique *unique;               /* its key, or NULL */
     struct waiter *waiters;              /* all of them, once it has ended */
     struct claim_set *set;               /* while it is claimed ... */
     struct dassie_job_s *run_next;       /* in the table of async runs */

@@ -2,6 +2,8 @@
 
 #include "key.h"
 
+#include <string.h>
+
 const char *const dassie__family_names[FAMILIES] = {
     "default",  "commits", "jobs",      "pending", "scheduled", "running",
     "complete", "failed",  "cancelled", "history", "unique"};
@@ -72,6 +74,23 @@ int dassie__key_parse_save(const uint8_t *key, size_t len, uint64_t *id)
         return -1;
     }
     *id = get_be64(key + 1);
+    return 0;
+}
+
+size_t dassie__key_unique(uint8_t key[KEY_UNIQUE_MAX], uint32_t queue,
+                          const uint8_t *unique, size_t len)
+{
+    put_be32(key, queue);
+    memcpy(key + 4, unique, len);
+    return 4 + len;
+}
+
+int dassie__key_parse_unique(const uint8_t *key, size_t len, uint32_t *queue)
+{
+    if (len <= 4 || len > KEY_UNIQUE_MAX) {
+        return -1;
+    }
+    *queue = get_be32(key);
     return 0;
 }
 

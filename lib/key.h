@@ -38,14 +38,19 @@ enum line_kind { LINE_SUSPECT, LINE_FRONT, LINE_NORMAL, LINE_KINDS };
 #define PLACE_SCHEDULED LINE_KINDS
 
 /* What a row of the scheduled family is for. */
-enum due_kind { DUE_JOB, DUE_KINDS };
+enum due_kind {
+    DUE_JOB, /* a job that waits for its time */
+    DUE_KEY, /* the time is over for which a job holds its unique key */
+    DUE_KINDS
+};
 
 #define KEY_NUMBER_BYTES 8
 #define KEY_PENDING_BYTES 14
 #define KEY_QUEUE_BYTES 5
 #define KEY_DUE_BYTES 17
 #define KEY_SAVE_BYTES 9
-#define KEY_BYTES_MAX KEY_DUE_BYTES
+#define KEY_UNIQUE_MAX (4 + 255)
+#define KEY_BYTES_MAX KEY_UNIQUE_MAX
 
 /* The rows of the running family that are not claim sets begin with this, after
  * all of those. */
@@ -114,6 +119,11 @@ int dassie__key_parse_due(const uint8_t *key, size_t len, struct due *due);
 /* What a job has saved, in the running family. */
 void dassie__key_save(uint8_t key[KEY_SAVE_BYTES], uint64_t id);
 int dassie__key_parse_save(const uint8_t *key, size_t len, uint64_t *id);
+
+/* A unique key of a queue, of 1 to 255 bytes: returns the length. */
+size_t dassie__key_unique(uint8_t key[KEY_UNIQUE_MAX], uint32_t queue,
+                          const uint8_t *unique, size_t len);
+int dassie__key_parse_unique(const uint8_t *key, size_t len, uint32_t *queue);
 
 void dassie__key_queue(uint8_t key[KEY_QUEUE_BYTES], char tag, uint32_t queue);
 int dassie__key_parse_queue(const uint8_t *key, size_t len, char *tag,

@@ -240,7 +240,10 @@ int dassie__store_open(struct store *s, struct kv *kv, size_t window_max,
         load_totals(s);
         s->set_row = dassie__malloc(1 + DASSIE_CLAIMED_MAX * CLAIM_ENTRY_MAX);
         s->taken = dassie__malloc(TAKEN_MAX * sizeof s->taken[0]);
-        rc = s->set_row == NULL || s->taken == NULL ? no_memory(e) : 0;
+        rc = s->set_row == NULL || s->taken == NULL ||
+                     dassie__unique_init(&s->overlay) != 0
+                 ? no_memory(e)
+                 : 0;
     }
     if (rc != 0) {
         dassie__queues_free(&s->queues);
@@ -344,20 +347,13 @@ int dassie__store_history(struct store *s, job_t *job, struct errmsg *e)
     return rc;
 }
 
-/* The job of a live entry, without its payload. */
-static int read_job(struct store *s, struct kv_slice key, job_t **out,
-                    struct errmsg *e)
+static int job_of_row(struct store *s, uint64_t id,
+                      const struct kv_value *value, job_t **out,
+                      struct errmsg *e)
 {
-    struct kv_value value;
     struct job_row row;
-    int rc = s->kv->ops->get(s->kv, NULL, FAMILY_JOBS, key, &value, e);
-    if (rc != 0) {
-        return rc;
-    }
-    rc = dassie__job_row_read(value.p, value.len, &row);
-    size_t stored = value.len;
-    s->kv->ops->value_release(&value);
-    if (rc != 0 || row.queue >= s->queues.n) {
+    if (dassie__job_row_read(value->p, value->len, &row) != 0 ||
+        row.queue >= s->queues.n) {
         return damaged(e, "the row of a claimed job");
     }
     struct queue *q = s->queues.by_id[row.queue];
@@ -365,17 +361,35 @@ static int read_job(struct store *s, struct kv_slice key, job_t **out,
     if (job == NULL) {
         return no_memory(e);
     }
-    if (dassie__store_lines(s, q, row.priority) != 0) {
-        dassie__job_free(job);
-        return no_memory(e);
-    }
+    job->id = id;
     job->queue = q;
     job->priority = row.priority;
     job->flags = row.flags;
     job->state = DASSIE_RUNNING;
-    job->stored = stored;
+    job->stored = value->len;
+    int rc = dassie__store_lines(s, q, row.priority) != 0
+                 ? no_memory(e)
+                 : dassie__unique_load(s, job, &row, e);
+    if (rc != 0) {
+        dassie__job_free(job);
+        return rc;
+    }
     *out = job;
     return 0;
+}
+
+/* The job of a live entry, without its payload. */
+static int read_job(struct store *s, uint64_t id, struct kv_slice key,
+                    job_t **out, struct errmsg *e)
+{
+    struct kv_value value;
+    int rc = s->kv->ops->get(s->kv, NULL, FAMILY_JOBS, key, &value, e);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = job_of_row(s, id, &value, out, e);
+    s->kv->ops->value_release(&value);
+    return rc;
 }
 
 static int load_entry(struct store *s, const struct claim_entry *entry,
@@ -389,11 +403,10 @@ static int load_entry(struct store *s, const struct claim_entry *entry,
     if (rc != 1) {
         return rc;
     }
-    rc = read_job(s, key, &job, e);
+    rc = read_job(s, entry->id, key, &job, e);
     if (rc != 0) { /* what is gone was deleted after its end */
         return rc == UV_ENOENT ? 0 : rc;
     }
-    job->id = entry->id;
     rc = dassie__store_history(s, job, e);
     if (rc != 0 || job->last_run >= s->newest->commit) {
         dassie__job_free(job);

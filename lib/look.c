@@ -264,6 +264,13 @@ static int look_saved(struct look *look, uint64_t id, struct progress **out)
     return rc;
 }
 
+static void info_unique(dassie_info_t *info, const struct job_row *job)
+{
+    info->unique = job->options.key;
+    info->unique_len = job->options.key_len;
+    info->unique_until = (dassie_until_t)job->options.number[JOB_UNIQUE];
+}
+
 static int info_job(dassie_info_t *info, struct look *look, const uint8_t *row,
                     size_t len)
 {
@@ -282,6 +289,7 @@ static int info_job(dassie_info_t *info, struct look *look, const uint8_t *row,
     info->name_len = job.name_len;
     info->data = job.data;
     info->data_len = job.data_len;
+    info_unique(info, &job);
     if ((info->state == DASSIE_PENDING || info->state == DASSIE_SCHEDULED) &&
         job.options.number[JOB_DUE] != 0) {
         info->state = DASSIE_SCHEDULED; /* unless its history says otherwise */
@@ -535,10 +543,12 @@ static int scheduled_add(struct look *look, struct kv_iter *it)
     struct due_row row;
     struct errmsg ignored;
     if (dassie__key_parse_due(key.p, key.len, &due) != 0 ||
-        dassie__due_row_read(value.p, value.len, &row) != 0) {
+        (due.kind == DUE_JOB &&
+         dassie__due_row_read(value.p, value.len, &row) != 0)) {
         return DASSIE_ECORRUPT;
     }
-    if (look->queue == NULL || look->queue->id == row.queue) {
+    if (due.kind == DUE_JOB &&
+        (look->queue == NULL || look->queue->id == row.queue)) {
         int rc = ops->iter_live(it, &ignored);
         if (rc == 1) {
             rc = look_add(look, due.id, DASSIE_SCHEDULED, row.attempts);
@@ -709,6 +719,7 @@ void dassie__look_info(const job_t *job, dassie_info_t *info)
         info->enqueued_ms = row.enqueued_ms;
         info->name = row.name;
         info->name_len = row.name_len;
+        info_unique(info, &row);
     }
     if (job->state == DASSIE_COMPLETE) {
         info->result = job->out;

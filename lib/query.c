@@ -199,8 +199,7 @@ static void deliver_look(struct dassie__impl *impl, struct look *look)
     const dassie_info_t *infos = n > 0 ? look->infos : NULL;
     if (look->type == LOOK_WATCH) {
         struct watch_priv *priv = look->req;
-        dassie_watch_t *req = container_of(priv, dassie_watch_t, reserved);
-        req->cb(req, look->status, infos);
+        dassie__waiter_tell(&priv->waiter, look->status, infos);
     } else if (look->type == LOOK_GET) {
         dassie_get_t *req = look->req;
         impl->lookups--;

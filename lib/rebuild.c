@@ -33,6 +33,7 @@ struct facts {
  * position that a cursor has passed. */
 struct rebuild {
     struct store s;
+    bool keyed;        /* there are jobs with unique keys */
     struct due head;   /* what the schedule's head has passed is before this */
     uint64_t due_rows; /* found in the schedule */
     struct queues taken;  /* names that are there, while others are given */
@@ -680,10 +681,10 @@ static int is_scheduled(struct rebuild *rb, const struct facts *f)
 }
 
 /* One more row of the schedule: they come by job, not by time. */
-static void schedule_keep(struct rebuild *rb, const struct facts *f)
+static void schedule_keep(struct rebuild *rb, uint64_t ms, uint64_t id)
 {
     struct schedule_row *row = &rb->s.schedule;
-    struct due due = {f->history.position, f->id, DUE_JOB};
+    struct due due = {ms, id, 0};
     if (row->live == 0 || due_before(&due, row->head_ms, row->head_id)) {
         row->start_ms = row->head_ms = due.ms;
         row->start_id = row->head_id = due.id;
@@ -749,7 +750,7 @@ static int stay(struct rebuild *rb, const struct facts *f, struct queue *q)
         return rc;
     }
     if (waits) {
-        schedule_keep(rb, f);
+        schedule_keep(rb, f->history.position, f->id);
     } else {
         line_keep(line, f->history.position);
     }
@@ -771,6 +772,7 @@ static int settle(struct rebuild *rb, const struct facts *f)
         return 0;
     }
     rb->report->jobs++;
+    rb->keyed |= f->job.options.key_len > 0;
     int rc = queue_of(rb, f->job.queue, &q);
     if (rc != 0) {
         return rc;
@@ -994,6 +996,102 @@ static int sweep(struct rebuild *rb)
     return rc;
 }
 
+/* ---- Unique keys ---- */
+
+static void put_timer(struct rebuild *rb, struct kv_slice key,
+                      const struct unique_row *row)
+{
+    uint8_t bytes[KEY_DUE_BYTES];
+    uint8_t value[TIMER_ROW_MAX];
+    struct due due = {row->expires_ms, row->id, DUE_KEY};
+    size_t len = dassie__timer_row_write(value, key.p, key.len);
+    rb->s.kv->ops->put(rb->s.kv, FAMILY_SCHEDULED, due_key(bytes, &due),
+                       kv_slice(value, len));
+    schedule_keep(rb, due.ms, due.id);
+}
+
+/* A key that is held for a time needs its timer. Any other one goes if its job
+ * has ended, or is gone. */
+static int settle_key(struct rebuild *rb, struct kv_slice key,
+                      struct kv_slice value)
+{
+    struct unique_row row;
+    struct queue *q;
+    struct facts f;
+    uint32_t queue;
+    if (dassie__key_parse_unique(key.p, key.len, &queue) != 0 ||
+        dassie__unique_row_read(value.p, value.len, &row) != 0) {
+        return damaged(rb, "a unique key");
+    }
+    int rc = queue_of(rb, queue, &q);
+    if (rc == 0 && row.until == DASSIE_UNTIL_TIME) {
+        put_timer(rb, key, &row);
+        return 0;
+    }
+    if (rc == 0) {
+        rc = facts_get(rb, row.id, JOBS, &f);
+    }
+    if (rc == 0 && (!f.there[JOBS] || has_ended(&f))) {
+        row_del(rb, FAMILY_UNIQUE, key);
+    }
+    return rc;
+}
+
+/* Whether a job has to hold its key, as far as is known. */
+static bool has_to_hold(const struct facts *f, uint64_t until)
+{
+    return !has_ended(f) &&
+           (until == DASSIE_UNTIL_ENDED ||
+            (until == DASSIE_UNTIL_STARTED && !f->there[HISTORY]));
+}
+
+/* Of those that lack their key, the last one takes it. */
+static int retake_key(struct rebuild *rb, struct kv_slice key,
+                      struct kv_slice value)
+{
+    struct kv *kv = rb->s.kv;
+    struct job_row job;
+    struct kv_value held;
+    struct facts f;
+    uint64_t id;
+    if (dassie__key_parse_number(key.p, key.len, &id) != 0 ||
+        dassie__job_row_read(value.p, value.len, &job) != 0) {
+        return damaged(rb, "a job's row");
+    }
+    if (job.options.key_len == 0) {
+        return 0;
+    }
+    uint64_t until = job.options.number[JOB_UNIQUE];
+    int rc = facts_get(rb, id, COMPLETE, &f);
+    if (rc != 0 || !has_to_hold(&f, until)) {
+        return rc;
+    }
+    uint8_t bytes[KEY_UNIQUE_MAX];
+    struct kv_slice unique =
+        kv_slice(bytes, dassie__key_unique(bytes, job.queue, job.options.key,
+                                           job.options.key_len));
+    rc = kv->ops->get(kv, NULL, FAMILY_UNIQUE, unique, &held, rb->e);
+    if (rc == 0) {
+        kv->ops->value_release(&held);
+    } else if (rc == UV_ENOENT) {
+        uint8_t row[UNIQUE_ROW_MAX];
+        struct unique_row own = {id, (uint8_t)until, 0};
+        kv->ops->put(kv, FAMILY_UNIQUE, unique,
+                     kv_slice(row, dassie__unique_row_write(row, &own)));
+        rb->report->added++;
+        rc = 0;
+    }
+    return rc;
+}
+
+static int settle_keys(struct rebuild *rb)
+{
+    int rc = each_row_of(rb, FAMILY_UNIQUE, WINDOW_ROWS, settle_key);
+    return rc == 0 && rb->keyed
+               ? each_row_of(rb, FAMILY_JOBS, WINDOW_ROWS, retake_key)
+               : rc;
+}
+
 /* ---- Scheduled rows that are nobody's ---- */
 
 static int count_due(struct rebuild *rb, struct kv_slice key,
@@ -1005,25 +1103,51 @@ static int count_due(struct rebuild *rb, struct kv_slice key,
     return 0;
 }
 
-/* Deletes a row if its job does not wait there. */
+/* 1: the job holds that key until then; 0: it does not. */
+static int is_timer(struct rebuild *rb, const struct due *due,
+                    struct kv_slice value)
+{
+    struct kv *kv = rb->s.kv;
+    const uint8_t *key;
+    size_t len;
+    struct kv_value held;
+    struct unique_row row;
+    if (dassie__timer_row_read(value.p, value.len, &key, &len) != 0) {
+        return damaged(rb, "a timer row");
+    }
+    int rc =
+        kv->ops->get(kv, NULL, FAMILY_UNIQUE, kv_slice(key, len), &held, rb->e);
+    if (rc != 0) {
+        return rc == UV_ENOENT ? 0 : rc;
+    }
+    rc = dassie__unique_row_read(held.p, held.len, &row);
+    kv->ops->value_release(&held);
+    return rc != 0 ? damaged(rb, "a unique key")
+                   : row.id == due->id && row.expires_ms == due->ms;
+}
+
+/* 1: its job waits there; 0: it does not. */
+static int is_waiting(struct rebuild *rb, const struct due *due)
+{
+    struct facts f;
+    int rc = facts_get(rb, due->id, JOBS, &f);
+    bool may = f.there[JOBS] && !has_ended(&f) &&
+               f.history.kind == PLACE_SCHEDULED &&
+               f.history.position == due->ms;
+    return rc == 0 && may ? is_scheduled(rb, &f) : rc;
+}
+
+/* Deletes a row if nobody waits for it. */
 static int sweep_due(struct rebuild *rb, struct kv_slice key,
                      struct kv_slice value)
 {
     struct due due;
-    struct facts f;
-    (void)value;
     if (dassie__key_parse_due(key.p, key.len, &due) != 0) {
         return damaged(rb, "the key of a scheduled row");
     }
-    int rc = facts_get(rb, due.id, JOBS, &f);
-    bool its = f.there[JOBS] && !has_ended(&f) &&
-               f.history.kind == PLACE_SCHEDULED &&
-               f.history.position == due.ms;
-    if (rc == 0 && its) {
-        rc = is_scheduled(rb, &f);
-        its = rc == 1;
-    }
-    if (rc == 0 && !its) {
+    int rc =
+        due.kind == DUE_JOB ? is_waiting(rb, &due) : is_timer(rb, &due, value);
+    if (rc == 0) {
         row_del(rb, FAMILY_SCHEDULED, key);
     }
     return rc < 0 ? rc : 0;
@@ -1106,6 +1230,9 @@ int dassie__rebuild(struct kv *kv, uint64_t wall_ms, uint64_t skip,
     }
     if (rc == 0) {
         rc = sweep(&rb);
+    }
+    if (rc == 0) {
+        rc = settle_keys(&rb);
     }
     if (rc == 0) {
         rc = sweep_schedule(&rb);

@@ -14,6 +14,8 @@
  *     last place
  *   no end, claimed, or without any row, or     was claimed: comes back as if
  *     with one that a cursor has passed         no recorder knew of it
+ *   a unique key of a job that has ended or     goes; one that a job needs and
+ *     is gone                                   nobody has is taken again
  *   what a job has saved that is complete,      goes
  *     gone, or not known to have run
  *   all other pending and scheduled rows, all   go

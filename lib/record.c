@@ -240,6 +240,50 @@ int dassie__due_row_read(const uint8_t *row, size_t len, struct due_row *due)
     return 0;
 }
 
+size_t dassie__unique_row_write(uint8_t *row, const struct unique_row *unique)
+{
+    uint8_t *p = row;
+    *p++ = RECORD_VERSION;
+    p = varint_put(p, unique->id);
+    *p++ = unique->until;
+    p = varint_put(p, unique->expires_ms);
+    return (size_t)(p - row);
+}
+
+int dassie__unique_row_read(const uint8_t *row, size_t len,
+                            struct unique_row *unique)
+{
+    struct part_reader r;
+    return version_open(&r, row, len) != 0 ||
+                   varint_get(&r, &unique->id) != 0 ||
+                   byte_get(&r, &unique->until) != 0 ||
+                   varint_get(&r, &unique->expires_ms) != 0 ||
+                   unique->until >= UNTILS || r.p != r.end
+               ? -1
+               : 0;
+}
+
+size_t dassie__timer_row_write(uint8_t *row, const uint8_t *key, size_t len)
+{
+    row[0] = RECORD_VERSION;
+    memcpy(row + 1, key, len);
+    return 1 + len;
+}
+
+int dassie__timer_row_read(const uint8_t *row, size_t len, const uint8_t **key,
+                           size_t *key_len)
+{
+    struct part_reader r;
+    uint32_t queue;
+    if (version_open(&r, row, len) != 0 ||
+        dassie__key_parse_unique(r.p, (size_t)(r.end - r.p), &queue) != 0) {
+        return -1;
+    }
+    *key = r.p;
+    *key_len = (size_t)(r.end - r.p);
+    return 0;
+}
+
 size_t dassie__pending_row_write(uint8_t *row,
                                  const struct pending_row *pending)
 {

@@ -165,6 +165,26 @@ struct due_row {
 size_t dassie__due_row_write(uint8_t *row, const struct due_row *due);
 int dassie__due_row_read(const uint8_t *row, size_t len, struct due_row *due);
 
+/* unique: version, id, until when the key is held (1 byte), and the end of that
+ * for UNTIL_TIME, else 0. */
+#define UNIQUE_ROW_MAX (2 + 2 * VARINT_MAX)
+struct unique_row {
+    uint64_t id;
+    uint8_t until;       /* dassie_until_t */
+    uint64_t expires_ms; /* wall clock */
+};
+#define UNTILS 3
+size_t dassie__unique_row_write(uint8_t *row, const struct unique_row *unique);
+int dassie__unique_row_read(const uint8_t *row, size_t len,
+                            struct unique_row *unique);
+
+/* scheduled, the end of a time for which a key is held: version, then the key
+ * of its row in the unique family. */
+#define TIMER_ROW_MAX (1 + KEY_UNIQUE_MAX)
+size_t dassie__timer_row_write(uint8_t *row, const uint8_t *key, size_t len);
+int dassie__timer_row_read(const uint8_t *row, size_t len, const uint8_t **key,
+                           size_t *key_len);
+
 /* meta, a queue's name: version, name. */
 #define NAME_ROW_MAX (1 + 255)
 size_t dassie__name_row_write(uint8_t *row, const char *name, size_t len);

@@ -85,9 +85,10 @@ static int load_job(struct refill *r, const struct place *place,
     job->attempts = pending->attempts;
     job->queue = r->line->queue;
     job->state = DASSIE_PENDING;
-    int rc = pending->id == place->position
-                 ? 0
-                 : dassie__store_history(r->s, job, e);
+    int rc = dassie__unique_load(r->s, job, &row, e);
+    if (rc == 0 && pending->id != place->position) {
+        rc = dassie__store_history(r->s, job, e);
+    }
     if (rc == 0 && pending->attempts > 0) {
         rc = dassie__save_load(r->s, job, e);
     }

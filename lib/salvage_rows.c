@@ -39,7 +39,7 @@ struct copy {
     struct salvage_rows *s;
     struct kv *from;
     enum family family;
-    uint8_t at[KEY_BYTES_MAX]; /* the next key */
+    uint8_t at[KEY_BYTES_MAX + 1]; /* the next key */
     size_t at_len;
     bool end;
 };
@@ -85,7 +85,11 @@ static int copy_window(struct copy *c, bool *damaged, struct errmsg *why)
             c->s->to->ops->put(c->s->to, c->family, key, ops->iter_value(it));
             memcpy(c->at, key.p, key.len);
             c->at_len = key.len;
-            copy_step(c);
+            if (c->family == FAMILY_UNIQUE) { /* these differ in length */
+                c->at[c->at_len++] = 0;
+            } else {
+                copy_step(c);
+            }
             c->s->rows++;
         }
         ops->iter_next(it);

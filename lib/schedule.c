@@ -63,26 +63,36 @@ static void enter(struct store *s, const struct due *due)
     s->changed = true;
 }
 
-void dassie__schedule_put(struct store *s, const job_t *job, bool history)
+void dassie__schedule_put_row(struct store *s, const struct due *due,
+                              struct kv_slice value)
 {
     uint8_t key[KEY_DUE_BYTES];
+    enter(s, due);
+    s->kv->ops->put(s->kv, FAMILY_SCHEDULED, due_key(key, due), value);
+}
+
+void dassie__schedule_remove_row(struct store *s, const struct due *due)
+{
+    uint8_t key[KEY_DUE_BYTES];
+    s->kv->ops->del(s->kv, FAMILY_SCHEDULED, due_key(key, due));
+    s->schedule.live--;
+    s->changed = true;
+}
+
+void dassie__schedule_put(struct store *s, const job_t *job, bool history)
+{
     uint8_t value[DUE_ROW_MAX];
     struct due due = {job->due_ms, job->id, DUE_JOB};
     struct due_row row = {job->queue->id, job->priority, job->attempts,
                           history};
-    enter(s, &due);
     size_t len = dassie__due_row_write(value, &row);
-    s->kv->ops->put(s->kv, FAMILY_SCHEDULED, due_key(key, &due),
-                    kv_slice(value, len));
+    dassie__schedule_put_row(s, &due, kv_slice(value, len));
 }
 
 void dassie__schedule_remove(struct store *s, const job_t *job)
 {
-    uint8_t key[KEY_DUE_BYTES];
     struct due due = {job->due_ms, job->id, DUE_JOB};
-    s->kv->ops->del(s->kv, FAMILY_SCHEDULED, due_key(key, &due));
-    s->schedule.live--;
-    s->changed = true;
+    dassie__schedule_remove_row(s, &due);
 }
 
 /* ---- What is due ---- */
@@ -117,12 +127,16 @@ static int load_row(struct store *s, const struct due *due, job_t **job,
     }
     rc = dassie__job_row_read(value.p, value.len, &row);
     *job = rc == 0 ? dassie__job_new(value.len, 0) : NULL;
-    if (*job != NULL) {
+    if (rc != 0) {
+        rc = damaged(e, due);
+    } else if (*job != NULL) {
         memcpy((*job)->row, value.p, value.len);
         (*job)->flags = row.flags;
+        (*job)->id = due->id;
+        rc = dassie__unique_load(s, *job, &row, e);
     }
     s->kv->ops->value_release(&value);
-    return rc == 0 ? 0 : damaged(e, due);
+    return rc;
 }
 
 /* The job of a row that is due, in memory; without its own row where that has
@@ -195,26 +209,57 @@ static int settle_head(struct store *s, const struct kv_iter *it,
     return 0;
 }
 
-/* Takes one row, if it is there: a head that was lowered has some before it
- * again that a range has deleted. */
+/* What is due with a row. */
+static int see_to(struct store *s, const struct due *due, struct kv_slice value,
+                  unsigned *n, struct errmsg *e)
+{
+    if (due->kind != DUE_JOB) {
+        return dassie__unique_expire(s, due, value, e);
+    }
+    int rc = promote_job(s, due, value, e);
+    *n += rc == 0;
+    return rc;
+}
+
+static bool has_place(struct store *s, const struct kv_iter *it,
+                      const struct due *due)
+{
+    struct due other;
+    if (!s->kv->ops->iter_valid(it)) {
+        return false;
+    }
+    struct kv_slice key = s->kv->ops->iter_key(it);
+    return dassie__key_parse_due(key.p, key.len, &other) == 0 &&
+           other.ms == due->ms && other.id == due->id;
+}
+
+/* Takes one row, if it is there (a head that was lowered has some before it
+ * again that a range has deleted), and goes to the next. Nothing may be alive
+ * before the head: where the next row has the same place in it, this one goes
+ * by its key. */
 static int promote_row(struct store *s, const struct due *due,
                        struct kv_iter *it, unsigned *n, struct errmsg *e)
 {
     struct schedule_row *row = &s->schedule;
-    int rc = s->kv->ops->iter_live(it, e);
-    if (rc == 1) {
-        rc = promote_job(s, due, s->kv->ops->iter_value(it), e);
-        if (rc == 0) {
-            row->live--;
-            row->dead++;
-            ++*n;
-        }
+    int live = s->kv->ops->iter_live(it, e);
+    int rc =
+        live == 1 ? see_to(s, due, s->kv->ops->iter_value(it), n, e) : live;
+    if (rc != 0) {
+        return rc;
     }
-    if (rc == 0) {
+    s->kv->ops->iter_next(it);
+    bool shared = has_place(s, it, due);
+    if (live == 1 && shared) {
+        dassie__schedule_remove_row(s, due);
+    } else if (live == 1) {
+        row->live--;
+        row->dead++;
+    }
+    if (!shared) {
         row->head_ms = due->ms;
         row->head_id = due->id + 1;
     }
-    return rc;
+    return 0;
 }
 
 /* Takes rows from the head on, and looks at no more than max. */
@@ -236,7 +281,6 @@ static int promote_rows(struct store *s, struct kv_iter *it, uint64_t wall_ms,
         if (rc != 0) {
             return rc;
         }
-        ops->iter_next(it);
     }
     return settle_head(s, it, e);
 }

@@ -26,11 +26,16 @@
 /* The job's row; job->due_ms says when. */
 void dassie__schedule_put(struct store *s, const job_t *job, bool history);
 
+/* A row of another kind, and its end before its time. */
+void dassie__schedule_put_row(struct store *s, const struct due *due,
+                              struct kv_slice value);
+void dassie__schedule_remove_row(struct store *s, const struct due *due);
+
 /* Takes the row of a job out of the middle. */
 void dassie__schedule_remove(struct store *s, const job_t *job);
 
-/* Moves jobs that are due, each to the end of its line, and looks at up to max
- * rows. Nothing is in the open batch. *n: how many were moved. */
+/* Sees to what is due, and looks at up to max rows: jobs go to the ends of
+ * their lines. Nothing is in the open batch. *n: how many jobs were moved. */
 int dassie__schedule_promote(struct store *s, uint64_t wall_ms, unsigned max,
                              unsigned *n, struct errmsg *e);
 

@@ -52,6 +52,7 @@ enum event {
     EVENT_INTERRUPT, /* found so, but to be run at most once */
     EVENT_CRASH_OUT, /* has killed its process too often */
     EVENT_RUN_NOW,   /* an operator does not want to wait for its time */
+    EVENT_POSTPONE,  /* it is to wait for another time, from now on */
     EVENT_CANCEL,    /* an operator does not want it; it is not executing */
     EVENT_ABORT,     /* so, and its processor has given it up */
     EVENT_AGAIN,     /* an operator wants it to be tried again */

@@ -281,8 +281,12 @@ static void delete_job(struct store *s, const job_t *job)
     }
 }
 
-static void moved(struct store *s, const job_t *job, int from)
+/* All else that has to do with a job that has gone from state to state. */
+static void moved(struct store *s, job_t *job, int from, enum event event)
 {
+    if (job->unique != NULL) {
+        dassie__unique_moved(s, job, from, event);
+    }
     if (s->moved != NULL) {
         s->moved(s->moved_arg, job, from);
     }
@@ -302,11 +306,14 @@ static int job_move(struct store *s, job_t *job, enum event event, bool *kept)
     job->attempts += t->counts;
     job->excused += t->excused;
     leave(s, job, event);
+    if (event == EVENT_POSTPONE) {
+        job->due_ms = job->again_ms;
+    }
     if (t->to == STATE_NONE) {
         delete_job(s, job);
         job->state = t->to;
         *kept = false;
-        moved(s, job, from);
+        moved(s, job, from, event);
         return 0;
     }
     job->state = t->to;
@@ -327,7 +334,7 @@ static int job_move(struct store *s, job_t *job, enum event event, bool *kept)
             put_end(s, job);
             break;
     }
-    moved(s, job, from);
+    moved(s, job, from, event);
     return 0;
 }
 
@@ -364,6 +371,9 @@ enum event dassie__store_recover(struct store *s, job_t *job, enum found found,
         dassie__job_set_out(job, text, strlen(text)); /* no text if no memory */
     }
     job_move(s, job, event, &kept);
+    if (job->unique != NULL) {
+        dassie__unique_forgo(s, job->unique); /* nobody asks in this batch */
+    }
     dassie__job_free(job);
     return event;
 }
@@ -543,6 +553,7 @@ static void put_commit(struct store *s, uint64_t wall_ms)
 
 static void commit_done(struct store *s)
 {
+    dassie__unique_committed(&s->overlay);
     s->taken_n = 0;
     s->commit++;
     s->changed = false;
@@ -595,6 +606,7 @@ bool dassie__store_close(struct store *s, bool clean)
 {
     bool durable = s->kv->ops->close(s->kv, clean);
     s->kv = NULL;
+    dassie__unique_free(&s->overlay);
     dassie__claims_free(s);
     dassie__free(s->commit_row);
     dassie__free(s->set_row);

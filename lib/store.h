@@ -27,6 +27,7 @@
 #include "kv.h"
 #include "queue.h"
 #include "state.h"
+#include "unique.h"
 
 /* Commits between two folds of the queues' counts into their rows. */
 #define FOLD_COMMITS 256
@@ -73,6 +74,7 @@ struct store {
     void (*moved)(void *arg, const job_t *job, int from); /* or NULL */
     void *moved_arg;
     struct sweep sweep;
+    struct overlay overlay; /* of unique keys */
     struct queues queues;
     struct claim_set *oldest;
     struct claim_set *newest;

@@ -261,6 +261,9 @@ static void judge_entries(struct verify *v, struct facts *f)
             judge_claim(v, f, entry);
             continue;
         }
+        if ((entry->where & (VERIFY_UNIQUE | VERIFY_TIMER)) != 0) {
+            continue;
+        }
         if ((entry->where & VERIFY_SCHEDULED) != 0) {
             judge_due(v, f, entry);
             if (f->scheduled++ > 0) {
@@ -340,7 +343,20 @@ static void judge_state(struct verify *v, const struct facts *f)
     }
 }
 
-static void judge(struct verify *v, struct facts *f)
+static int judge_keys(struct verify *v, const struct facts *f)
+{
+    struct verify_keyed keyed = {.id = f->id,
+                                 .job = f->good[JOBS] ? &f->job : NULL,
+                                 .there = f->there[JOBS],
+                                 .ended = has_ended(f),
+                                 .running = f->claims > 0,
+                                 .moved = f->there[HISTORY],
+                                 .entries = f->entries,
+                                 .entries_n = f->entries_n};
+    return dassie__verify_judge_keys(v, &keyed);
+}
+
+static int judge(struct verify *v, struct facts *f)
 {
     judge_row(v, f);
     judge_history(v, f);
@@ -354,6 +370,7 @@ static void judge(struct verify *v, struct facts *f)
     } else {
         judge_orphan(v, f);
     }
+    return judge_keys(v, f);
 }
 
 /* ---- The walk ---- */
@@ -482,7 +499,7 @@ static int walk(struct verify *v)
     while (rc == 0 && walk_next(&w, &id)) {
         struct facts f = {.id = id};
         collect(&w, &f);
-        judge(v, &f);
+        rc = judge(v, &f);
         for (int i = 0; rc == 0 && i < COLUMNS; i++) {
             if (f.there[i]) {
                 v->kv->ops->iter_next(w.it[i]);

@@ -31,16 +31,21 @@
 #define VERIFY_NONE UINT32_MAX
 #define VERIFY_CLAIM 0x80000000u     /* in where */
 #define VERIFY_SCHEDULED 0x40000000u /* in where, instead of a line */
+#define VERIFY_UNIQUE 0x20000000u    /* in where, with until when it is held */
+#define VERIFY_TIMER 0x10000000u     /* in where, with what it is for */
+#define VERIFY_VALUE 0xffu           /* of these two */
 #define VERIFY_TEXT 160              /* room for dassie__verify_line_text() */
 
-/* A live pending or scheduled row, or a claim: 24 bytes, in an array that grows
- * by a third, so 32 bytes a job. */
+/* A live pending or scheduled row, a claim, or the row of a unique key: 24
+ * bytes, in an array that grows by a third, so 32 bytes a row. */
 struct verify_entry {
     uint64_t id;
-    uint64_t at;       /* its position, when it is due, or its claim set */
+    uint64_t at;       /* its position, when it is due, or its claim set; of a
+                          unique key the end of its time */
     uint32_t where;    /* its line, VERIFY_SCHEDULED | 1 if it has a history, or
                           the index of its claim set | VERIFY_CLAIM */
-    uint32_t attempts; /* counted so far, or the number of the run */
+    uint32_t attempts; /* counted so far, or the number of the run; of a unique
+                          key a sum of its bytes */
 };
 
 struct verify_line {
@@ -135,6 +140,29 @@ void dassie__verify_queue_text(struct verify *v, uint32_t id,
                                char text[VERIFY_TEXT]);
 void dassie__verify_line_text(struct verify *v, const struct verify_line *line,
                               char text[VERIFY_TEXT]);
+
+/* One more entry. */
+int dassie__verify_entry(struct verify *v, const struct verify_entry *entry);
+
+/* What has to do with unique keys: the rows of their family, and their timers
+ * among the scheduled ones. */
+int dassie__verify_read_unique(struct verify *v, struct kv_slice key,
+                               struct kv_slice value);
+int dassie__verify_read_timer(struct verify *v, const struct due *due,
+                              struct kv_slice key, struct kv_slice value);
+
+/* What is known of a job whose key is judged. */
+struct verify_keyed {
+    uint64_t id;
+    const struct job_row *job; /* NULL: it cannot be read */
+    bool there;
+    bool ended;
+    bool running;
+    bool moved; /* since its enqueue, but for a first claim and its end */
+    const struct verify_entry *entries;
+    size_t entries_n;
+};
+int dassie__verify_judge_keys(struct verify *v, const struct verify_keyed *f);
 
 /* Makes room for one more of size bytes, a third more at a time. */
 int dassie__verify_room(struct verify *v, void **array, size_t n, size_t *room,

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define NAME_SHOWN 40
+#define KEY_SHOWN 34
 
 static const char *const family_names[FAMILIES] = {
     "meta",     "commits", "jobs",      "pending", "scheduled", "running",
@@ -40,8 +41,8 @@ void dassie__verify_tell(struct verify *v, uint64_t id, const char *format, ...)
 void dassie__verify_tell_row(struct verify *v, enum family family,
                              struct kv_slice key, const char *what)
 {
-    char hex[2 * 2 * KEY_BYTES_MAX + 1] = "";
-    size_t shown = key.len < 2 * KEY_BYTES_MAX ? key.len : 2 * KEY_BYTES_MAX;
+    char hex[2 * KEY_SHOWN + 1] = "";
+    size_t shown = key.len < KEY_SHOWN ? key.len : KEY_SHOWN;
     for (size_t i = 0; i < shown; i++) {
         snprintf(hex + 2 * i, 3, "%02x", key.p[i]);
     }
@@ -106,7 +107,7 @@ int dassie__verify_room(struct verify *v, void **array, size_t n, size_t *room,
     return 0;
 }
 
-static int entry_add(struct verify *v, const struct verify_entry *entry)
+int dassie__verify_entry(struct verify *v, const struct verify_entry *entry)
 {
     int rc = VERIFY_ROOM(v, entries);
     if (rc == 0) {
@@ -232,7 +233,7 @@ static int read_pending(struct verify *v, struct kv_slice key,
     line->live++;
     line->last = place.position;
     struct verify_entry entry = {row.id, place.position, index, row.attempts};
-    return entry_add(v, &entry);
+    return dassie__verify_entry(v, &entry);
 }
 
 static bool is_dead(const struct schedule_row *row, const struct due *due)
@@ -261,21 +262,16 @@ static int read_scheduled(struct verify *v, struct kv_slice key,
         return 0;
     }
     v->schedule.live++;
+    if (due.kind != DUE_JOB) {
+        return dassie__verify_read_timer(v, &due, key, value);
+    }
     if (dassie__due_row_read(value.p, value.len, &job) != 0) {
         dassie__verify_tell_row(v, FAMILY_SCHEDULED, key, "unreadable");
         return 0;
     }
     struct verify_entry entry = {
         due.id, due.ms, VERIFY_SCHEDULED | (uint32_t)job.history, job.attempts};
-    return entry_add(v, &entry);
-}
-
-static int read_unique(struct verify *v, struct kv_slice key,
-                       struct kv_slice value)
-{
-    (void)value;
-    dassie__verify_tell_row(v, FAMILY_UNIQUE, key, "nobody has it");
-    return 0;
+    return dassie__verify_entry(v, &entry);
 }
 
 static void check_set(struct verify *v, uint64_t commit)
@@ -314,7 +310,7 @@ static int read_set(struct verify *v, struct kv_slice key,
         while ((more = dassie__claim_set_next(&r, &claim)) == 1) {
             struct verify_entry entry = {claim.id, commit, index | VERIFY_CLAIM,
                                          claim.attempt};
-            rc = entry_add(v, &entry);
+            rc = dassie__verify_entry(v, &entry);
             if (rc != 0) {
                 return rc;
             }
@@ -388,7 +384,7 @@ int dassie__verify_read(struct verify *v)
         rc = dassie__verify_each(v, FAMILY_RUNNING, read_set);
     }
     if (rc == 0) {
-        rc = dassie__verify_each(v, FAMILY_UNIQUE, read_unique);
+        rc = dassie__verify_each(v, FAMILY_UNIQUE, dassie__verify_read_unique);
     }
     if (rc == 0) {
         entries_sort(v->entries, v->entries_n);

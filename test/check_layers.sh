@@ -8,10 +8,11 @@ layers() {
     cat <<'LAYERS'
 api: dassie enqueue operate process progress subscribe query testing impl
 api: runner
-engine: engine apply events reader runs pool verify verify_counts verify_read salvage
+engine: engine apply events reader runs pool verify verify_counts verify_keys
+engine: verify_read salvage
 engine: salvage_rows salvage_log
-core: change core look processor recorder waiter dir
-store: store claims find load refill rebuild save schedule sweep queue job
+core: admit change core look processor recorder waiter dir
+store: store claims find load refill rebuild save schedule sweep unique queue job
 kv: kv kv_mem kv_rocks wal logfile
 pure: state retry record key
 base: error env clock alloc lock

@@ -21,6 +21,7 @@ struct rig {
     struct kv *kv;
     struct store s;
     struct job_list claimed; /* as found at the last open */
+    struct job_list gone;    /* to be freed with the next commit */
     size_t window_max;
     uint64_t now;
     struct errmsg e;
@@ -65,6 +66,7 @@ static inline void rig_close(struct rig *r, bool clean)
 {
     dassie__store_close(&r->s, clean);
     dassie__store_free(&r->s);
+    dassie__job_list_free(&r->gone);
 }
 
 static inline void rig_reopen(struct rig *r)
@@ -92,6 +94,7 @@ static inline void rig_teardown(struct rig *r)
 static inline void rig_commit(struct rig *r)
 {
     RIG_OK(r, dassie__store_commit(&r->s, ++r->now, &r->e));
+    dassie__job_list_free(&r->gone);
 }
 
 /* ---- Jobs ---- */
@@ -204,7 +207,7 @@ static inline void rig_move(struct rig *r, job_t *job, enum event event)
     }
     RIG_OK(r, dassie__store_move(&r->s, job, event, &kept));
     if (ends || !kept) {
-        dassie__job_free(job);
+        job_list_push(&r->gone, job);
     }
 }
 

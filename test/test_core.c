@@ -4,6 +4,7 @@
  * test_recovery.c's. */
 #include "config.h"
 
+#include "../lib/admit.h"
 #include "core_rig.h"
 
 #define AMO DASSIE_AT_MOST_ONCE
@@ -54,12 +55,12 @@ static void is_refused(job_t *job, int error)
 static void all_refused(struct job_list *jobs, int error)
 {
     struct snap before = snap();
-    uint64_t first = 99;
+    struct admit admit = {.first_id = 99};
     size_t n = jobs->n;
-    ck_assert_int_eq(dassie__core_enqueue_many(core, jobs, &first), error);
+    ck_assert_int_eq(dassie__admit(core, jobs, &admit), error);
     struct snap after = snap();
     ck_assert_mem_eq(&after, &before, sizeof before);
-    ck_assert_uint_eq(first, 99);
+    ck_assert_uint_eq(admit.first_id, 99);
     ck_assert_uint_eq(jobs->n, n);
     dassie__job_list_free(jobs);
 }
@@ -135,15 +136,16 @@ START_TEST(many_is_a_block)
     } jobs[] = {{"mail", 0}, {"web", 0},  {"mail", 9},
                 {"mail", 0}, {"web", -3}, {"mail", -9}};
     struct job_list list = {0};
-    uint64_t first = 0;
+    struct admit admit = {.ids = NULL};
     cr_setup(_i);
     struct dassie__processor *p = cr_processor("mail", 2, CR_ASYNC);
     cr_put("other");
     for (int i = 0; i < 6; i++) {
         job_list_push(&list, cr_job(jobs[i].queue, jobs[i].priority, 0, 7));
     }
-    CR_OK(dassie__core_enqueue_many(core, &list, &first));
-    ck_assert_uint_eq(first, 2);
+    CR_OK(dassie__admit(core, &list, &admit));
+    ck_assert_uint_eq(admit.first_id, 2);
+    ck_assert_uint_eq(admit.new_n, 6);
     ck_assert_uint_eq(list.n, 0);
     ck_assert_uint_eq(core->store.next, 8);
     ck_assert_str_eq(cr_ids(&p->starting), "2 4");
@@ -872,13 +874,13 @@ START_TEST(no_memory_for_a_batch)
     int rc = UV_ENOMEM;
     for (unsigned n = 1; rc != 0; n++) {
         struct job_list jobs = {0};
-        uint64_t first;
+        struct admit admit = {.ids = NULL};
         for (int i = 0; i < 39; i++) {
             job_list_push(&jobs, cr_job("mail", (int8_t)(i - 20), 0, 7));
         }
         struct snap before = snap();
         cr_mem_fail(n);
-        rc = dassie__core_enqueue_many(core, &jobs, &first);
+        rc = dassie__admit(core, &jobs, &admit);
         bool failed = cr_mem_failed();
         struct snap after = snap();
         ck_assert_int_eq(rc, failed ? UV_ENOMEM : 0);

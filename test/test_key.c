@@ -193,6 +193,28 @@ START_TEST(meta_keys_differ)
 }
 END_TEST
 
+START_TEST(unique_round_trip)
+{
+    uint8_t unique[256];
+    uint8_t key[KEY_UNIQUE_MAX];
+    uint32_t queue;
+    memset(unique, 'u', sizeof unique);
+    for (size_t len = 1; len <= 255; len++) {
+        ck_assert_uint_eq(
+            dassie__key_unique(key, (uint32_t)len * 65537, unique, len),
+            4 + len);
+        ck_assert_mem_eq(key + 4, unique, len);
+        ck_assert_int_eq(dassie__key_parse_unique(key, 4 + len, &queue), 0);
+        ck_assert_uint_eq(queue, len * 65537);
+    }
+    for (size_t len = 0; len <= 4; len++) {
+        ck_assert_int_eq(dassie__key_parse_unique(key, len, &queue), -1);
+    }
+    ck_assert_int_eq(dassie__key_parse_unique(key, KEY_UNIQUE_MAX + 1, &queue),
+                     -1);
+}
+END_TEST
+
 static Suite *key_suite(void)
 {
     Suite *suite = suite_create("key");
@@ -208,6 +230,7 @@ static Suite *key_suite(void)
     tcase_add_test(tc, queue_round_trip);
     tcase_add_test(tc, queue_refused);
     tcase_add_test(tc, meta_keys_differ);
+    tcase_add_test(tc, unique_round_trip);
     return suite;
 }
 

@@ -542,6 +542,55 @@ START_TEST(batch_jobs)
 }
 END_TEST
 
+START_TEST(batch_replace)
+{
+    static uint32_t keys[DASSIE_BATCH_REPLACE_MAX + 1];
+    dassie_spec_t *specs = specs_make(DASSIE_BATCH_REPLACE_MAX + 1);
+    for (uint32_t i = 0; i <= DASSIE_BATCH_REPLACE_MAX; i++) {
+        keys[i] = i;
+        specs[i].unique = (const char *)&keys[i];
+        specs[i].unique_len = sizeof keys[i];
+        specs[i].on_conflict =
+            i % 2 == 0 ? DASSIE_CONFLICT_REPLACE : DASSIE_CONFLICT_MOVE;
+    }
+    rig_open();
+    for (int round = 0; round < 2; round++) {
+        ck_assert_int_eq(enqueue_many(specs, DASSIE_BATCH_REPLACE_MAX + 1),
+                         UV_E2BIG);
+        ck_assert_int_eq(enqueue_many(specs, DASSIE_BATCH_REPLACE_MAX), 0);
+        dassie_count_t count = rig_counts();
+        ck_assert_uint_eq(count.pending, DASSIE_BATCH_REPLACE_MAX);
+        ck_assert_uint_eq(count.cancelled,
+                          round * DASSIE_BATCH_REPLACE_MAX / 2);
+    }
+    rig_close();
+    free(specs);
+}
+END_TEST
+
+/* The longest key, of any bytes, is another one than all that are shorter. */
+START_TEST(unique_bytes)
+{
+    static char key[DASSIE_UNIQUE_BYTES_MAX + 1];
+    dassie_spec_t spec = DASSIE_SPEC_INIT;
+    int status;
+    spec.unique = key;
+    rig_open();
+    spec.unique_len = sizeof key;
+    ck_assert_int_eq(try_enqueue(&spec), UV_EINVAL);
+    for (spec.unique_len = 1; spec.unique_len < sizeof key; spec.unique_len++) {
+        uint64_t id = rig_try_enqueue(&spec, &status);
+        ck_assert_int_eq(status, 0);
+        ck_assert_uint_eq(id, spec.unique_len);
+    }
+    spec.unique_len = sizeof key - 1;
+    ck_assert_uint_eq(rig_try_enqueue(&spec, &status), spec.unique_len);
+    rig_reopen();
+    ck_assert_uint_eq(rig_try_enqueue(&spec, &status), spec.unique_len);
+    rig_close();
+}
+END_TEST
+
 /* ---- Processors ---- */
 
 #define CLAIMERS (DASSIE_CLAIMED_MAX / DASSIE_CONCURRENCY_MAX + 1)
@@ -808,6 +857,8 @@ static Suite *limits_suite(void)
     tcase_add_loop_test(tc, inbox_bytes, 0, 3);
     tcase_add_test(tc, inbox_bytes_of_a_batch);
     tcase_add_test(tc, batch_jobs);
+    tcase_add_test(tc, batch_replace);
+    tcase_add_test(tc, unique_bytes);
     tcase_add_test(tc, claimed);
     tcase_add_loop_test(tc, concurrency, 0, 4);
     tcase_add_test(tc, processors);

@@ -214,10 +214,56 @@ static const char *some_queue(unsigned most)
     return name;
 }
 
-static void churn_enqueue(const char *queue, int8_t priority, bool hand_off)
+/* One with a unique key. */
+static job_t *churn_keyed(const char *queue, int8_t priority, uint8_t flags)
+{
+    uint8_t key[] = {'k', (uint8_t)dice(9)};
+    struct job_row row = {
+        .flags = flags, .priority = priority, .enqueued_ms = source.now};
+    row.options.key = key;
+    row.options.key_len = sizeof key;
+    row.options.number[JOB_UNIQUE] = dice(UNTILS);
+    if (row.options.number[JOB_UNIQUE] == DASSIE_UNTIL_TIME) {
+        row.options.number[JOB_UNIQUE_FOR] = 1 + dice(60);
+    }
+    job_t *job = dassie__job_new(
+        dassie__job_row_bytes(0, 0) + dassie__job_options_bytes(&row.options),
+        0);
+    ck_assert_ptr_nonnull(job);
+    dassie__job_row_write(job->row, &row);
+    job->priority = priority;
+    job->flags = flags;
+    job->queue = rig_queue(&source, queue, priority);
+    job->unique = dassie__unique_new(&row);
+    ck_assert_ptr_nonnull(job->unique);
+    return job;
+}
+
+/* NULL: another one holds its key. */
+static job_t *churn_job(const char *queue, int8_t priority)
 {
     uint8_t flags = dice(5) == 0 ? DASSIE_AT_MOST_ONCE : 0;
-    job_t *job = rig_job(&source, queue, priority, flags);
+    uint64_t id;
+    struct unique *u;
+    if (dice(3) > 0) {
+        return rig_job(&source, queue, priority, flags);
+    }
+    job_t *job = churn_keyed(queue, priority, flags);
+    RIG_OK(&source,
+           dassie__unique_find(&source.s, job, source.now, &id, &u, &source.e));
+    if (id != 0) {
+        dassie__job_free(job);
+        return NULL;
+    }
+    return job;
+}
+
+static void churn_enqueue(const char *queue, int8_t priority, bool hand_off)
+{
+    job_t *job = churn_job(queue, priority);
+    if (job == NULL) {
+        return;
+    }
     hand_off = hand_off && runs_n < RUNS_MAX && job->queue->tally.pending == 0;
     if (hand_off) {
         RIG_OK(&source, dassie__store_prepare_claim(&source.s));
@@ -225,7 +271,7 @@ static void churn_enqueue(const char *queue, int8_t priority, bool hand_off)
     }
     if (!dassie__store_insert(&source.s, job,
                               hand_off ? EVENT_HAND_OFF : EVENT_ENQUEUE)) {
-        dassie__job_free(job);
+        job_list_push(&source.gone, job);
     }
 }
 
@@ -388,7 +434,7 @@ static void learn_due(enum family family, struct kv_slice key,
     (void)family;
     (void)value;
     ck_assert_int_eq(dassie__key_parse_due(key.p, key.len, &due), 0);
-    known_of(due.id)->pending++;
+    known_of(due.id)->pending += due.kind == DUE_JOB;
 }
 
 static void learn_set(enum family family, struct kv_slice key,
@@ -652,6 +698,7 @@ static void live_on(void)
     rig_sound(r);
     ck_assert_uint_eq(r->s.queues.tally.complete + r->s.queues.tally.failed,
                       jobs);
+    ck_assert_uint_eq(rig_rows(r, FAMILY_UNIQUE), 0);
 }
 
 START_TEST(any_loss)

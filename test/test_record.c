@@ -247,6 +247,56 @@ START_TEST(due_round_trip)
 }
 END_TEST
 
+/* ---- Unique keys and their timers ---- */
+
+START_TEST(unique_round_trip)
+{
+    uint8_t row[UNIQUE_ROW_MAX + 1];
+    struct unique_row back;
+    for (size_t i = 0; i < COUNT(numbers); i++) {
+        struct unique_row unique = {numbers[i], i % UNTILS,
+                                    numbers[COUNT(numbers) - 1 - i]};
+        size_t whole = dassie__unique_row_write(row, &unique);
+        ck_assert_uint_le(whole, UNIQUE_ROW_MAX);
+        row[whole] = 0;
+        for (size_t len = 0; len <= whole + 1; len++) {
+            ck_assert_int_eq(
+                dassie__unique_row_read(guarded(row, len), len, &back),
+                len == whole ? 0 : -1);
+        }
+        ck_assert_int_eq(dassie__unique_row_read(row, whole, &back), 0);
+        ck_assert_uint_eq(back.id, unique.id);
+        ck_assert_uint_eq(back.until, unique.until);
+        ck_assert_uint_eq(back.expires_ms, unique.expires_ms);
+    }
+    struct unique_row strange = {1, UNTILS, 1};
+    size_t len = dassie__unique_row_write(row, &strange);
+    ck_assert_int_eq(dassie__unique_row_read(row, len, &back), -1);
+}
+END_TEST
+
+START_TEST(timer_round_trip)
+{
+    uint8_t row[TIMER_ROW_MAX + 1] = {0};
+    uint8_t key[KEY_UNIQUE_MAX + 1];
+    const uint8_t *back;
+    size_t back_len;
+    memset(key, 7, sizeof key);
+    for (size_t len = 0; len <= KEY_UNIQUE_MAX + 1; len++) {
+        bool good = len > 4 && len <= KEY_UNIQUE_MAX;
+        row[0] = RECORD_VERSION;
+        memcpy(row + 1, key, len < TIMER_ROW_MAX ? len : TIMER_ROW_MAX);
+        size_t whole = good ? dassie__timer_row_write(row, key, len) : 1 + len;
+        ck_assert_int_eq(dassie__timer_row_read(guarded(row, whole), whole,
+                                                &back, &back_len),
+                         good ? 0 : -1);
+        ck_assert(!good || back_len == len);
+        ck_assert(!good || memcmp(back, key, len) == 0);
+    }
+    ck_assert_int_eq(dassie__timer_row_read(row, 0, &back, &back_len), -1);
+}
+END_TEST
+
 /* ---- Pending ---- */
 
 START_TEST(pending_round_trip)
@@ -664,8 +714,10 @@ START_TEST(versions)
     struct end_row end;
     struct history_row history;
     struct due_row due;
+    struct unique_row unique;
     struct part_reader part;
     struct store_row store;
+    const uint8_t *key;
     const char *name;
     size_t len;
     for (unsigned version = 0; version < 256; version++) {
@@ -677,6 +729,8 @@ START_TEST(versions)
         ck_assert_int_eq(dassie__end_row_read(row, 8, &end), rc);
         ck_assert_int_eq(dassie__history_row_read(row, 8, &history), rc);
         ck_assert_int_eq(dassie__due_row_read(row, 5, &due), rc);
+        ck_assert_int_eq(dassie__unique_row_read(row, 4, &unique), rc);
+        ck_assert_int_eq(dassie__timer_row_read(row, 6, &key, &len), rc);
         ck_assert_int_eq(dassie__name_row_read(row, 3, &name, &len), rc);
         ck_assert_int_eq(dassie__store_row_read(&part, row, 14, &store), rc);
     }
@@ -699,8 +753,16 @@ static void garbage_rows(const uint8_t *p, size_t len)
     struct pending_row pending;
     struct end_row end;
     struct history_row history;
+    struct unique_row unique;
+    const uint8_t *key;
     const char *name;
     size_t name_len;
+    if (dassie__unique_row_read(p, len, &unique) == 0) {
+        ck_assert_uint_lt(unique.until, UNTILS);
+    }
+    if (dassie__timer_row_read(p, len, &key, &name_len) == 0) {
+        ck_assert_ptr_eq(key + name_len, p + len);
+    }
     if (dassie__job_row_read(p, len, &job) == 0) {
         ck_assert_uint_le(dassie__job_row_bytes(job.name_len, job.data_len) +
                               dassie__job_options_bytes(&job.options),
@@ -785,6 +847,8 @@ static Suite *record_suite(void)
     tcase_add_test(tc, options_round_trip);
     tcase_add_test(tc, options_damaged);
     tcase_add_test(tc, due_round_trip);
+    tcase_add_test(tc, unique_round_trip);
+    tcase_add_test(tc, timer_round_trip);
     tcase_add_test(tc, settings_round_trip);
     tcase_add_test(tc, pending_round_trip);
     tcase_add_test(tc, pending_prefixes);

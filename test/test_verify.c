@@ -1148,6 +1148,117 @@ START_TEST(stray_rows)
 }
 END_TEST
 
+/* ---- Unique keys ---- */
+
+enum { WAITS, UNSTARTED, RUNS, ENDED, KEYED };
+#define KEY_BYTES 6
+
+static struct unique_key {
+    uint8_t key[KEY_UNIQUE_MAX]; /* of which KEY_BYTES are used */
+    uint64_t id;
+    dassie_until_t until;
+} keyed[KEYED];
+
+static struct kv_slice unique_key(int who)
+{
+    return kv_slice(keyed[who].key, KEY_BYTES);
+}
+
+/* One that waits, one that holds its key until it starts, one that runs, and
+ * one that has ended and holds its for a time. */
+static void make_keyed(void)
+{
+    for (int i = 0; i < KEYED; i++) {
+        uint8_t key[] = {'k', (uint8_t)i};
+        struct job_row row = {.enqueued_ms = 1000};
+        row.options.key = key;
+        row.options.key_len = sizeof key;
+        keyed[i].until = i == UNSTARTED ? DASSIE_UNTIL_STARTED
+                         : i == ENDED   ? DASSIE_UNTIL_TIME
+                                        : DASSIE_UNTIL_ENDED;
+        row.options.number[JOB_UNIQUE] = keyed[i].until;
+        row.options.number[JOB_UNIQUE_FOR] = i == ENDED ? 5000 : 0;
+        job_t *job =
+            dassie__job_new(dassie__job_row_bytes(0, 0) +
+                                dassie__job_options_bytes(&row.options),
+                            0);
+        dassie__job_row_write(job->row, &row);
+        job->queue = rig_queue(r, "mail", 0);
+        job->unique = dassie__unique_new(&row);
+        put_be32(job->unique->key, job->queue->id);
+        dassie__key_unique(keyed[i].key, job->queue->id, key, sizeof key);
+        keyed[i].id = r->s.next;
+        if (i >= RUNS) {
+            RIG_OK(r, dassie__store_prepare_claim(&r->s));
+            dassie__store_insert(&r->s, job, EVENT_HAND_OFF);
+        } else if (!dassie__store_insert(&r->s, job, EVENT_ENQUEUE)) {
+            job_list_push(&r->gone, job);
+        }
+        if (i == ENDED) {
+            rig_move(r, job, EVENT_COMPLETE);
+        }
+        rig_commit(r);
+    }
+}
+
+static void unique_put(struct kv_slice key, uint64_t id, dassie_until_t until,
+                       uint64_t ms)
+{
+    uint8_t value[UNIQUE_ROW_MAX];
+    struct unique_row row = {id, (uint8_t)until, ms};
+    row_put(FAMILY_UNIQUE, key, value, dassie__unique_row_write(value, &row));
+}
+
+static void unique_is_told(int who, const char *text)
+{
+    struct damage told = {.text = text, .told = &keyed[who].id};
+    RIG_OK(r, r->kv->ops->commit(r->kv, false, &r->e));
+    ck_assert_uint_gt(judge(&told), 0);
+    ck_assert_msg(heard.told, "%s: %s", text, heard.all);
+    undo_all();
+    ck_assert_uint_eq(judge(NULL), 0);
+}
+
+START_TEST(unique_keys)
+{
+    static const uint8_t stray[KEY_BYTES] = {0, 0, 0, 0, 's', 's'};
+    struct kv_slice other = kv_slice(stray, sizeof stray);
+    uint8_t timer[KEY_DUE_BYTES];
+    rig_setup(r, _i);
+    make_keyed();
+    struct due due = {6000, keyed[ENDED].id, DUE_KEY};
+    dassie__key_due(timer, &due);
+    struct kv_slice timer_key = kv_slice(timer, sizeof timer);
+    ck_assert_uint_eq(judge(NULL), 0);
+    for (int i = WAITS; i <= RUNS; i++) {
+        row_del(FAMILY_UNIQUE, unique_key(i));
+        unique_is_told(i, "does not hold its unique key");
+        unique_put(other, keyed[i].id, keyed[i].until, 0);
+        unique_is_told(i, "two unique or timer rows");
+        unique_put(unique_key(i), keyed[i].id, keyed[i].until, 7);
+        unique_is_told(i, "its jobs row says otherwise");
+    }
+    unique_put(unique_key(RUNS), keyed[RUNS].id, DASSIE_UNTIL_STARTED, 0);
+    unique_is_told(RUNS, "has started");
+    unique_put(unique_key(WAITS), keyed[ENDED].id, DASSIE_UNTIL_ENDED, 0);
+    unique_is_told(ENDED, "has ended");
+    row_del(FAMILY_UNIQUE, unique_key(ENDED));
+    unique_is_told(ENDED, "timer of a key that it does not hold");
+    row_del(FAMILY_SCHEDULED, timer_key);
+    unique_is_told(ENDED, "but no timer");
+    row_put(FAMILY_SCHEDULED, timer_key, "?", 1);
+    unique_is_told(ENDED, "but no timer");
+    row_del(FAMILY_SCHEDULED, timer_key);
+    due.ms++;
+    uint8_t value[TIMER_ROW_MAX];
+    dassie__key_due(timer, &due);
+    row_put(FAMILY_SCHEDULED, timer_key, value,
+            dassie__timer_row_write(value, keyed[ENDED].key, KEY_BYTES));
+    unique_is_told(ENDED, "timer of a key that it does not hold");
+    rig_teardown(r);
+}
+END_TEST
+
 static Suite *verify_suite(void)
 {
     Suite *suite = suite_create("verify");
@@ -1158,6 +1269,7 @@ static Suite *verify_suite(void)
     tcase_add_loop_test(tc, sound, 0, RIG_KINDS);
     tcase_add_loop_test(tc, empty, 0, RIG_KINDS);
     tcase_add_loop_test(tc, stray_rows, 0, RIG_KINDS);
+    tcase_add_loop_test(tc, unique_keys, 0, RIG_KINDS);
     return suite;
 }
 

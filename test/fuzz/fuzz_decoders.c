@@ -70,6 +70,37 @@ static void due(const uint8_t *p, size_t len)
     SAME(row, again, history);
 }
 
+static void unique(const uint8_t *p, size_t len)
+{
+    struct unique_row row;
+    struct unique_row again;
+    uint8_t copy[UNIQUE_ROW_MAX];
+    if (dassie__unique_row_read(p, len, &row) != 0) {
+        return;
+    }
+    size_t n = dassie__unique_row_write(copy, &row);
+    MUST(n <= sizeof copy && dassie__unique_row_read(copy, n, &again) == 0);
+    SAME(row, again, id);
+    SAME(row, again, until);
+    SAME(row, again, expires_ms);
+}
+
+static void timer(const uint8_t *p, size_t len)
+{
+    const uint8_t *key;
+    size_t key_len;
+    uint32_t queue;
+    uint8_t copy[TIMER_ROW_MAX];
+    if (dassie__timer_row_read(p, len, &key, &key_len) != 0) {
+        return;
+    }
+    MUST(dassie__timer_row_write(copy, key, key_len) == len);
+    MUST(memcmp(copy, p, len) == 0);
+    MUST(dassie__key_parse_unique(key, key_len, &queue) == 0);
+    MUST(dassie__key_unique(copy, queue, key + 4, key_len - 4) == key_len);
+    MUST(memcmp(copy, key, key_len) == 0);
+}
+
 static void pending(const uint8_t *p, size_t len)
 {
     struct pending_row row;
@@ -289,8 +320,8 @@ static void keys(const uint8_t *p, size_t len)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static void (*const decoders[])(const uint8_t *, size_t) = {
-        job,    pending, claim_set, end,      history, name,
-        commit, keys,    due,       settings, save};
+        job,  pending, claim_set, end,  history, name, commit,
+        keys, due,     settings,  save, unique,  timer};
     if (size < 2) {
         return 0;
     }
