@@ -310,7 +310,8 @@ typedef void (*dassie_drain_cb)(dassie_drain_t *req, int status);
 /* The change is made, and durable (0): req->changed jobs are in another state
  * now, and of running ones so many were asked to end. For a single id req->was
  * is the state it was in. UV_ENOENT: there is no such job, DASSIE_ESTATE: it is
- * in a state in which this cannot be done (both for a single id only),
+ * in a state in which this cannot be done, UV_EEXIST: another one holds the
+ * unique key that it would need again (all three for a single id only),
  * UV_ENOMEM, UV_EROFS, UV_EIO, DASSIE_ECORRUPT, DASSIE_EUNKNOWN as for an
  * enqueue, UV_ECANCELED the queue was closed first; what was changed by then,
  * and committed, stays. Loop thread. */

@@ -8,8 +8,7 @@ layers() {
     cat <<'LAYERS'
 api: dassie enqueue operate process progress subscribe query testing impl
 api: runner
-engine: engine apply events reader runs pool verify verify_counts verify_keys
-engine: verify_read salvage
+engine: engine apply events reader runs pool verify verify_counts verify_keys verify_read salvage
 engine: salvage_rows salvage_log
 core: admit change core look processor recorder waiter dir
 store: store claims find load refill rebuild save schedule sweep unique queue job
