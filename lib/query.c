@@ -199,6 +199,10 @@ static void deliver_look(struct dassie__impl *impl, struct look *look)
     const dassie_info_t *infos = n > 0 ? look->infos : NULL;
     if (look->type == LOOK_WATCH) {
         struct watch_priv *priv = look->req;
+        if (n > 0) { /* an end is told without its payload */
+            look->infos->data = NULL;
+            look->infos->data_len = 0;
+        }
         dassie__waiter_tell(&priv->waiter, look->status, infos);
     } else if (look->type == LOOK_GET) {
         dassie_get_t *req = look->req;

@@ -258,7 +258,7 @@ int dassie__unique_row_read(const uint8_t *row, size_t len,
                    varint_get(&r, &unique->id) != 0 ||
                    byte_get(&r, &unique->until) != 0 ||
                    varint_get(&r, &unique->expires_ms) != 0 ||
-                   unique->until >= UNTILS || r.p != r.end
+                   unique->until >= UNTIL_KINDS || r.p != r.end
                ? -1
                : 0;
 }

@@ -173,7 +173,7 @@ struct unique_row {
     uint8_t until;       /* dassie_until_t */
     uint64_t expires_ms; /* wall clock */
 };
-#define UNTILS 3
+#define UNTIL_KINDS 3
 size_t dassie__unique_row_write(uint8_t *row, const struct unique_row *unique);
 int dassie__unique_row_read(const uint8_t *row, size_t len,
                             struct unique_row *unique);

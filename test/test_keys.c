@@ -58,6 +58,7 @@ static void on_done(dassie_enqueue_t *req, int status, const dassie_info_t *job)
     if (job != NULL) {
         asked->done_id = job->id;
         asked->done_state = job->state;
+        ck_assert_ptr_null(job->data);
         ck_assert_uint_eq(job->unique_len, 5);
         ck_assert_mem_eq(job->unique, "a key", 5);
         asked->result_len = job->result_len;

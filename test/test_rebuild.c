@@ -222,7 +222,7 @@ static job_t *churn_keyed(const char *queue, int8_t priority, uint8_t flags)
         .flags = flags, .priority = priority, .enqueued_ms = source.now};
     row.options.key = key;
     row.options.key_len = sizeof key;
-    row.options.number[JOB_UNIQUE] = dice(UNTILS);
+    row.options.number[JOB_UNIQUE] = dice(UNTIL_KINDS);
     if (row.options.number[JOB_UNIQUE] == DASSIE_UNTIL_TIME) {
         row.options.number[JOB_UNIQUE_FOR] = 1 + dice(60);
     }

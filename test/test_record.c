@@ -254,7 +254,7 @@ START_TEST(unique_round_trip)
     uint8_t row[UNIQUE_ROW_MAX + 1];
     struct unique_row back;
     for (size_t i = 0; i < COUNT(numbers); i++) {
-        struct unique_row unique = {numbers[i], i % UNTILS,
+        struct unique_row unique = {numbers[i], i % UNTIL_KINDS,
                                     numbers[COUNT(numbers) - 1 - i]};
         size_t whole = dassie__unique_row_write(row, &unique);
         ck_assert_uint_le(whole, UNIQUE_ROW_MAX);
@@ -269,7 +269,7 @@ START_TEST(unique_round_trip)
         ck_assert_uint_eq(back.until, unique.until);
         ck_assert_uint_eq(back.expires_ms, unique.expires_ms);
     }
-    struct unique_row strange = {1, UNTILS, 1};
+    struct unique_row strange = {1, UNTIL_KINDS, 1};
     size_t len = dassie__unique_row_write(row, &strange);
     ck_assert_int_eq(dassie__unique_row_read(row, len, &back), -1);
 }
@@ -758,7 +758,7 @@ static void garbage_rows(const uint8_t *p, size_t len)
     const char *name;
     size_t name_len;
     if (dassie__unique_row_read(p, len, &unique) == 0) {
-        ck_assert_uint_lt(unique.until, UNTILS);
+        ck_assert_uint_lt(unique.until, UNTIL_KINDS);
     }
     if (dassie__timer_row_read(p, len, &key, &name_len) == 0) {
         ck_assert_ptr_eq(key + name_len, p + len);

@@ -150,6 +150,7 @@ static void judge_contents(uint32_t number, const dassie_info_t *info,
               number, "another payload");
     JOB_CHECK(info->priority == plan.spec.priority, number, "another priority");
     JOB_CHECK(info->flags == plan.spec.flags, number, "other flags");
+    keys_contents(number, info);
     JOB_CHECK(info->enqueued_ms > 0, number, "enqueued never");
     JOB_CHECK(fact->enqueued_ms == 0 || fact->enqueued_ms == info->enqueued_ms,
               number, "enqueued at another time");
@@ -562,6 +563,7 @@ void model_open_end(void)
         }
         fact->stage = STAGE_REFUSED;
     }
+    keys_opened();
 }
 
 /* ---- How many ---- */

@@ -54,6 +54,8 @@ struct fact {
     bool started;           /* a run has begun since the last open */
     bool may_go;            /* and may have deleted it */
     bool waited;            /* scheduled, in the look that is under way */
+    uint8_t key;            /* 0: none */
+    uint8_t until;          /* dassie_until_t */
     uint32_t crashes;
     uint32_t session;       /* in which it was handed in */
     _Atomic uint32_t saves; /* the number of the last save */
@@ -96,6 +98,8 @@ struct ledger {
     unsigned runs_again; /* jobs that a kill made run again */
     unsigned crashed;
     unsigned interrupted;
+    unsigned keyed; /* enqueued with a unique key, */
+    unsigned met;   /* and not enqueued, as another one had it */
     atomic_bool failed;
     char failure[MODEL_FAILURE_BYTES];
     struct fact facts[MODEL_JOBS_MAX];
@@ -128,6 +132,13 @@ void model_ending(uint32_t number, uint32_t attempt);
 /* saves.c: judges what the run was given by an earlier one, and saves as
  * planned. Before model_ending(). */
 void model_saves(uint32_t number, dassie_job_t *job);
+
+/* ---- Unique keys: keys.c ---- */
+
+#define KEYS 4
+
+void keys_contents(uint32_t number, const dassie_info_t *info);
+void keys_opened(void); /* all jobs have been looked at */
 
 /* ---- Operators ---- */
 

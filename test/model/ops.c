@@ -30,6 +30,7 @@ struct request {
     uint64_t asked_at;
     bool acks; /* on_ack() comes before on_done() */
     bool from_thread;
+    bool keyed;  /* with a unique key */
     bool absent; /* there is no such job */
     unsigned queue;
     dassie_list_options_t options;
@@ -75,11 +76,15 @@ static void on_done(dassie_enqueue_t *req, int status, const dassie_info_t *job)
         model_ended(job);
         session_kill_point(KILL_DONE);
     } else {
-        bool gone = status == UV_ENOENT && ledger->facts[r->number].may_go;
+        bool known = r->number < MODEL_JOBS_MAX;
+        bool gone =
+            status == UV_ENOENT && (!known || ledger->facts[r->number].may_go);
         MODEL_CHECK(job == NULL &&
                         (gone || (status == UV_ECANCELED && session.closing)),
                     "done: %d", status);
-        model_not_ended(r->number);
+        if (known) {
+            model_not_ended(r->number);
+        }
     }
     request_end(r);
 }
@@ -88,10 +93,18 @@ static void on_ack(dassie_enqueue_t *req, int status)
 {
     struct request *r = req->data;
     must(status, "acknowledged");
-    model_acked(r->number, req->id);
     session.acks--;
     r->acks = false;
-    if (!r->from_thread) {
+    MODEL_CHECK(!req->existing || r->keyed, "another job in place of this one");
+    if (req->existing) {
+        r->number = keys_met(r->number, req->id);
+    } else {
+        if (r->keyed) {
+            keys_acked(r->number, r->asked_at);
+        }
+        model_acked(r->number, req->id);
+    }
+    if (!r->from_thread && !req->existing) {
         MODEL_CHECK(req->id > session.last_id, "ids are not in order");
         session.last_id = req->id;
     }
@@ -128,7 +141,12 @@ static void enqueue(struct request *r, uint32_t number)
     struct plan plan;
     plan_job(ledger->seed, number, &plan);
     spec_vary(&plan.spec, &plan);
-    bool acks = r != NULL && (r->u.enqueue.done_cb == NULL || number % 8 != 0);
+    bool keyed = r != NULL && r->keyed;
+    bool acks =
+        r != NULL && (keyed || r->u.enqueue.done_cb == NULL || number % 8 != 0);
+    if (keyed) {
+        keys_choose(number, &plan.spec);
+    }
     if (r != NULL) {
         r->acks = acks;
     }
@@ -158,6 +176,14 @@ static void op_enqueue(void)
     uint32_t number = model_issue(1);
     enqueue(dice_one_in(&session.dice, 6) ? NULL : enqueue_request(number),
             number);
+}
+
+static void op_enqueue_key(void)
+{
+    uint32_t number = model_issue(1);
+    struct request *r = enqueue_request(number);
+    r->keyed = true;
+    enqueue(r, number);
 }
 
 struct thread_jobs {
@@ -411,6 +437,7 @@ static void on_change(dassie_change_t *req, int status)
     } else {
         MODEL_CHECK(
             status == 0 || status == DASSIE_ESTATE ||
+                (status == UV_EEXIST && ledger->facts[r->number].key != 0) ||
                 (status == UV_ENOENT && ledger->facts[r->number].may_go),
             "change: %d", status);
         MODEL_CHECK(req->changed == (status == 0), "change: how many?");
@@ -570,27 +597,17 @@ void ops_rest(void)
 static const struct {
     void (*op)(void);
     unsigned weight;
-} ops[] = {{op_enqueue, 5},
-           {op_enqueue_thread, 1},
-           {op_enqueue_many, 1},
-           {op_watch, 6},
-           {op_get, 6},
-           {op_list, 4},
-           {op_counts, 3},
-           {op_drain, 1},
-           {op_stats, 3},
-           {op_misuse, 1},
-           {op_helpers, 1},
-           {op_unref, 2},
-           {model_subscribe_again, 1},
-           {op_change, 3},
-           {op_configure, 1},
-           {ops_rest, 12},
-           {workers_process, 4},
-           {workers_stop, 2},
-           {workers_finish, 16},
-           {workers_misuse, 2},
-           {workers_release, 5}};
+} ops[] = {{op_enqueue, 5},        {op_enqueue_key, 3},
+           {op_enqueue_thread, 1}, {op_enqueue_many, 1},
+           {op_watch, 6},          {op_get, 6},
+           {op_list, 4},           {op_counts, 3},
+           {op_drain, 1},          {op_stats, 3},
+           {op_misuse, 1},         {op_helpers, 1},
+           {op_unref, 2},          {model_subscribe_again, 1},
+           {op_change, 3},         {op_configure, 1},
+           {ops_rest, 12},         {workers_process, 4},
+           {workers_stop, 2},      {workers_finish, 16},
+           {workers_misuse, 2},    {workers_release, 5}};
 
 void ops_one(void)
 {

@@ -60,6 +60,15 @@ void ops_one(void);  /* the next random operation */
 void ops_rest(void); /* lets what has been asked for come */
 void ops_join(void); /* waits for the other thread */
 
+/* ---- keys.c ---- */
+
+/* Gives the job that is about to be handed in a unique key. */
+void keys_choose(uint32_t number, dassie_spec_t *spec);
+/* It was acknowledged; it was not, as that one was there: its number, or
+ * UINT32_MAX if that is not known. */
+void keys_acked(uint32_t number, uint64_t asked_at);
+uint32_t keys_met(uint32_t number, uint64_t id);
+
 /* ---- events.c ---- */
 
 void model_subscribe(void); /* right after an open */

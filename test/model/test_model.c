@@ -151,10 +151,12 @@ static bool seed_run(uint64_t seed, unsigned operations)
     if (good) {
         printf("seed %" PRIu64 ": %u operations, %" PRIu32 " jobs, %" PRIu32
                " opens, %u kills; by them %u runs again, %u interrupted, %u "
-               "crashed; %u resumed, %" PRIu64 " events\n",
+               "crashed; %u resumed, %" PRIu64
+               " events, %u keys taken, %u "
+               "met\n",
                seed, ledger->op, ledger->jobs_n, ledger->session, ledger->kills,
                ledger->runs_again, ledger->interrupted, ledger->crashed,
-               ledger->resumed, ledger->events);
+               ledger->resumed, ledger->events, ledger->keyed, ledger->met);
         tree_remove(dir);
     } else {
         printf("the store is left in %s; again: DASSIE_SEED=%" PRIu64
