@@ -60,7 +60,8 @@ extern "C" {
     XX(ENOSTORE, -5003, "not a Dassie store")                          \
     XX(ECRASHED, -5004, "the job keeps killing its process")           \
     XX(EINTERRUPTED, -5005, "interrupted, and to be run at most once") \
-    XX(ESTATE, -5006, "the job is in another state")
+    XX(ESTATE, -5006, "the job is in another state")                   \
+    XX(EEXPIRED, -5007, "it was too late to start the job")
 
 typedef enum {
 #define XX(name, code, text) DASSIE_##name = code,
@@ -409,6 +410,11 @@ struct dassie_options_s {
  * with jitter uniform in [0.75, 1.25]: with the defaults about 1 s, 2 s, 4 s
  * ... up to an hour, some eight hours in all. attempts_max 1 is no retry.
  *
+ * A job that has not begun its first run expire_ms after it was due, as it was
+ * enqueued, is cancelled with DASSIE_EEXPIRED, pending or scheduled, and does
+ * not run. One that was retried by dassie_change() does not expire. A wall
+ * clock that is set back delays it.
+ *
  * A job may have a key that no other job of its queue has as long as it holds
  * it. An enqueue that finds it held has no job of its own, or gets it by
  * replacing the one that holds it: see dassie_until_t and dassie_conflict_t. */
@@ -428,6 +434,7 @@ struct dassie_spec_s {
     uint64_t backoff_ms;   /* 0: DASSIE_BACKOFF_MS */
     uint64_t backoff_max_ms;       /* 0: DASSIE_BACKOFF_MAX_MS */
     uint64_t retry_for_ms;         /* 0: as long as attempts are left */
+    uint64_t expire_ms;            /* 0: it is never too late to start */
     const char *unique;            /* the unique key, any bytes; NULL: none */
     size_t unique_len;             /* 0: a C string */
     dassie_until_t unique_until;   /* DASSIE_UNTIL_ENDED */
@@ -437,7 +444,8 @@ struct dassie_spec_s {
 #define DASSIE_SPEC_INIT                                                     \
     {                                                                        \
         sizeof(struct dassie_spec_s), NULL, 0, NULL, 0, NULL, 0, 0, 0, 0, 0, \
-            0, 0, 0, 0, NULL, 0, DASSIE_UNTIL_ENDED, 0, DASSIE_CONFLICT_KEEP \
+            0, 0, 0, 0, 0, NULL, 0, DASSIE_UNTIL_ENDED, 0,                   \
+            DASSIE_CONFLICT_KEEP                                             \
     }
 
 /* How to process. Exactly one of work and start is set. */
@@ -488,6 +496,8 @@ struct dassie_info_s {
     uint64_t enqueued_ms; /* wall clock, ms since 1970 */
     uint64_t ended_ms;    /* wall clock; 0 until it ended */
     uint64_t due_ms;      /* wall clock, of a scheduled job */
+    uint64_t expires_ms;  /* wall clock: when it is too late for its first run;
+                             0: never */
     const char *queue;
     size_t queue_len;
     const char *name;
@@ -496,8 +506,8 @@ struct dassie_info_s {
     size_t data_len;
     const void *result; /* of a complete job */
     size_t result_len;
-    int error_code;    /* of a failed job; of one that is pending or scheduled,
-                          that of its last failed attempt, or 0 */
+    int error_code; /* of a failed or cancelled job; of one that is pending or
+                       scheduled, that of its last failed attempt, or 0 */
     const char *error; /* its text */
     size_t error_len;
     const void *unique; /* its unique key, held or not; NULL: none */

@@ -3,6 +3,7 @@
 #include "core.h"
 
 #include "alloc.h"
+#include "expire.h"
 
 /* ---- Waiting for an end ---- */
 
@@ -320,9 +321,17 @@ int dassie__core_prepare(struct core *c, job_t *job)
                                &job->queue);
 }
 
+/* Whether it is too late to start it; its timer sees to it. */
+static bool is_late(const struct core *c, const job_t *job)
+{
+    return job->expires_ms != 0 && job->expires_ms <= c->wall_ms &&
+           job->attempts == 0 && job->status == 0;
+}
+
 void dassie__core_enter(struct core *c, job_t *job)
 {
-    struct dassie__processor *p = idle_processor(c, job->queue, job->flags);
+    struct dassie__processor *p =
+        is_late(c, job) ? NULL : idle_processor(c, job->queue, job->flags);
     c->stats.enqueued++;
     if (job->due_ms > 0) {
         dassie__store_insert(&c->store, job, EVENT_SCHEDULE);
@@ -358,6 +367,11 @@ void dassie__core_promote(struct core *c)
     c->promote_error = dassie__schedule_promote(&c->store, c->wall_ms,
                                                 PROMOTE_MAX, &n, &c->error);
     c->stats.promoted += n;
+    job_t *job;
+    while ((job = job_list_pop(&c->store.expired)) != NULL) {
+        c->stats.cancelled++;
+        dassie__core_moved(c, job, true);
+    }
     c->promote_again =
         c->promote_error == 0 && dassie__schedule_due(&c->store) <= c->wall_ms;
 }
@@ -399,6 +413,27 @@ static uint64_t promote_due(const struct core *c)
 
 /* ---- Dispatch ---- */
 
+/* The next job of q. Those for which it is too late are cancelled as they are
+ * claimed, so many in a batch. */
+static job_t *claim_in_time(struct core *c, struct queue *q, enum claim_how how,
+                            int *rc)
+{
+    bool kept;
+    *rc = 0;
+    while (c->late_n < LATE_JOBS_MAX) {
+        job_t *job = dassie__store_claim(&c->store, q, how, rc, &c->error);
+        if (job == NULL || !is_late(c, job)) {
+            return job;
+        }
+        c->late_n++;
+        dassie__expire_end(job, c->wall_ms);
+        c->stats.cancelled++;
+        dassie__store_move(&c->store, job, EVENT_CANCEL, &kept);
+        job_tell(c, job);
+    }
+    return NULL;
+}
+
 static job_t *claim_from(struct core *c, struct dassie__processor *p,
                          enum claim_how how)
 {
@@ -407,8 +442,7 @@ static job_t *claim_from(struct core *c, struct dassie__processor *p,
         if (p->queues[i]->tally.pending == 0 || !queue_open(p->queues[i])) {
             continue;
         }
-        job_t *job =
-            dassie__store_claim(&c->store, p->queues[i], how, &rc, &c->error);
+        job_t *job = claim_in_time(c, p->queues[i], how, &rc);
         if (rc != 0) {
             c->broken = rc;
         }
@@ -522,6 +556,7 @@ void dassie__core_dispatch(struct core *c)
     }
     c->broken = c->promote_error != 0 ? c->promote_error : c->sweep_error;
     c->again = false;
+    c->late_n = 0;
     dispatch_suspects(c);
     for (struct dassie__processor *p = c->processors;
          p != NULL && core_may_claim(c); p = p->next) {

@@ -42,6 +42,9 @@
 /* What there was no memory for is tried again after so long. */
 #define STARVED_NS 100000000u
 
+/* Jobs for which it is too late that one batch cancels as it claims. */
+#define LATE_JOBS_MAX 1024
+
 /* A line that cannot be read is tried again after this long, then twice as
  * long, up to the most. */
 #define RETRY_NS_MIN 100000000u
@@ -112,6 +115,7 @@ struct core {
     uint64_t hold_until;  /* others may end until then, so that one can */
     bool held_in_vain;    /* and it could not start even so */
     bool again;           /* more can be claimed after the commit */
+    unsigned late_n;      /* jobs of the batch that were claimed too late */
     int refuse;           /* 0, or why new jobs are refused */
     bool stopping;
     bool promote_again; /* more is due than one commit takes */

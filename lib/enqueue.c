@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "alloc.h"
+#include "expire.h"
 #include "impl.h"
 
 #include <string.h>
@@ -27,7 +28,7 @@ static int spec_check_times(const dassie_spec_t *spec)
                    spec->delay_ms > max || spec->run_at_ms > max ||
                    spec->attempts_max > DASSIE_ATTEMPTS_MAX ||
                    spec->backoff_ms > max || spec->backoff_max_ms > max ||
-                   spec->retry_for_ms > max
+                   spec->retry_for_ms > max || spec->expire_ms > max
                ? UV_EINVAL
                : 0;
 }
@@ -88,6 +89,7 @@ static void spec_options(const dassie_spec_t *spec, struct job_options *options)
     options->number[JOB_BACKOFF] = spec->backoff_ms;
     options->number[JOB_BACKOFF_MAX] = spec->backoff_max_ms;
     options->number[JOB_RETRY_FOR] = spec->retry_for_ms;
+    options->number[JOB_EXPIRE] = spec->expire_ms;
     options->number[JOB_UNIQUE] = (uint64_t)spec->unique_until;
     options->number[JOB_UNIQUE_FOR] = spec->unique_ms;
     options->key = (const uint8_t *)spec->unique;
@@ -134,6 +136,7 @@ static int job_from_spec(const struct dassie__impl *impl,
     job->priority = row.priority;
     job->flags = row.flags;
     job->due_ms = row.options.number[JOB_DUE];
+    job->expires_ms = dassie__expire_of(&row);
     if (spec.unique != NULL) {
         job->unique = dassie__unique_new(&row);
         if (job->unique == NULL) {

@@ -2,6 +2,8 @@
 
 #include "find.h"
 
+#include "expire.h"
+
 #include <string.h>
 
 static int damaged(struct errmsg *e, const char *what, uint64_t id)
@@ -60,6 +62,7 @@ static int job_of_row(struct store *s, uint64_t id,
     job->due_ms = row.options.number[JOB_DUE];
     job->position = id;
     job->state = job->due_ms != 0 ? DASSIE_SCHEDULED : DASSIE_PENDING;
+    job->expires_ms = dassie__expire_of(&row);
     int rc = dassie__unique_load(s, job, &row, e);
     if (rc != 0) {
         dassie__job_free(job);
@@ -128,6 +131,7 @@ int dassie__find(struct store *s, uint64_t id, job_t **out, struct errmsg *e)
     if (rc == 0) {
         rc = find_end(s, job, e);
     }
+    dassie__expire_loaded(job);
     if (rc < 0) {
         dassie__job_free(job);
         return rc;

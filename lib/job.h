@@ -55,9 +55,10 @@ struct dassie_job_s {
     uint64_t due_ms;   /* while it is scheduled: when it may run */
     uint64_t last_run; /* as in struct history_row */
     uint64_t ended_ms;
-    uint64_t again_ms; /* with verdict: after how long */
-    uint32_t attempts; /* runs counted so far; one under way is not */
-    uint32_t excused;  /* of them, those that use up no attempt */
+    uint64_t again_ms;   /* with verdict: after how long */
+    uint64_t expires_ms; /* when it is too late to start it; 0: never */
+    uint32_t attempts;   /* runs counted so far; one under way is not */
+    uint32_t excused;    /* of them, those that use up no attempt */
     uint32_t crashes;
     uint32_t slot; /* of the flight recorder, while it is claimed */
     int state;     /* dassie_state_t or STATE_NONE */
@@ -72,6 +73,7 @@ struct dassie_job_s {
     bool finished; /* async: dassie_finish() came meanwhile (runs mutex) */
     bool out_is_error;
     bool history; /* it has a row there */
+    bool timer;   /* and one for its expiry */
     bool partial; /* the row in memory lacks the payload: not for a window */
     bool cancel_asked;  /* by an operator, while it is claimed */
     bool cancel_untold; /* and its processor is still to be told */

@@ -39,8 +39,9 @@ enum line_kind { LINE_SUSPECT, LINE_FRONT, LINE_NORMAL, LINE_KINDS };
 
 /* What a row of the scheduled family is for. */
 enum due_kind {
-    DUE_JOB, /* a job that waits for its time */
-    DUE_KEY, /* the time is over for which a job holds its unique key */
+    DUE_JOB,    /* a job that waits for its time */
+    DUE_KEY,    /* the time is over for which a job holds its unique key */
+    DUE_EXPIRY, /* it is too late to start a job */
     DUE_KINDS
 };
 

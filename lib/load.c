@@ -7,6 +7,7 @@
 
 #include "alloc.h"
 #include "claims.h"
+#include "expire.h"
 
 #include <string.h>
 
@@ -367,6 +368,7 @@ static int job_of_row(struct store *s, uint64_t id,
     job->flags = row.flags;
     job->state = DASSIE_RUNNING;
     job->stored = value->len;
+    job->expires_ms = dassie__expire_of(&row);
     int rc = dassie__store_lines(s, q, row.priority) != 0
                  ? no_memory(e)
                  : dassie__unique_load(s, job, &row, e);

@@ -3,6 +3,7 @@
 #include "look.h"
 
 #include "alloc.h"
+#include "expire.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -264,11 +265,12 @@ static int look_saved(struct look *look, uint64_t id, struct progress **out)
     return rc;
 }
 
-static void info_unique(dassie_info_t *info, const struct job_row *job)
+static void info_options(dassie_info_t *info, const struct job_row *job)
 {
     info->unique = job->options.key;
     info->unique_len = job->options.key_len;
     info->unique_until = (dassie_until_t)job->options.number[JOB_UNIQUE];
+    info->expires_ms = dassie__expire_of(job);
 }
 
 static int info_job(dassie_info_t *info, struct look *look, const uint8_t *row,
@@ -289,7 +291,7 @@ static int info_job(dassie_info_t *info, struct look *look, const uint8_t *row,
     info->name_len = job.name_len;
     info->data = job.data;
     info->data_len = job.data_len;
-    info_unique(info, &job);
+    info_options(info, &job);
     if ((info->state == DASSIE_PENDING || info->state == DASSIE_SCHEDULED) &&
         job.options.number[JOB_DUE] != 0) {
         info->state = DASSIE_SCHEDULED; /* unless its history says otherwise */
@@ -719,7 +721,7 @@ void dassie__look_info(const job_t *job, dassie_info_t *info)
         info->enqueued_ms = row.enqueued_ms;
         info->name = row.name;
         info->name_len = row.name_len;
-        info_unique(info, &row);
+        info_options(info, &row);
     }
     if (job->state == DASSIE_COMPLETE) {
         info->result = job->out;

@@ -4,13 +4,15 @@
 
 #include "alloc.h"
 #include "claims.h"
+#include "expire.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-/* Rows read between two commits. */
+/* Rows read between two commits, and those of jobs that may take keys. */
 #define WINDOW_ROWS 256
+#define WINDOW_KEYS 64
 
 /* The families that are walked in step. */
 enum column { JOBS, COMPLETE, FAILED, CANCELLED, HISTORY, COLUMNS };
@@ -29,13 +31,21 @@ struct facts {
     struct history_row history;  /* that of a fresh job if there is none */
 };
 
+struct taken_key {
+    uint8_t bytes[KEY_UNIQUE_MAX];
+    size_t len;
+};
+
 /* The store as it will be. Until it is, a line's window_end is the last
  * position that a cursor has passed. */
 struct rebuild {
     struct store s;
-    bool keyed;        /* there are jobs with unique keys */
+    bool keyed;        /* there are jobs with unique keys or an expiry */
     struct due head;   /* what the schedule's head has passed is before this */
     uint64_t due_rows; /* found in the schedule */
+    struct taken_key taken_keys[WINDOW_KEYS]; /* by jobs since a flush: */
+    unsigned taken_n;
+    uint64_t taken_at;    /* written was that then */
     struct queues taken;  /* names that are there, while others are given */
     uint64_t last_commit; /* the highest number seen */
     uint64_t folded;      /* commits before this one are in the counts */
@@ -772,7 +782,8 @@ static int settle(struct rebuild *rb, const struct facts *f)
         return 0;
     }
     rb->report->jobs++;
-    rb->keyed |= f->job.options.key_len > 0;
+    rb->keyed |=
+        f->job.options.key_len > 0 || f->job.options.number[JOB_EXPIRE] != 0;
     int rc = queue_of(rb, f->job.queue, &q);
     if (rc != 0) {
         return rc;
@@ -1045,50 +1056,123 @@ static bool has_to_hold(const struct facts *f, uint64_t until)
             (until == DASSIE_UNTIL_STARTED && !f->there[HISTORY]));
 }
 
-/* Of those that lack their key, the last one takes it. */
-static int retake_key(struct rebuild *rb, struct kv_slice key,
-                      struct kv_slice value)
+/* Whether a job took the key since the last flush, which no read tells. */
+static bool was_taken(const struct rebuild *rb, struct kv_slice key)
+{
+    for (unsigned i = 0; rb->taken_at == rb->written && i < rb->taken_n; i++) {
+        if (rb->taken_keys[i].len == key.len &&
+            memcmp(rb->taken_keys[i].bytes, key.p, key.len) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void take_key(struct rebuild *rb, struct kv_slice key, uint64_t id,
+                     uint64_t until)
+{
+    uint8_t value[UNIQUE_ROW_MAX];
+    struct unique_row row = {id, (uint8_t)until, 0};
+    rb->taken_n = rb->taken_at == rb->written ? rb->taken_n : 0;
+    rb->taken_at = rb->written;
+    struct taken_key *taken = &rb->taken_keys[rb->taken_n++];
+    memcpy(taken->bytes, key.p, key.len);
+    taken->len = key.len;
+    rb->s.kv->ops->put(rb->s.kv, FAMILY_UNIQUE, key,
+                       kv_slice(value, dassie__unique_row_write(value, &row)));
+    rb->report->added++;
+}
+
+/* Another one has its key: a history row says that it may have lost that. */
+static void lose_key(struct rebuild *rb, struct facts *f)
+{
+    uint8_t key[KEY_DUE_BYTES];
+    uint8_t value[DUE_ROW_MAX];
+    if (f->there[HISTORY]) {
+        return;
+    }
+    put_history(rb, f->id, &f->history);
+    if (f->history.kind == PLACE_SCHEDULED) {
+        struct due due = {f->history.position, f->id, DUE_JOB};
+        struct due_row row = {f->job.queue, f->job.priority, 0, true};
+        rb->s.kv->ops->put(rb->s.kv, FAMILY_SCHEDULED, due_key(key, &due),
+                           kv_slice(value, dassie__due_row_write(value, &row)));
+    }
+}
+
+/* The key of a job that has to hold it. */
+static int retake_key(struct rebuild *rb, struct facts *f,
+                      const struct job_row *job)
 {
     struct kv *kv = rb->s.kv;
-    struct job_row job;
+    uint8_t bytes[KEY_UNIQUE_MAX];
+    struct unique_row row = {.id = 0};
     struct kv_value held;
+    struct kv_slice key =
+        kv_slice(bytes, dassie__key_unique(bytes, job->queue, job->options.key,
+                                           job->options.key_len));
+    int rc = kv->ops->get(kv, NULL, FAMILY_UNIQUE, key, &held, rb->e);
+    if (rc == 0) {
+        rc = dassie__unique_row_read(held.p, held.len, &row);
+        kv->ops->value_release(&held);
+        if (rc != 0) {
+            return damaged(rb, "a unique key");
+        }
+    }
+    if (rc != 0 && rc != UV_ENOENT) {
+        return rc;
+    }
+    if (rc == UV_ENOENT && !was_taken(rb, key)) {
+        take_key(rb, key, f->id, job->options.number[JOB_UNIQUE]);
+    } else if (row.id != f->id) {
+        lose_key(rb, f);
+    }
+    return 0;
+}
+
+/* Whether a job waits for its first run: nothing is claimed now. */
+static bool is_fresh(const struct facts *f)
+{
+    return !has_ended(f) && f->history.attempts == 0 && f->history.code == 0;
+}
+
+static void put_expiry(struct rebuild *rb, uint64_t id, uint64_t ms)
+{
+    static const uint8_t value[] = {RECORD_VERSION};
+    uint8_t bytes[KEY_DUE_BYTES];
+    struct due due = {ms, id, DUE_EXPIRY};
+    rb->s.kv->ops->put(rb->s.kv, FAMILY_SCHEDULED, due_key(bytes, &due),
+                       kv_slice(value, sizeof value));
+    schedule_keep(rb, ms, id);
+}
+
+/* A job that waits has its key and its timer. */
+static int settle_job(struct rebuild *rb, struct kv_slice key,
+                      struct kv_slice value)
+{
+    struct job_row job;
     struct facts f;
     uint64_t id;
     if (dassie__key_parse_number(key.p, key.len, &id) != 0 ||
         dassie__job_row_read(value.p, value.len, &job) != 0) {
         return damaged(rb, "a job's row");
     }
-    if (job.options.key_len == 0) {
-        return 0;
+    bool keyed = job.options.key_len > 0;
+    uint64_t expires_ms = dassie__expire_of(&job);
+    int rc = keyed || expires_ms != 0 ? facts_get(rb, id, JOBS, &f) : 0;
+    if (rc == 0 && expires_ms != 0 && is_fresh(&f)) {
+        put_expiry(rb, id, expires_ms);
     }
-    uint64_t until = job.options.number[JOB_UNIQUE];
-    int rc = facts_get(rb, id, COMPLETE, &f);
-    if (rc != 0 || !has_to_hold(&f, until)) {
-        return rc;
-    }
-    uint8_t bytes[KEY_UNIQUE_MAX];
-    struct kv_slice unique =
-        kv_slice(bytes, dassie__key_unique(bytes, job.queue, job.options.key,
-                                           job.options.key_len));
-    rc = kv->ops->get(kv, NULL, FAMILY_UNIQUE, unique, &held, rb->e);
-    if (rc == 0) {
-        kv->ops->value_release(&held);
-    } else if (rc == UV_ENOENT) {
-        uint8_t row[UNIQUE_ROW_MAX];
-        struct unique_row own = {id, (uint8_t)until, 0};
-        kv->ops->put(kv, FAMILY_UNIQUE, unique,
-                     kv_slice(row, dassie__unique_row_write(row, &own)));
-        rb->report->added++;
-        rc = 0;
-    }
-    return rc;
+    return rc == 0 && keyed && has_to_hold(&f, job.options.number[JOB_UNIQUE])
+               ? retake_key(rb, &f, &job)
+               : rc;
 }
 
 static int settle_keys(struct rebuild *rb)
 {
     int rc = each_row_of(rb, FAMILY_UNIQUE, WINDOW_ROWS, settle_key);
     return rc == 0 && rb->keyed
-               ? each_row_of(rb, FAMILY_JOBS, WINDOW_ROWS, retake_key)
+               ? each_row_of(rb, FAMILY_JOBS, WINDOW_KEYS, settle_job)
                : rc;
 }
 
@@ -1101,6 +1185,29 @@ static int count_due(struct rebuild *rb, struct kv_slice key,
     (void)value;
     rb->due_rows++;
     return 0;
+}
+
+/* 1: it waits for its first run, which is too late then; 0: it does not. */
+static int is_expiry(struct rebuild *rb, const struct due *due)
+{
+    struct kv *kv = rb->s.kv;
+    uint8_t key[KEY_NUMBER_BYTES];
+    struct kv_value value;
+    struct job_row job;
+    struct facts f;
+    int rc = kv->ops->get(kv, NULL, FAMILY_JOBS, number_key(key, due->id),
+                          &value, rb->e);
+    if (rc != 0) {
+        return rc == UV_ENOENT ? 0 : rc;
+    }
+    rc = dassie__job_row_read(value.p, value.len, &job);
+    bool its = rc == 0 && dassie__expire_of(&job) == due->ms;
+    kv->ops->value_release(&value);
+    if (rc != 0) {
+        return damaged(rb, "a job's row");
+    }
+    rc = facts_get(rb, due->id, COMPLETE, &f);
+    return rc != 0 ? rc : its && is_fresh(&f);
 }
 
 /* 1: the job holds that key until then; 0: it does not. */
@@ -1145,8 +1252,9 @@ static int sweep_due(struct rebuild *rb, struct kv_slice key,
     if (dassie__key_parse_due(key.p, key.len, &due) != 0) {
         return damaged(rb, "the key of a scheduled row");
     }
-    int rc =
-        due.kind == DUE_JOB ? is_waiting(rb, &due) : is_timer(rb, &due, value);
+    int rc = due.kind == DUE_JOB      ? is_waiting(rb, &due)
+             : due.kind == DUE_EXPIRY ? is_expiry(rb, &due)
+                                      : is_timer(rb, &due, value);
     if (rc == 0) {
         row_del(rb, FAMILY_SCHEDULED, key);
     }

@@ -3,6 +3,7 @@
 #include "refill.h"
 
 #include "alloc.h"
+#include "expire.h"
 #include "save.h"
 
 #include <string.h>
@@ -85,6 +86,7 @@ static int load_job(struct refill *r, const struct place *place,
     job->attempts = pending->attempts;
     job->queue = r->line->queue;
     job->state = DASSIE_PENDING;
+    job->expires_ms = dassie__expire_of(&row);
     int rc = dassie__unique_load(r->s, job, &row, e);
     if (rc == 0 && pending->id != place->position) {
         rc = dassie__store_history(r->s, job, e);
@@ -92,6 +94,7 @@ static int load_job(struct refill *r, const struct place *place,
     if (rc == 0 && pending->attempts > 0) {
         rc = dassie__save_load(r->s, job, e);
     }
+    dassie__expire_loaded(job);
     if (rc != 0) {
         dassie__job_free(job);
         return rc;

@@ -2,6 +2,7 @@
 
 #include "schedule.h"
 
+#include "expire.h"
 #include "save.h"
 
 #include <string.h>
@@ -133,6 +134,7 @@ static int load_row(struct store *s, const struct due *due, job_t **job,
         memcpy((*job)->row, value.p, value.len);
         (*job)->flags = row.flags;
         (*job)->id = due->id;
+        (*job)->expires_ms = dassie__expire_of(&row);
         rc = dassie__unique_load(s, *job, &row, e);
     }
     s->kv->ops->value_release(&value);
@@ -163,6 +165,7 @@ static int load_job(struct store *s, const struct due *due,
     (*job)->priority = row->priority;
     (*job)->attempts = row->attempts;
     rc = row->history ? dassie__store_history(s, *job, e) : 0;
+    dassie__expire_loaded(*job);
     return rc == 0 && row->attempts > 0 && (*job)->row_len > 0
                ? dassie__save_load(s, *job, e)
                : rc;
@@ -209,15 +212,25 @@ static int settle_head(struct store *s, const struct kv_iter *it,
     return 0;
 }
 
+/* How far it has got. */
+struct promotion {
+    uint64_t wall_ms;
+    unsigned rows; /* that may be looked at yet */
+    unsigned n;    /* jobs moved */
+};
+
 /* What is due with a row. */
 static int see_to(struct store *s, const struct due *due, struct kv_slice value,
-                  unsigned *n, struct errmsg *e)
+                  struct promotion *p, struct errmsg *e)
 {
-    if (due->kind != DUE_JOB) {
+    if (due->kind == DUE_KEY) {
         return dassie__unique_expire(s, due, value, e);
     }
+    if (due->kind == DUE_EXPIRY) {
+        return dassie__expire_due(s, due, p->wall_ms, e);
+    }
     int rc = promote_job(s, due, value, e);
-    *n += rc == 0;
+    p->n += rc == 0;
     return rc;
 }
 
@@ -238,14 +251,16 @@ static bool has_place(struct store *s, const struct kv_iter *it,
  * before the head: where the next row has the same place in it, this one goes
  * by its key. */
 static int promote_row(struct store *s, const struct due *due,
-                       struct kv_iter *it, unsigned *n, struct errmsg *e)
+                       struct kv_iter *it, struct promotion *p,
+                       struct errmsg *e)
 {
     struct schedule_row *row = &s->schedule;
     int live = s->kv->ops->iter_live(it, e);
     int rc =
-        live == 1 ? see_to(s, due, s->kv->ops->iter_value(it), n, e) : live;
-    if (rc != 0) {
-        return rc;
+        live == 1 ? see_to(s, due, s->kv->ops->iter_value(it), p, e) : live;
+    p->rows = rc == 0 ? p->rows - 1 : 0;
+    if (rc != 0 && rc != EXPIRE_LAST) {
+        return rc == EXPIRE_LATER ? 0 : rc;
     }
     s->kv->ops->iter_next(it);
     bool shared = has_place(s, it, due);
@@ -262,22 +277,22 @@ static int promote_row(struct store *s, const struct due *due,
     return 0;
 }
 
-/* Takes rows from the head on, and looks at no more than max. */
-static int promote_rows(struct store *s, struct kv_iter *it, uint64_t wall_ms,
-                        unsigned max, unsigned *n, struct errmsg *e)
+/* Takes rows from the head on. */
+static int promote_rows(struct store *s, struct kv_iter *it,
+                        struct promotion *p, struct errmsg *e)
 {
     const struct kv_ops *ops = s->kv->ops;
     struct due due;
-    for (; max > 0 && ops->iter_valid(it); max--) {
+    while (p->rows > 0 && ops->iter_valid(it)) {
         struct kv_slice key = ops->iter_key(it);
         if (dassie__key_parse_due(key.p, key.len, &due) != 0) {
             return dassie__errmsg_set(e, DASSIE_ECORRUPT,
                                       "a scheduled row's key");
         }
-        if (due.ms > wall_ms) {
+        if (due.ms > p->wall_ms) {
             break;
         }
-        int rc = promote_row(s, &due, it, n, e);
+        int rc = promote_row(s, &due, it, p, e);
         if (rc != 0) {
             return rc;
         }
@@ -292,6 +307,7 @@ int dassie__schedule_promote(struct store *s, uint64_t wall_ms, unsigned max,
                                   0xff, 0xff, 0xff, 0xff};
     struct due head = {s->schedule.head_ms, s->schedule.head_id, 0};
     uint8_t from[KEY_DUE_BYTES];
+    struct promotion p = {wall_ms, max, 0};
     *n = 0;
     struct kv_iter *it =
         s->kv->ops->iter(s->kv, NULL, FAMILY_SCHEDULED, due_key(from, &head),
@@ -299,7 +315,8 @@ int dassie__schedule_promote(struct store *s, uint64_t wall_ms, unsigned max,
     if (it == NULL) {
         return dassie__errmsg_set(e, UV_ENOMEM, "out of memory");
     }
-    int rc = promote_rows(s, it, wall_ms, max, n, e);
+    int rc = promote_rows(s, it, &p, e);
+    *n = p.n;
     /* A row that could not be read looks as if it were not there. */
     int failed = s->kv->ops->iter_close(it, e);
     return failed != 0 ? failed : rc;

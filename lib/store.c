@@ -4,6 +4,7 @@
 
 #include "alloc.h"
 #include "claims.h"
+#include "expire.h"
 #include "find.h"
 #include "refill.h"
 #include "save.h"
@@ -286,6 +287,9 @@ static void moved(struct store *s, job_t *job, int from, enum event event)
 {
     if (job->unique != NULL) {
         dassie__unique_moved(s, job, from, event);
+    }
+    if (job->expires_ms != 0) {
+        dassie__expire_moved(s, job, event);
     }
     if (s->moved != NULL) {
         s->moved(s->moved_arg, job, from);
@@ -607,6 +611,7 @@ bool dassie__store_close(struct store *s, bool clean)
     bool durable = s->kv->ops->close(s->kv, clean);
     s->kv = NULL;
     dassie__unique_free(&s->overlay);
+    dassie__job_list_free(&s->expired);
     dassie__claims_free(s);
     dassie__free(s->commit_row);
     dassie__free(s->set_row);

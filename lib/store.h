@@ -74,7 +74,8 @@ struct store {
     void (*moved)(void *arg, const job_t *job, int from); /* or NULL */
     void *moved_arg;
     struct sweep sweep;
-    struct overlay overlay; /* of unique keys */
+    struct overlay overlay;  /* of unique keys */
+    struct job_list expired; /* cancelled in the open batch, to be told */
     struct queues queues;
     struct claim_set *oldest;
     struct claim_set *newest;

@@ -343,6 +343,14 @@ static void judge_state(struct verify *v, const struct facts *f)
     }
 }
 
+/* It waits, and has neither run nor ended before. */
+static bool is_fresh(const struct facts *f)
+{
+    return f->good[JOBS] && !has_ended(f) && f->claims == 0 &&
+           (f->pending > 0 || f->scheduled > 0) && !history_unknown(f) &&
+           f->history.attempts == 0 && f->history.code == 0;
+}
+
 static int judge_keys(struct verify *v, const struct facts *f)
 {
     struct verify_keyed keyed = {.id = f->id,
@@ -351,6 +359,7 @@ static int judge_keys(struct verify *v, const struct facts *f)
                                  .ended = has_ended(f),
                                  .running = f->claims > 0,
                                  .moved = f->there[HISTORY],
+                                 .fresh = is_fresh(f),
                                  .entries = f->entries,
                                  .entries_n = f->entries_n};
     return dassie__verify_judge_keys(v, &keyed);

@@ -144,8 +144,8 @@ void dassie__verify_line_text(struct verify *v, const struct verify_line *line,
 /* One more entry. */
 int dassie__verify_entry(struct verify *v, const struct verify_entry *entry);
 
-/* What has to do with unique keys: the rows of their family, and their timers
- * among the scheduled ones. */
+/* What has to do with unique keys and expiries: the rows of their family, and
+ * their timers among the scheduled ones. */
 int dassie__verify_read_unique(struct verify *v, struct kv_slice key,
                                struct kv_slice value);
 int dassie__verify_read_timer(struct verify *v, const struct due *due,
@@ -159,6 +159,7 @@ struct verify_keyed {
     bool ended;
     bool running;
     bool moved; /* since its enqueue, but for a first claim and its end */
+    bool fresh; /* its row can be read, and it waits for its first run */
     const struct verify_entry *entries;
     size_t entries_n;
 };

@@ -1,8 +1,10 @@
-/* verify_keys.c: judges who holds unique keys; see verify.h.
+/* verify_keys.c: judges who holds unique keys, and who has a timer; see
+ * verify.h.
  *
  * A row of a key must be that of a job that may hold it, and a job that must
- * hold its key has it, or another one does: that is so after a rebuild only. A
- * key that is held for a time has a timer row, and the other way round. */
+ * hold its key has it; one with a history may have lost it in a rebuild. A
+ * key that is held for a time has a timer row, and the other way round. So has
+ * a job with an expiry, as long as it waits for its first run. */
 #include "config.h"
 
 #include "verify.h"
@@ -46,9 +48,12 @@ int dassie__verify_read_unique(struct verify *v, struct kv_slice key,
 int dassie__verify_read_timer(struct verify *v, const struct due *due,
                               struct kv_slice key, struct kv_slice value)
 {
-    const uint8_t *unique;
-    size_t len;
-    if (dassie__timer_row_read(value.p, value.len, &unique, &len) != 0) {
+    const uint8_t *unique = NULL;
+    size_t len = 0;
+    bool expiry = due->kind == DUE_EXPIRY;
+    if (expiry
+            ? value.len != 1 || value.p[0] != RECORD_VERSION
+            : dassie__timer_row_read(value.p, value.len, &unique, &len) != 0) {
         dassie__verify_tell_row(v, FAMILY_SCHEDULED, key, "unreadable");
         return 0;
     }
@@ -113,7 +118,7 @@ static void judge_row(struct verify *v, const struct verify_keyed *f,
 }
 
 /* Whether a job that waits or runs has to hold its key. One that has moved may
- * have started before. */
+ * have started before, or lost it in a rebuild. */
 static bool has_to_hold(const struct verify_keyed *f)
 {
     if (f->job == NULL || f->ended || f->job->options.key_len == 0) {
@@ -121,7 +126,7 @@ static bool has_to_hold(const struct verify_keyed *f)
     }
     switch (f->job->options.number[JOB_UNIQUE]) {
         case DASSIE_UNTIL_ENDED:
-            return true;
+            return !f->moved;
         case DASSIE_UNTIL_STARTED:
             return !f->moved && !f->running;
         default:
@@ -129,6 +134,7 @@ static bool has_to_hold(const struct verify_keyed *f)
     }
 }
 
+/* Of two that a rebuild found, the other may have it. */
 static int judge_lack(struct verify *v, const struct verify_keyed *f)
 {
     uint8_t key[KEY_UNIQUE_MAX];
@@ -160,6 +166,42 @@ static void judge_timer(struct verify *v, uint64_t id,
     }
 }
 
+static uint64_t expires(const struct job_row *job)
+{
+    uint64_t from = job->options.number[JOB_DUE];
+    from = from != 0 ? from : job->enqueued_ms;
+    uint64_t at = from + job->options.number[JOB_EXPIRE];
+    return at < DASSIE_TIME_MS_MAX ? at : DASSIE_TIME_MS_MAX;
+}
+
+static void judge_expiry(struct verify *v, const struct verify_keyed *f)
+{
+    const struct verify_entry *timer = NULL;
+    for (size_t i = 0; i < f->entries_n; i++) {
+        if (f->entries[i].where == (VERIFY_TIMER | DUE_EXPIRY)) {
+            if (timer != NULL) {
+                dassie__verify_tell(v, f->id, "job %" PRIu64 ": two timers",
+                                    f->id);
+            }
+            timer = &f->entries[i];
+        }
+    }
+    if (f->job == NULL && f->there) {
+        return;
+    }
+    bool has_to = f->fresh && f->job->options.number[JOB_EXPIRE] != 0;
+    if ((timer != NULL) != has_to ||
+        (timer != NULL && timer->at != expires(f->job))) {
+        dassie__verify_tell(v, f->id,
+                            timer != NULL ? "job %" PRIu64
+                                            ": timer of an expiry that it "
+                                            "does not have"
+                                          : "job %" PRIu64
+                                            ": no timer of its expiry",
+                            f->id);
+    }
+}
+
 int dassie__verify_judge_keys(struct verify *v, const struct verify_keyed *f)
 {
     const struct verify_entry *row = NULL;
@@ -167,9 +209,9 @@ int dassie__verify_judge_keys(struct verify *v, const struct verify_keyed *f)
     for (size_t i = 0; i < f->entries_n; i++) {
         const struct verify_entry *entry = &f->entries[i];
         const struct verify_entry **at =
-            (entry->where & VERIFY_UNIQUE) != 0  ? &row
-            : (entry->where & VERIFY_TIMER) != 0 ? &timer
-                                                 : NULL;
+            (entry->where & VERIFY_UNIQUE) != 0        ? &row
+            : entry->where == (VERIFY_TIMER | DUE_KEY) ? &timer
+                                                       : NULL;
         if (at != NULL && *at != NULL) {
             dassie__verify_tell(
                 v, f->id, "job %" PRIu64 ": two unique or timer rows", f->id);
@@ -177,6 +219,7 @@ int dassie__verify_judge_keys(struct verify *v, const struct verify_keyed *f)
             *at = entry;
         }
     }
+    judge_expiry(v, f);
     if (row != NULL) {
         judge_row(v, f, row);
     }

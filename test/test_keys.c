@@ -163,16 +163,22 @@ START_TEST(the_last_one_is_left)
 {
     enum { N = 50 };
     static struct asked asked[N];
+    static struct asked meets[N];
     static const char *const data[] = {"even", "odd"};
     for (int i = 0; i < N; i++) {
         dassie_spec_t spec = keyed(data[i % 2], DASSIE_CONFLICT_REPLACE);
         ask(&asked[i], &spec);
+        spec.on_conflict = DASSIE_CONFLICT_KEEP; /* not before that one */
+        ask(&meets[i], &spec);
     }
     rig_enqueue("mail", "plain");
     asked_all(asked, N);
+    asked_all(meets, N);
     for (int i = 0; i < N - 1; i++) {
         rig_wait(&asked[i].dones, 1);
         ck_assert_int_eq(asked[i].req.existing, 0);
+        ck_assert_int_eq(meets[i].req.existing, 1);
+        ck_assert_uint_eq(meets[i].req.id, asked[i].req.id);
         ck_assert_int_eq(asked[i].done_state, DASSIE_CANCELLED);
         ck_assert_uint_eq(asked[i].done_id, asked[i].req.id);
         ck_assert_uint_lt(asked[i].req.id, asked[i + 1].req.id);

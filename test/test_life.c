@@ -350,6 +350,68 @@ START_TEST(bad_calls)
 }
 END_TEST
 
+static struct {
+    int n;
+    int status;
+    int code;
+    int state;
+} over;
+
+static void on_over(dassie_enqueue_t *req, int status, const dassie_info_t *job)
+{
+    (void)req;
+    over.status = status;
+    over.state = job != NULL ? (int)job->state : -1;
+    over.code = job != NULL ? job->error_code : 0;
+    over.n++;
+}
+
+/* Who waits for its end is told why; nobody is there to start it. */
+START_TEST(expires)
+{
+    static dassie_enqueue_t req;
+    dassie_spec_t spec = rig_spec("mail", "x");
+    struct rig_got got;
+    memset(&req, 0, sizeof req);
+    memset(&over, 0, sizeof over);
+    spec.expire_ms = 20;
+    req.done_cb = on_over;
+    ck_assert_int_eq(dassie_enqueue(&rig.q, &req, &spec, NULL), 0);
+    rig_wait(&over.n, 1);
+    ck_assert_int_eq(over.status, 0);
+    ck_assert_int_eq(over.state, DASSIE_CANCELLED);
+    ck_assert_int_eq(over.code, DASSIE_EEXPIRED);
+    const dassie_info_t *info = rig_get(&got, req.id);
+    ck_assert_int_eq(info->state, DASSIE_CANCELLED);
+    ck_assert_int_eq(info->error_code, DASSIE_EEXPIRED);
+    ck_assert_str_eq(info->error, dassie_strerror(DASSIE_EEXPIRED));
+    ck_assert_uint_eq(info->expires_ms, info->enqueued_ms + 20);
+    ck_assert_uint_ge(info->ended_ms, info->expires_ms);
+    ck_assert_uint_eq(rig_stats().cancelled, 1);
+}
+END_TEST
+
+/* It expires while nobody has the store open, too. */
+START_TEST(expires_while_closed)
+{
+    dassie_spec_t spec = rig_spec("mail", "x");
+    struct rig_got got;
+    spec.delay_ms = 1;
+    spec.expire_ms = 1;
+    uint64_t id = enqueue(&spec);
+    rig_reopen();
+    spec.expire_ms = 3600000;
+    uint64_t other = enqueue(&spec);
+    do {
+        rig_get(&got, id);
+    } while (got.info.state != DASSIE_CANCELLED);
+    ck_assert_int_eq(got.info.error_code, DASSIE_EEXPIRED);
+    ck_assert_uint_eq(rig_get(&got, other)->ended_ms, 0);
+    spec.expire_ms = DASSIE_TIME_MS_MAX + 1;
+    ck_assert_int_eq(dassie_enqueue(&rig.q, NULL, &spec, NULL), UV_EINVAL);
+}
+END_TEST
+
 static void forget(void)
 {
     memset(&told, 0, sizeof told);
@@ -371,6 +433,8 @@ int main(void)
     tcase_add_test(tc, own_backoff);
     tcase_add_test(tc, waits_with_its_error);
     tcase_add_test(tc, bad_calls);
+    tcase_add_test(tc, expires);
+    tcase_add_test(tc, expires_while_closed);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
     int failed = srunner_ntests_failed(runner);

@@ -832,7 +832,7 @@ START_TEST(code_names)
     ck_assert_str_eq(dassie_strerror(UV_EBUSY), uv_strerror(UV_EBUSY));
     ck_assert_int_lt(DASSIE_ECORRUPT, UV_EOF);
     ck_assert_str_eq(dassie_strerror(0), "success");
-    static const int unknown[] = {1, -5000, -5007, -123456, INT_MIN, INT_MAX};
+    static const int unknown[] = {1, -5000, -5999, -123456, INT_MIN, INT_MAX};
     for (size_t i = 0; i < sizeof unknown / sizeof unknown[0]; i++) {
         ck_assert_str_eq(dassie_err_name(unknown[i]), "unknown error");
         ck_assert_str_eq(dassie_strerror(unknown[i]), "unknown error");

@@ -1259,6 +1259,51 @@ START_TEST(unique_keys)
 }
 END_TEST
 
+/* A job that waits for its first run has the timer of its expiry. */
+START_TEST(expiries)
+{
+    struct job_row row = {.enqueued_ms = 1000};
+    uint8_t timer[KEY_DUE_BYTES];
+    row.options.number[JOB_EXPIRE] = 5000;
+    rig_setup(r, _i);
+    for (int i = 0; i < 2; i++) {
+        job_t *job =
+            dassie__job_new(dassie__job_row_bytes(0, 0) +
+                                dassie__job_options_bytes(&row.options),
+                            0);
+        dassie__job_row_write(job->row, &row);
+        job->queue = rig_queue(r, "mail", 0);
+        job->expires_ms = 6000;
+        keyed[i].id = r->s.next;
+        RIG_OK(r, dassie__store_prepare_claim(&r->s));
+        if (!dassie__store_insert(&r->s, job,
+                                  i == 0 ? EVENT_ENQUEUE : EVENT_HAND_OFF)) {
+            job_list_push(&r->gone, job);
+        }
+    }
+    rig_commit(r);
+    struct due due = {6000, keyed[0].id, DUE_EXPIRY};
+    struct kv_slice key = kv_slice(timer, sizeof timer);
+    ck_assert_uint_eq(judge(NULL), 0);
+    dassie__key_due(timer, &due);
+    row_put(FAMILY_SCHEDULED, key, "\001?", 2);
+    unique_is_told(0, "no timer of its expiry");
+    row_del(FAMILY_SCHEDULED, key);
+    unique_is_told(0, "no timer of its expiry");
+    row_del(FAMILY_SCHEDULED, key);
+    due.ms++;
+    dassie__key_due(timer, &due);
+    row_put(FAMILY_SCHEDULED, key, "\001", 1);
+    unique_is_told(0, "timer of an expiry that it does not have");
+    due.id = keyed[1].id;
+    due.ms--;
+    dassie__key_due(timer, &due);
+    row_put(FAMILY_SCHEDULED, key, "\001", 1);
+    unique_is_told(1, "timer of an expiry that it does not have");
+    rig_teardown(r);
+}
+END_TEST
+
 static Suite *verify_suite(void)
 {
     Suite *suite = suite_create("verify");
@@ -1270,6 +1315,7 @@ static Suite *verify_suite(void)
     tcase_add_loop_test(tc, empty, 0, RIG_KINDS);
     tcase_add_loop_test(tc, stray_rows, 0, RIG_KINDS);
     tcase_add_loop_test(tc, unique_keys, 0, RIG_KINDS);
+    tcase_add_loop_test(tc, expiries, 0, RIG_KINDS);
     return suite;
 }
 

@@ -17,6 +17,7 @@ void keys_choose(uint32_t number, dassie_spec_t *spec)
     struct fact *fact = &ledger->facts[number];
     unsigned key = dice_below(&session.dice, KEYS);
     spec->unique = keys[key];
+    spec->expire_ms = 0; /* who waits surely holds it */
     spec->unique_until = (dassie_until_t)dice_below(&session.dice, 3);
     spec->unique_ms = spec->unique_until == DASSIE_UNTIL_TIME
                           ? 1 + dice_below(&session.dice, TIME_MS_MAX)

@@ -86,6 +86,11 @@ static void learn_id(uint32_t number, uint64_t id)
     }
 }
 
+void model_told(uint32_t number, uint64_t id)
+{
+    learn_id(number, id);
+}
+
 void model_acked(uint32_t number, uint64_t id)
 {
     struct fact *fact = &ledger->facts[number];
@@ -320,6 +325,26 @@ static void judge_outcome(uint32_t number, const dassie_info_t *info)
         number, well ? "another result" : "another error text");
 }
 
+static bool is_expired(const dassie_info_t *info)
+{
+    return info->state == DASSIE_CANCELLED &&
+           info->error_code == DASSIE_EEXPIRED;
+}
+
+/* It was too late for a job that had not begun. */
+static void judge_expired(uint32_t number, const dassie_info_t *info)
+{
+    struct plan plan;
+    plan_job(ledger->seed, number, &plan);
+    JOB_CHECK(plan.spec.expire_ms > 0 &&
+                  info->expires_ms == info->enqueued_ms + plan.spec.delay_ms +
+                                          plan.spec.expire_ms &&
+                  info->ended_ms >= info->expires_ms,
+              number, "expired too early");
+    JOB_CHECK(ledger->facts[number].begun == 0 && info->attempts == 0, number,
+              "expired, but had begun");
+}
+
 static void judge_end(uint32_t number, const dassie_info_t *info, bool opening)
 {
     struct fact *fact = &ledger->facts[number];
@@ -328,7 +353,9 @@ static void judge_end(uint32_t number, const dassie_info_t *info, bool opening)
                   (info->error_code == DASSIE_ECRASHED ||
                    info->error_code == DASSIE_EINTERRUPTED);
     JOB_CHECK(info->ended_ms > 0, number, "ended never");
-    if (!killed) {
+    if (is_expired(info)) {
+        judge_expired(number, info);
+    } else if (!killed) {
         judge_outcome(number, info);
     }
     if (fact->end != 0) {
@@ -401,7 +428,7 @@ void model_looked(const dassie_info_t *info, uint64_t asked_at)
     }
     settle(number);
     /* It may have ended since, and that may be known by now. */
-    uint32_t counted = fact->attempts - (fact->end != 0);
+    uint32_t counted = fact->attempts - (fact->end != 0 && fact->attempts > 0);
     bool running = info->state == DASSIE_RUNNING;
     JOB_CHECK(!ended_before(number, asked_at), number,
               "its end was known, and is not any more");
@@ -517,9 +544,11 @@ void model_open_job(const dassie_info_t *info)
     uint32_t number = info_number(info);
     struct fact *fact = &ledger->facts[number];
     bool promoted = fact->waited && info->state == DASSIE_PENDING;
-    JOB_CHECK(!fact->seen || promoted, number, "is there twice");
+    bool expired = fact->waited && is_expired(info);
+    JOB_CHECK(!fact->seen || promoted || expired, number, "is there twice");
     fact->seen = true;
-    fact->waited = info->state == DASSIE_SCHEDULED;
+    fact->waited = info->state == DASSIE_SCHEDULED ||
+                   (info->state == DASSIE_PENDING && info->expires_ms != 0);
     judge_contents(number, info, true);
     JOB_CHECK(info->state != DASSIE_RUNNING, number, "runs after an open");
     if (fact->free) {
@@ -527,7 +556,8 @@ void model_open_job(const dassie_info_t *info)
         fact->never_ended = false;
         return;
     }
-    JOB_CHECK(info->state != DASSIE_CANCELLED, number, "cancelled by nobody");
+    JOB_CHECK(info->state != DASSIE_CANCELLED || is_expired(info), number,
+              "cancelled by nobody");
     if (info->state == DASSIE_PENDING || info->state == DASSIE_SCHEDULED) {
         judge_waiting(number, info);
         if (info->state == DASSIE_PENDING) {
@@ -536,7 +566,8 @@ void model_open_job(const dassie_info_t *info)
         fact->never_ended = false;
         return;
     }
-    JOB_CHECK(!fact->never_ended, number, "ended, though told that it had not");
+    JOB_CHECK(!fact->never_ended || is_expired(info), number,
+              "ended, though told that it had not");
     judge_end(number, info, true);
 }
 

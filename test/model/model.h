@@ -122,6 +122,7 @@ uint64_t model_clock(void);
 uint32_t model_issue(uint32_t n);
 void model_refused(uint32_t number, uint32_t n);
 void model_acked(uint32_t number, uint64_t id);
+void model_told(uint32_t number, uint64_t id); /* in place of that, its end */
 
 /* ---- Runs ---- */
 

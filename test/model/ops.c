@@ -73,6 +73,9 @@ static void on_done(dassie_enqueue_t *req, int status, const dassie_info_t *job)
         MODEL_CHECK(job->id == req->id, "done: another job");
         MODEL_CHECK(!r->acks, "done: before it is acknowledged");
         MODEL_CHECK(job->data == NULL, "done: with its payload");
+        if (r->number < MODEL_JOBS_MAX) {
+            model_told(r->number, job->id);
+        }
         model_ended(job);
         session_kill_point(KILL_DONE);
     } else {

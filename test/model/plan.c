@@ -126,6 +126,9 @@ static void plan_times(struct dice *dice, dassie_spec_t *spec)
     if (dice_one_in(dice, 8)) {
         spec->delay_ms = 1 + dice_below(dice, 40);
     }
+    if (dice_one_in(dice, 12)) {
+        spec->expire_ms = 1 + dice_below(dice, 40);
+    }
     bool once = (spec->flags & DASSIE_AT_MOST_ONCE) != 0;
     spec->attempts_max = once || dice_one_in(dice, 2) ? 1 : 0;
     if (spec->attempts_max == 0) {
@@ -220,7 +223,7 @@ bool plan_is_last(const struct plan *plan, const struct outcome *outcome,
 
 bool plan_in_order(const struct plan *plan)
 {
-    return plan->spec.delay_ms == 0;
+    return plan->spec.delay_ms == 0 && plan->spec.expire_ms == 0;
 }
 
 void plan_run(uint64_t seed, uint32_t number, uint32_t attempt,

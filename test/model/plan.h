@@ -72,7 +72,8 @@ void plan_run(uint64_t seed, uint32_t number, uint32_t attempt,
 bool plan_is_last(const struct plan *plan, const struct outcome *outcome,
                   uint32_t attempt, uint32_t excused);
 
-/* Whether it stands in its line where its id says, unless it was returned. */
+/* Whether it stands in its line where its id says, unless it was returned, and
+ * until it is claimed. */
 bool plan_in_order(const struct plan *plan);
 
 /* The number of the job with that name and payload, or UINT32_MAX. */
