@@ -379,18 +379,23 @@ void dassie__core_promote(struct core *c)
 void dassie__core_sweep(struct core *c)
 {
     uint64_t n = 0;
-    if (c->stopping || dassie__sweep_due(&c->store) > c->wall_ms ||
-        (c->sweep_error != 0 && c->mono_ns < c->retry_at)) {
+    if (c->stopping || dassie__sweep_due(&c->store) > c->wall_ms) {
         return;
     }
-    c->sweep_error = dassie__sweep_step(&c->store, c->wall_ms, &n, &c->error);
+    int rc = dassie__sweep_step(&c->store, c->wall_ms, &n, &c->sweep_text);
     c->stats.swept += n;
+    if (rc == 0 && c->store.sweep.passed > 0) {
+        rc = DASSIE_ECORRUPT;
+    }
+    if (rc != 0 || !c->store.sweep.under_way) {
+        c->sweep_error = rc;
+    }
 }
 
 static uint64_t sweep_due(const struct core *c)
 {
     uint64_t due_ms = dassie__sweep_due(&c->store);
-    if (due_ms == UINT64_MAX || c->sweep_error != 0) {
+    if (due_ms == UINT64_MAX) {
         return UINT64_MAX;
     }
     uint64_t ms = due_ms > c->wall_ms ? due_ms - c->wall_ms : 0;
@@ -554,7 +559,7 @@ void dassie__core_dispatch(struct core *c)
     if (c->stopping) {
         return;
     }
-    c->broken = c->promote_error != 0 ? c->promote_error : c->sweep_error;
+    c->broken = c->promote_error;
     c->again = false;
     c->late_n = 0;
     dispatch_suspects(c);

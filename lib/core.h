@@ -120,7 +120,8 @@ struct core {
     bool stopping;
     bool promote_again; /* more is due than one commit takes */
     int promote_error;  /* why the schedule could not be read, or 0 */
-    int sweep_error;
+    int sweep_error;    /* what the last pass, or this one, has met, or 0 */
+    struct errmsg sweep_text;
     int broken;          /* the last error of what cannot be read, */
     uint64_t retry_at;   /* when it is tried again, */
     uint64_t retry_ns;   /* and after how long a wait */

@@ -458,22 +458,30 @@ static void cancel_running(struct dassie__impl *impl)
     }
 }
 
-/* A line that cannot be read is told once, and so is its end. */
-static void tell_broken(struct dassie__impl *impl)
+/* What is wrong is told once, and so is its end. */
+static void tell_change(struct dassie__impl *impl, int *told, int error,
+                        const char *what, const struct errmsg *e)
 {
-    int broken = impl->core.broken;
-    if (broken == impl->broken_told) {
+    if (error == *told) {
         return;
     }
-    impl->broken_told = broken;
-    if (broken != 0) {
-        dassie__engine_log(impl, DASSIE_LOG_ERROR,
-                           "pending jobs cannot be read: %s",
-                           impl->core.error.text);
+    *told = error;
+    if (error != 0) {
+        dassie__engine_log(impl, DASSIE_LOG_ERROR, "%s cannot be read: %s",
+                           what, e->text);
     } else {
-        dassie__engine_log(impl, DASSIE_LOG_WARNING,
-                           "pending jobs are read again");
+        dassie__engine_log(impl, DASSIE_LOG_WARNING, "%s can be read again",
+                           what);
     }
+}
+
+static void tell_unreadable(struct dassie__impl *impl)
+{
+    struct core *core = &impl->core;
+    tell_change(impl, &impl->broken_told, core->broken, "jobs that wait to run",
+                &core->error);
+    tell_change(impl, &impl->sweep_told, core->sweep_error,
+                "jobs that have ended", &core->sweep_text);
 }
 
 /* So too a mark that cannot be written. */
@@ -520,7 +528,7 @@ static void commit(struct dassie__impl *impl)
     inbox_release(impl);
     impl->batch_work = 0;
     if (impl->open && !impl->lost) {
-        tell_broken(impl);
+        tell_unreadable(impl);
         tell_mark(impl);
         check_backlog(impl);
         stats_copy(impl, impl->core.broken);

@@ -222,6 +222,7 @@ struct dassie__impl {
     uint64_t commits;
     uint64_t heals;
     int broken_told;             /* the core's error that the log knows, */
+    int sweep_told;              /* the sweep's, */
     int mark_told;               /* and the database's */
     struct log_line opened_line; /* the answer OP_OPENED */
     struct op close_op;

@@ -61,6 +61,8 @@ struct claim_set {
 struct sweep {
     bool under_way;
     bool over;              /* a queue has more than it keeps */
+    bool failed;            /* the last pass: it is not hastened */
+    uint64_t passed;        /* damaged ones that the pass has met */
     uint64_t from;          /* no job that has ended is before this id: what
                                was deleted there is not passed over again */
     uint64_t lowest;        /* the same, of what the pass has seen */

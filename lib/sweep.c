@@ -104,7 +104,7 @@ void dassie__sweep_opened(struct store *s, uint64_t wall_ms)
 uint64_t dassie__sweep_due(const struct store *s)
 {
     const struct sweep *sweep = &s->sweep;
-    if (sweep->under_way || sweep->over) {
+    if (sweep->under_way || (sweep->over && !sweep->failed)) {
         return 0;
     }
     if (sweep->kept_ms == UINT64_MAX) {
@@ -246,53 +246,70 @@ static int judge_end(struct walk *w, uint64_t id, int at, struct errmsg *e)
     return 0;
 }
 
-static int id_at(struct store *s, struct kv_iter *it, uint64_t *id,
-                 struct errmsg *e)
+/* What is damaged stays, as nobody knows what it is. */
+static void pass_over(struct walk *w, uint64_t id)
 {
-    struct kv_slice key = s->kv->ops->iter_key(it);
-    return dassie__key_parse_number(key.p, key.len, id) != 0 ? damaged(e, 0)
-                                                             : 0;
+    struct sweep *sweep = &w->s->sweep;
+    sweep->passed++;
+    sweep->lowest = id < sweep->lowest ? id : sweep->lowest;
+    range_flush(w->s, &w->range);
 }
 
-/* The next job that has ended: *at is whose end it is, or ENDS for none. */
-static int next_end(struct walk *w, int *at, uint64_t *id, struct errmsg *e)
+/* 0, or -1: that is no number. */
+static int id_at(struct store *s, struct kv_iter *it, uint64_t *id)
 {
-    int rc = 0;
-    *at = ENDS;
-    for (int i = 0; rc == 0 && i < ENDS; i++) {
-        uint64_t other;
-        if (!w->s->kv->ops->iter_valid(w->end[i])) {
-            continue;
+    struct kv_slice key = s->kv->ops->iter_key(it);
+    return dassie__key_parse_number(key.p, key.len, id);
+}
+
+/* Where an end stands: false, there is none left. */
+static bool end_at(struct walk *w, int i, uint64_t *id, struct errmsg *e)
+{
+    const struct kv_ops *ops = w->s->kv->ops;
+    while (ops->iter_valid(w->end[i])) {
+        if (id_at(w->s, w->end[i], id) == 0) {
+            return true;
         }
-        rc = id_at(w->s, w->end[i], &other, e);
-        if (*at == ENDS || other < *id) {
-            *at = i;
+        damaged(e, 0);
+        pass_over(w, UINT64_MAX);
+        ops->iter_next(w->end[i]);
+    }
+    return false;
+}
+
+/* The next job that has ended. Returns whose end it is, or ENDS for none. */
+static int next_end(struct walk *w, uint64_t *id, struct errmsg *e)
+{
+    int at = ENDS;
+    for (int i = 0; i < ENDS; i++) {
+        uint64_t other;
+        if (end_at(w, i, &other, e) && (at == ENDS || other < *id)) {
+            at = i;
             *id = other;
         }
     }
-    return rc;
+    return at;
 }
 
-/* Brings the jobs to one that has ended. Those passed over stay, however many
- * they are: a backlog costs one seek. *there: it is one of them. */
-static int bring_jobs(struct walk *w, uint64_t id, bool *there,
-                      struct errmsg *e)
+/* Brings the jobs to one that has ended: whether it is there. Those passed over
+ * stay, however many they are: a backlog costs one seek. */
+static bool bring_jobs(struct walk *w, uint64_t id)
 {
     const struct kv_ops *ops = w->s->kv->ops;
     uint8_t key[KEY_NUMBER_BYTES];
     uint64_t at = 0;
-    int rc = 0;
-    if (ops->iter_valid(w->jobs)) {
-        rc = id_at(w->s, w->jobs, &at, e);
+    if (ops->iter_valid(w->jobs) && id_at(w->s, w->jobs, &at) != 0) {
+        at = 0;
     }
-    if (rc == 0 && at < id) {
+    if (at < id) {
         range_flush(w->s, &w->range);
         dassie__key_number(key, id);
         ops->iter_seek(w->jobs, kv_slice(key, sizeof key));
-        rc = ops->iter_valid(w->jobs) ? id_at(w->s, w->jobs, &at, e) : 0;
+        if (!ops->iter_valid(w->jobs) || id_at(w->s, w->jobs, &at) != 0) {
+            return false;
+        }
     }
-    *there = rc == 0 && at == id;
-    return rc;
+    return at == id;
 }
 
 /* There is no job to an end: of one that was deleted the end may still be seen.
@@ -308,22 +325,24 @@ static int judge(struct walk *w, bool *more, struct errmsg *e)
 {
     const struct kv_ops *ops = w->s->kv->ops;
     uint64_t id = 0;
-    bool there = false;
-    int at;
-    int rc = next_end(w, &at, &id, e);
-    *more = rc == 0 && at < ENDS;
+    int at = next_end(w, &id, e);
+    int rc;
+    *more = at < ENDS;
     if (!*more) {
-        return rc;
+        return 0;
     }
     w->s->sweep.cursor = id + 1;
-    rc = bring_jobs(w, id, &there, e);
-    if (rc == 0 && there) {
+    if (bring_jobs(w, id)) {
         rc = judge_end(w, id, at, e);
         ops->iter_next(w->jobs);
-    } else if (rc == 0) {
+    } else {
         rc = judge_orphan(w, id, at, e);
     }
     ops->iter_next(w->end[at]);
+    if (rc == DASSIE_ECORRUPT) {
+        pass_over(w, id);
+        rc = 0;
+    }
     return rc;
 }
 
@@ -364,6 +383,8 @@ static void pass_begin(struct sweep *sweep)
 {
     sweep->under_way = true;
     sweep->over = false;
+    sweep->failed = false;
+    sweep->passed = 0;
     sweep->cursor = sweep->from;
     sweep->lowest = UINT64_MAX;
     sweep->kept_ms = UINT64_MAX;
@@ -398,6 +419,7 @@ int dassie__sweep_step(struct store *s, uint64_t wall_ms, uint64_t *n,
         s->sweep.from = s->sweep.lowest;
     }
     if (rc != 0) { /* the next one is to find out again */
+        s->sweep.failed = true;
         s->sweep.kept_ms = wall_ms;
     }
     *n = w.gone;

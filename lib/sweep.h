@@ -8,8 +8,9 @@
  * longest has been kept long enough, and at once when a queue has a sixteenth
  * more than it keeps: then it takes the jobs with the lowest ids.
  *
- * Possible failure modes are: a read error, no memory, damaged rows: the pass
- * ends there, and the next one is due a minute later.
+ * Possible failure modes are: a read error, no memory: the pass ends there, and
+ * the next one is due a minute later. A damaged row stays, with its job; the
+ * pass goes on and counts it.
  *
  * On close: a pass is given up; nothing is kept of it. Threads: the engine. */
 #ifndef DASSIE_SWEEP_H_
@@ -42,7 +43,8 @@ void dassie__sweep_opened(struct store *s, uint64_t wall_ms);
 /* When there is something to do; UINT64_MAX: never. */
 uint64_t dassie__sweep_due(const struct store *s);
 
-/* Nothing is in the open batch. *n: the jobs that went. */
+/* Nothing is in the open batch. *n: the jobs that went. Where it returns 0, and
+ * s->sweep.passed is not, *e is of a damaged one. */
 int dassie__sweep_step(struct store *s, uint64_t wall_ms, uint64_t *n,
                        struct errmsg *e);
 
