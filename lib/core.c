@@ -562,6 +562,7 @@ void dassie__core_dispatch(struct core *c)
     c->broken = c->promote_error;
     c->again = false;
     c->late_n = 0;
+    dassie__sweep_clock(&c->store, c->wall_ms);
     dispatch_suspects(c);
     for (struct dassie__processor *p = c->processors;
          p != NULL && core_may_claim(c); p = p->next) {

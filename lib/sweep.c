@@ -101,6 +101,14 @@ void dassie__sweep_opened(struct store *s, uint64_t wall_ms)
     }
 }
 
+void dassie__sweep_clock(struct store *s, uint64_t wall_ms)
+{
+    struct sweep *sweep = &s->sweep;
+    if (sweep->not_before_ms > wall_ms + SWEEP_MS) {
+        sweep->not_before_ms = wall_ms + SWEEP_MS;
+    }
+}
+
 uint64_t dassie__sweep_due(const struct store *s)
 {
     const struct sweep *sweep = &s->sweep;
@@ -420,7 +428,7 @@ int dassie__sweep_step(struct store *s, uint64_t wall_ms, uint64_t *n,
     }
     if (rc != 0) { /* the next one is to find out again */
         s->sweep.failed = true;
-        s->sweep.kept_ms = wall_ms;
+        s->sweep.kept_ms = 0;
     }
     *n = w.gone;
     return rc;

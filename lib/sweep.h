@@ -40,6 +40,10 @@ void dassie__sweep_configured(struct store *s, const struct queue *q);
 /* The store was opened: a pass is due in a while, or at once. */
 void dassie__sweep_opened(struct store *s, uint64_t wall_ms);
 
+/* The wall clock may have been set back: no pass waits for longer than it is to
+ * because of that. */
+void dassie__sweep_clock(struct store *s, uint64_t wall_ms);
+
 /* When there is something to do; UINT64_MAX: never. */
 uint64_t dassie__sweep_due(const struct store *s);
 

@@ -182,6 +182,23 @@ START_TEST(after_a_restart)
 }
 END_TEST
 
+/* A wall clock that is set back a year does not put the next pass off. */
+START_TEST(clock_goes_back)
+{
+    setup_queue();
+    core->wall_ms += UINT64_C(400) * 24 * 3600 * 1000;
+    end_jobs("a", 1, 0);
+    pass_time(DASSIE_KEEP_COMPLETE_MS + SWEEP_MS);
+    ck_assert_int_gt(sweep(), 0);
+    core->wall_ms -= UINT64_C(365) * 24 * 3600 * 1000;
+    uint64_t id = end_jobs("a", 1, 0);
+    cr_step();
+    pass_time(DASSIE_KEEP_COMPLETE_MS + SWEEP_MS);
+    ck_assert_int_gt(sweep(), 0);
+    ck_assert(!is_there(id));
+}
+END_TEST
+
 /* ---- Number and bytes ---- */
 
 /* The oldest go; those of other queues and states stay. */
@@ -380,6 +397,7 @@ static void add_all(TCase *tc)
     tcase_add_loop_test(tc, saved, 0, 2);
     tcase_add_test(tc, wakes_when_due);
     tcase_add_test(tc, after_a_restart);
+    tcase_add_test(tc, clock_goes_back);
     tcase_add_test(tc, by_number);
     tcase_add_test(tc, by_bytes);
     tcase_add_test(tc, none_and_all);
