@@ -402,8 +402,9 @@ struct dassie_options_s {
  * line, behind what is pending there. A wall clock that is set back delays it.
  *
  * A job whose run fails is tried again until attempts_max have failed, or a
- * retry would begin later than retry_for_ms after the enqueue; then it is
- * failed. After n failed attempts it waits for
+ * retry would begin later than retry_for_ms after the enqueue (or after it was
+ * retried by dassie_change()); then it is failed. After n failed attempts it
+ * waits for
  *
  *     min(backoff_ms * 2^(n - 1), backoff_max_ms) * jitter
  *
@@ -877,8 +878,9 @@ struct dassie_change_s {
  * asked. Of one job it is atomic. More than some hundred are changed in several
  * commits, so that nothing else waits: then what fails, or is killed, in the
  * middle leaves some of them changed, and what changes its state meanwhile may
- * be missed. A retried job has all of its attempts again, and a run of its own
- * number. A job that is deleted before it ended tells those who wait for its
+ * be missed. A retried job begins afresh: it has all of its attempts again,
+ * retry_for_ms counts from now on, its crashes from 0; its runs go on in their
+ * numbers. A job that is deleted before it ended tells those who wait for its
  * end "UV_ENOENT". cb may be NULL. A running job that is cancelled ends as its
  * processor says: well if it ends well, cancelled if that returns or finishes
  * with UV_ECANCELED, failed after any other error; it is not tried again, nor

@@ -101,6 +101,8 @@ static int change_found(struct core *c, struct change *change, job_t *job)
         dassie__job_cancel(job);
         job->ended_ms = c->wall_ms;
         c->stats.cancelled++;
+    } else if (event == EVENT_AGAIN) {
+        job->since_ms = c->wall_ms;
     }
     dassie__store_move(&c->store, job, event, &kept);
     change->changed++;

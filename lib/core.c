@@ -140,7 +140,9 @@ static void policy_of(const struct core *c, const job_t *job,
     policy->until_ms =
         number[JOB_RETRY_FOR] == 0
             ? UINT64_MAX
-            : dassie__time_add(row.enqueued_ms, number[JOB_RETRY_FOR]);
+            : dassie__time_add(
+                  job->since_ms != 0 ? job->since_ms : row.enqueued_ms,
+                  number[JOB_RETRY_FOR]);
     const uint64_t *setting = job->queue->settings.number;
     if (policy->attempts_max == 0 && (job->flags & DASSIE_AT_MOST_ONCE) == 0) {
         policy->attempts_max = setting[SETTING_ATTEMPTS];

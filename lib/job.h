@@ -54,6 +54,7 @@ struct dassie_job_s {
     uint64_t position; /* in its line, while it is pending */
     uint64_t due_ms;   /* while it is scheduled: when it may run */
     uint64_t last_run; /* as in struct history_row */
+    uint64_t since_ms; /* the same */
     uint64_t ended_ms;
     uint64_t again_ms;   /* with verdict: after how long */
     uint64_t expires_ms; /* when it is too late to start it; 0: never */

@@ -312,6 +312,7 @@ static int take_history(job_t *job, const struct kv_value *value,
     job->excused = history.excused;
     job->crashes = history.crashes;
     job->last_run = history.last_run;
+    job->since_ms = history.since_ms;
     job->history = true;
     if (history.kind < LINE_KINDS) {
         job->kind = history.kind;

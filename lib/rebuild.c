@@ -733,6 +733,7 @@ static int come_back(struct rebuild *rb, const struct facts *f, struct queue *q)
     job->excused = f->history.excused;
     job->crashes = f->history.crashes;
     job->last_run = f->history.last_run;
+    job->since_ms = f->history.since_ms;
     job->status = f->history.code;
     if (f->history.error_len > 0) { /* no text if no memory */
         dassie__job_set_out(job, f->history.error, f->history.error_len);

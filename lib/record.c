@@ -390,9 +390,12 @@ size_t dassie__history_row_write_head(uint8_t *row,
     p = varint_put(p, history->excused);
     p = varint_put(p, history->crashes);
     p = varint_put(p, history->last_run);
-    *p++ = history->kind;
+    *p++ = history->kind | (history->since_ms != 0 ? HISTORY_SINCE : 0);
     p = varint_put(p, history->position);
     p = varint_put(p, zigzag(history->code));
+    if (history->since_ms != 0) {
+        p = varint_put(p, history->since_ms);
+    }
     return (size_t)(p - row);
 }
 
@@ -400,15 +403,22 @@ int dassie__history_row_read(const uint8_t *row, size_t len,
                              struct history_row *history)
 {
     struct part_reader r;
+    uint8_t kind;
     if (version_open(&r, row, len) != 0 ||
         varint_get32(&r, &history->attempts) != 0 ||
         varint_get32(&r, &history->excused) != 0 ||
         history->excused > history->attempts ||
         varint_get32(&r, &history->crashes) != 0 ||
-        varint_get(&r, &history->last_run) != 0 ||
-        byte_get(&r, &history->kind) != 0 || history->kind > PLACE_SCHEDULED ||
+        varint_get(&r, &history->last_run) != 0 || byte_get(&r, &kind) != 0 ||
+        (kind & ~HISTORY_SINCE) > PLACE_SCHEDULED ||
         varint_get(&r, &history->position) != 0 ||
         zigzag_get32(&r, &history->code) != 0) {
+        return -1;
+    }
+    history->kind = kind & (uint8_t)~HISTORY_SINCE;
+    history->since_ms = 0;
+    if (kind != history->kind &&
+        (varint_get(&r, &history->since_ms) != 0 || history->since_ms == 0)) {
         return -1;
     }
     history->error = r.p;

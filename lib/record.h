@@ -30,7 +30,8 @@ enum job_number {
     JOB_ATTEMPTS,    /* at the most */
     JOB_BACKOFF,     /* ms before the second attempt */
     JOB_BACKOFF_MAX, /* ms */
-    JOB_RETRY_FOR,   /* ms after the enqueue in which a retry may begin */
+    JOB_RETRY_FOR,   /* ms after the enqueue, or since an operator had it tried
+                        again, in which a retry may begin */
     JOB_TIMEOUT,     /* ms of one run */
     JOB_EXPIRE,      /* ms after it is due in which it may begin */
     JOB_UNIQUE,      /* until when its key is held */
@@ -117,9 +118,11 @@ size_t dassie__end_row_write_head(uint8_t *row, const struct end_row *end);
 int dassie__end_row_read(const uint8_t *row, size_t len, struct end_row *end);
 
 /* history: version, attempts, excused, crashes, last_run, kind, position, code
- * (zigzag), then the text of the last error. What became of a job that has
- * moved since its enqueue other than to its first run and its end. */
-#define HISTORY_ROW_HEAD_MAX (2 + 6 * VARINT_MAX)
+ * (zigzag), since if HISTORY_SINCE is in the kind, then the text of the last
+ * error. What became of a job that has moved since its enqueue other than to
+ * its first run and its end. */
+#define HISTORY_ROW_HEAD_MAX (2 + 7 * VARINT_MAX)
+#define HISTORY_SINCE 0x80 /* never in the kind of a struct history_row */
 struct history_row {
     uint32_t attempts;
     uint32_t excused; /* of them, those that do not count against the most */
@@ -130,6 +133,7 @@ struct history_row {
     int code;             /* of the last failed attempt, */
     const uint8_t *error; /* and its text */
     size_t error_len;
+    uint64_t since_ms; /* when an operator had it tried again, or 0 */
 };
 /* Writes all but the text; returns where that belongs. */
 size_t dassie__history_row_write_head(uint8_t *row,

@@ -140,7 +140,8 @@ static void put_history(struct store *s, const job_t *job)
         .last_run = job->last_run,
         .kind = waits ? PLACE_SCHEDULED : job->kind,
         .position = waits ? job->due_ms : job->position,
-        .code = job->status};
+        .code = job->status,
+        .since_ms = job->since_ms};
     size_t len = dassie__history_row_write_head(head, &history);
     s->kv->ops->put2(s->kv, FAMILY_HISTORY, number_key(key, job->id),
                      kv_slice(head, len), kv_slice(job->out, job->out_len));
@@ -241,7 +242,9 @@ static void leave_end(struct store *s, job_t *job)
                               -(int64_t)(job->stored + job->end_bytes));
     /* No claim that is still stored is to come to life again. */
     job->last_run = s->commit;
+    /* An operator's retry is a new beginning. */
     job->excused = job->attempts;
+    job->crashes = 0;
 }
 
 static void leave(struct store *s, job_t *job, enum event event)

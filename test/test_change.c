@@ -270,6 +270,72 @@ START_TEST(retry)
 }
 END_TEST
 
+/* Its crashes are counted from 0: it may crash again as often as any other. */
+START_TEST(retry_after_crashes)
+{
+    rig.options.crashes_max = core->options.crashes_max = 2;
+    uint64_t id = cr_put("a");
+    cr_commit();
+    for (int i = 0; i < 3; i++) {
+        struct dassie__processor *p = cr_processor("a", 1, 0);
+        cr_step();
+        cr_starts(p, id);
+        cr_rise();
+    }
+    cr_is(id, DASSIE_FAILED, 3, 2, DASSIE_ECRASHED);
+    ck_assert_int_eq(change_one(DASSIE_RETRY, id), 0);
+    cr_is(id, DASSIE_PENDING, 3, 0, DASSIE_ECRASHED);
+    for (int i = 0; i < 2; i++) {
+        struct dassie__processor *p = cr_processor("a", 1, 0);
+        cr_step();
+        cr_starts(p, id);
+        cr_rise();
+    }
+    cr_is(id, DASSIE_PENDING, 5, 1, DASSIE_ECRASHED);
+}
+END_TEST
+
+/* The time in which it is retried begins anew, and is remembered. */
+START_TEST(retry_after_its_time)
+{
+    struct job_row row = {.enqueued_ms = core->wall_ms};
+    row.options.number[JOB_ATTEMPTS] = 9;
+    row.options.number[JOB_RETRY_FOR] = 60000;
+    size_t row_len =
+        dassie__job_row_bytes(0, 0) + dassie__job_options_bytes(&row.options);
+    job_t *job = dassie__job_new(row_len, 1);
+    dassie__job_row_write(job->row, &row);
+    job->row[row_len] = 'a';
+    job->batch_queue = (const char *)job->row + row_len;
+    job->batch_queue_len = 1;
+    uint64_t id = cr_put_job(job);
+    cr_commit();
+    struct dassie__processor *p = cr_processor("a", 1, 0);
+    core->wall_ms += 3600000;
+    cr_step();
+    cr_end(cr_starts(p, id), -7);
+    cr_commit();
+    cr_is(id, DASSIE_FAILED, 1, 0, -7);
+    ck_assert_int_eq(change_one(DASSIE_RETRY, id), 0);
+    uint64_t again_ms = core->wall_ms;
+    cr_rise();
+    core->wall_ms = again_ms + 30000;
+    p = cr_processor("a", 1, 0);
+    cr_step();
+    cr_end(cr_starts(p, id), -8);
+    cr_commit();
+    cr_is(id, DASSIE_SCHEDULED, 2, 0, -8);
+    cr_rise();
+    core->wall_ms = again_ms + 60000;
+    p = cr_processor("a", 1, 0);
+    dassie__core_promote(core);
+    cr_step();
+    cr_end(cr_starts(p, id), -9);
+    cr_commit();
+    cr_is(id, DASSIE_FAILED, 3, 0, -9);
+}
+END_TEST
+
 /* A claim that is stored beside it does not come to life by a retry. */
 START_TEST(retry_and_kill)
 {
@@ -514,6 +580,8 @@ static void add_all(TCase *tc)
     tcase_add_test(tc, cancel_running);
     tcase_add_test(tc, cancel_unstarted);
     tcase_add_test(tc, retry);
+    tcase_add_test(tc, retry_after_crashes);
+    tcase_add_test(tc, retry_after_its_time);
     tcase_add_test(tc, retry_and_kill);
     tcase_add_test(tc, retry_without_payload);
     tcase_add_test(tc, retry_cancelled);

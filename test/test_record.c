@@ -507,7 +507,8 @@ START_TEST(history_round_trip)
                 .last_run = numbers[i],
                 .kind = (uint8_t)kind,
                 .position = numbers[COUNT(numbers) - 1 - i],
-                .code = codes[i % COUNT(codes)]};
+                .code = codes[i % COUNT(codes)],
+                .since_ms = numbers[(i + 1) % COUNT(numbers)]};
             size_t len = dassie__history_row_write_head(row, &history);
             ck_assert_uint_le(len, HISTORY_ROW_HEAD_MAX);
             memcpy(row + len, "text", 4);
@@ -523,6 +524,7 @@ START_TEST(history_round_trip)
             ck_assert_uint_eq(back.last_run, history.last_run);
             ck_assert_uint_eq(back.kind, history.kind);
             ck_assert_uint_eq(back.position, history.position);
+            ck_assert_uint_eq(back.since_ms, history.since_ms);
         }
     }
 }
@@ -532,7 +534,7 @@ START_TEST(history_prefixes)
 {
     uint8_t row[HISTORY_ROW_HEAD_MAX];
     struct history_row history = {300, 300,       300,  UINT64_MAX, LINE_NORMAL,
-                                  300, INT32_MIN, NULL, 0};
+                                  300, INT32_MIN, NULL, 0,          300};
     struct history_row back;
     size_t whole = dassie__history_row_write_head(row, &history);
     for (size_t len = 0; len <= whole; len++) {
