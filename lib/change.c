@@ -78,6 +78,14 @@ static int key_is_free(struct core *c, const job_t *job)
     return rc == 0 && id != 0 ? UV_EEXIST : rc;
 }
 
+/* A job that was run since the change began, and waits once more, is not
+ * hastened again. */
+static bool was_hastened(const struct change *change, const job_t *job)
+{
+    return change->action == DASSIE_RUN_NOW && job->history &&
+           job->last_run >= change->before_commit;
+}
+
 /* The job is this function's. */
 static int change_found(struct core *c, struct change *change, job_t *job)
 {
@@ -88,8 +96,9 @@ static int change_found(struct core *c, struct change *change, job_t *job)
     enum event event = events[change->action];
     bool kept = false;
     change->was = job->state;
-    int rc = matches(change, job) ? dassie__state_next(job->state, event)->error
-                                  : DASSIE_ESTATE;
+    int rc = matches(change, job) && !was_hastened(change, job)
+                 ? dassie__state_next(job->state, event)->error
+                 : DASSIE_ESTATE;
     if (rc == 0 && event == EVENT_AGAIN) {
         rc = key_is_free(c, job);
     }
@@ -111,14 +120,19 @@ static int change_found(struct core *c, struct change *change, job_t *job)
 }
 
 /* DASSIE_ESTATE, UV_ENOENT and UV_EEXIST are answers, the rest are failures. */
-static int change_one(struct core *c, struct change *change, uint64_t id)
+static int change_one(struct core *c, struct change *change, uint64_t id,
+                      size_t *bytes)
 {
     job_t *job = dassie__core_claimed(c, id);
     if (job != NULL) {
         return change_running(change, job);
     }
     int rc = dassie__find(&c->store, id, &job, &c->error);
-    return rc == 0 ? change_found(c, change, job) : rc;
+    if (rc != 0) {
+        return rc;
+    }
+    *bytes += job->stored + job->end_bytes;
+    return change_found(c, change, job);
 }
 
 static bool was_touched(const struct changed *touched, uint64_t id)
@@ -392,6 +406,7 @@ static void begin(struct core *c, struct change *change)
 {
     change->begun = true;
     change->before_id = c->store.next;
+    change->before_commit = c->store.commit;
     change->before_ms =
         c->wall_ms > change->age_ms ? c->wall_ms - change->age_ms : 0;
 }
@@ -412,8 +427,8 @@ static int step_known(struct core *c, struct change *change,
 {
     uint64_t id;
     while ((id = next_id(change)) != 0 && touched->n < CHANGE_JOBS_MAX &&
-           !was_touched(touched, id)) {
-        int rc = change_one(c, change, id);
+           touched->bytes < CHANGE_BYTES_MAX && !was_touched(touched, id)) {
+        int rc = change_one(c, change, id, &touched->bytes);
         touched->id[touched->n++] = id;
         change->next_at++;
         if (change->single) {

@@ -19,8 +19,11 @@
 
 #include "core.h"
 
-/* Jobs that the changes look at in one commit. */
+/* Jobs that the changes look at in one commit, */
 #define CHANGE_JOBS_MAX 256
+
+/* and the bytes of their rows after which they look at no other. */
+#define CHANGE_BYTES_MAX ((size_t)8 << 20)
 
 struct change {
     struct op op;
@@ -35,9 +38,10 @@ struct change {
     char *name; /* NULL: any */
     size_t name_len;
     uint64_t age_ms;
-    bool begun;         /* then: */
-    uint64_t before_id; /* jobs from here on came later */
-    uint64_t before_ms; /* and what happened from here on is too young */
+    bool begun;             /* then: */
+    uint64_t before_id;     /* jobs from here on came later, */
+    uint64_t before_commit; /* claims from this commit on, too */
+    uint64_t before_ms;     /* and what happened from here on is too young */
     unsigned walk;      /* the state that is walked, by its place in an order */
     uint64_t cursor[3]; /* and where in it */
     uint64_t next[CHANGE_JOBS_MAX]; /* found, to be changed next */
@@ -53,6 +57,7 @@ struct change {
 struct changed {
     uint64_t id[CHANGE_JOBS_MAX];
     unsigned n;
+    size_t bytes; /* of their rows */
 };
 
 void dassie__change_free(struct change *change);

@@ -452,6 +452,60 @@ static void put_many(const char *queue, int n)
     cr_commit();
 }
 
+/* One that ran meanwhile and waits for its next attempt is not hastened once
+ * more. */
+START_TEST(run_now_once)
+{
+    int status;
+    int commits;
+    core->options.attempts_max = 3;
+    struct dassie__processor *p = cr_processor("first", 1, 0);
+    uint64_t id = cr_put_job(job_named("first", "later", 1000));
+    for (int i = 0; i < CHANGE_JOBS_MAX; i++) {
+        put_later("a");
+    }
+    cr_commit();
+    struct change *change = change_new(DASSIE_RUN_NOW, ALL, NULL);
+    struct changed touched = {.n = 0};
+    ck_assert(!dassie__change_step(core, change, &touched));
+    cr_commit();
+    cr_step();
+    job_t *job = cr_starts(p, id);
+    job->verdict = VERDICT_RETRY;
+    job->again_ms = 3600000;
+    cr_end(job, -7);
+    cr_commit();
+    cr_is(id, DASSIE_SCHEDULED, 1, 0, -7);
+    ck_assert_uint_eq(change_run(change, &status, &commits),
+                      CHANGE_JOBS_MAX + 1);
+    ck_assert_int_eq(status, 0);
+    cr_is(id, DASSIE_SCHEDULED, 1, 0, -7);
+}
+END_TEST
+
+/* A share is bounded in bytes, too. */
+START_TEST(large_jobs)
+{
+    enum { LARGE = 12, LARGE_BYTES = 3 << 20 };
+    bool done = false;
+    for (int i = 0; i < LARGE; i++) {
+        cr_put_job(cr_job("a", 0, 0, LARGE_BYTES));
+    }
+    cr_commit();
+    struct change *change = change_new(DASSIE_CANCEL, ALL, "a");
+    while (!done) {
+        struct changed touched = {.n = 0};
+        uint64_t before = change->changed;
+        done = dassie__change_step(core, change, &touched);
+        ck_assert_uint_le(change->changed - before,
+                          CHANGE_BYTES_MAX / LARGE_BYTES + 1);
+        cr_commit();
+    }
+    ck_assert_uint_eq(change->changed, LARGE);
+    dassie__change_free(change);
+}
+END_TEST
+
 /* In shares, so that nothing waits for long; and none that comes later. */
 START_TEST(cancel_many)
 {
@@ -588,6 +642,8 @@ static void add_all(TCase *tc)
     tcase_add_test(tc, delete);
     tcase_add_test(tc, delete_beside_a_claim);
     tcase_add_test(tc, run_now);
+    tcase_add_test(tc, run_now_once);
+    tcase_add_test(tc, large_jobs);
     tcase_add_test(tc, filters);
     tcase_add_test(tc, purge);
     tcase_add_test(tc, twice_in_a_batch);
