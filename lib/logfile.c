@@ -130,6 +130,28 @@ static int part_seen(struct log_reader *r, int part, const uint8_t *p, size_t n,
                            : rc;
 }
 
+static const char *file_name(const struct log_reader *r)
+{
+    const char *name = strrchr(r->f->path, '/');
+    return name != NULL ? name + 1 : r->f->path;
+}
+
+/* What no version up to 7.8 reads, or this one does not: a compressed log, say.
+ * Some have the number of the file in their headers, some do not. */
+static bool is_newer(const uint8_t *p, size_t n, size_t len)
+{
+    return (HEADER_BYTES + len <= n && sum_is(p, p + 6, 1 + len)) ||
+           (HEADER_BYTES_RECYCLED + len <= n && sum_is(p, p + 6, 5 + len));
+}
+
+static int newer(struct log_reader *r, int part, long at)
+{
+    return dassie__errmsg_set(r->e, UV_ENOTSUP,
+                              "%s: a record of type %d at byte %ld: a newer "
+                              "RocksDB wrote it",
+                              file_name(r), part, at);
+}
+
 static int block_seen(struct log_reader *r, size_t n, long at)
 {
     size_t i = 0;
@@ -140,6 +162,9 @@ static int block_seen(struct log_reader *r, size_t n, long at)
         size_t header = part >= RECYCLED ? HEADER_BYTES_RECYCLED : HEADER_BYTES;
         if (part == ZERO && len == 0) {
             break; /* room that was taken ahead */
+        }
+        if (part >= RECYCLED + LAST && is_newer(p, n - i, len)) {
+            return newer(r, part, at + (long)i);
         }
         if (part == ZERO || part >= RECYCLED + LAST || i + header + len > n ||
             !sum_is(p, p + 6, header - 6 + len)) {
@@ -160,11 +185,9 @@ static int block_seen(struct log_reader *r, size_t n, long at)
 
 static int sys_error(struct log_reader *r, int error)
 {
-    const char *name = strrchr(r->f->path, '/');
     int rc = dassie__sys_code(error);
-    return dassie__errmsg_set(
-        r->e, error == ENOENT ? DASSIE_ECORRUPT : rc, "read %s: %s",
-        name != NULL ? name + 1 : r->f->path, dassie_strerror(rc));
+    return dassie__errmsg_set(r->e, error == ENOENT ? DASSIE_ECORRUPT : rc,
+                              "read %s: %s", file_name(r), dassie_strerror(rc));
 }
 
 static int blocks_read(struct log_reader *r, int fd)

@@ -5,9 +5,10 @@
  *
  * The happy path is: dassie__logfile_read() calls back for each record.
  *
- * Possible failure modes are: a file that cannot be read, no memory; parts that
- * cannot be read are no failure, but noted: what follows one in its block is
- * passed over.
+ * Possible failure modes are: a file that cannot be read, no memory; a part
+ * that is whole, but of a type that only newer versions of RocksDB write
+ * (UV_ENOTSUP); parts that cannot be read are no failure, but noted: what
+ * follows one in its block is passed over.
  *
  * On close: nothing is kept. Threads: any. */
 #ifndef DASSIE_LOGFILE_H_

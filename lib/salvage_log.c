@@ -154,8 +154,8 @@ static int file_apply(struct salvage_rows *s, uint64_t number)
     if (rc != 0 && s->e->text[0] != '\0') {
         return rc; /* the new database's */
     }
-    if (rc == UV_ENOMEM) {
-        return dassie__errmsg_set(s->e, rc, "out of memory");
+    if (rc == UV_ENOMEM || rc == UV_ENOTSUP) {
+        return dassie__errmsg_set(s->e, rc, "%s", ignored.text);
     }
     if (rc != 0) {
         dassie__salvage_tell(s, "%s: what follows is lost", ignored.text);

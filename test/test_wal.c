@@ -289,6 +289,33 @@ static size_t put_record(uint8_t *p, size_t n)
     return n;
 }
 
+/* What a newer RocksDB writes is not taken for a torn end. */
+START_TEST(newer)
+{
+    static const struct {
+        uint8_t type;
+        size_t header;
+    } parts[] = {{9, 7}, {10, 7}, {11, 11}, {130, 7}, {131, 11}};
+    size_t header = parts[_i].header;
+    uint8_t *bytes = calloc(1, log_len + 64);
+    memcpy(bytes, log_bytes, log_len);
+    uint8_t *p = bytes + log_len;
+    p[4] = 20;
+    p[6] = parts[_i].type;
+    uint32_t sum = masked_sum(p + 6, header - 6 + 20);
+    for (int i = 0; i < 4; i++) {
+        p[i] = (uint8_t)(sum >> 8 * i);
+    }
+    write_all(log_path, bytes, log_len + header + 20);
+    ck_assert_int_eq(dassie__wal_check(&check, &e), UV_ENOTSUP);
+    ck_assert_ptr_nonnull(strstr(e.text, ".log: a record of type"));
+    p[3] ^= 1; /* but this is */
+    write_all(log_path, bytes, log_len + header + 20);
+    ck_assert_int_eq(dassie__wal_check(&check, &e), 0);
+    free(bytes);
+}
+END_TEST
+
 /* A power cut may leave some sectors of a record that was never synced, in a
  * file that is long enough for all of it: without the first (0; one byte of the
  * record is in there), the second (1) or the last (2). That is no damage;
@@ -387,6 +414,7 @@ int main(void)
     tcase_add_test(tc, twice);
     tcase_add_loop_test(tc, gap_is_over, 0, 2);
     tcase_add_test(tc, manifest_cut);
+    tcase_add_loop_test(tc, newer, 0, 5);
     tcase_add_loop_test(tc, manifest_torn, 0, 5);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
