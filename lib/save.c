@@ -9,8 +9,8 @@
 #include <pthread.h>
 #include <string.h>
 
-/* One for all jobs: it is held for some instructions, and for the copy of a
- * checkpoint into a batch. */
+/* One for all jobs: it is held for some instructions, never for a copy of a
+ * checkpoint or a word to the database. */
 static pthread_mutex_t save_mutex = DASSIE__MUTEX_INITIALIZER;
 
 /* ---- While the job runs ---- */
@@ -86,6 +86,7 @@ int dassie__save_checkpoint(job_t *job, const void *data, size_t len,
         save->data = copy;
         save->len = len;
         save->replaced = true;
+        save->replacements++;
         *op = save_post(save, true);
     }
     pthread_mutex_unlock(&save_mutex);
@@ -120,25 +121,61 @@ static struct kv_slice save_key(uint8_t key[KEY_SAVE_BYTES], uint64_t id)
     return kv_slice(key, KEY_SAVE_BYTES);
 }
 
-/* Returns its bytes. Holds the mutex. */
+/* What is to be written, taken from the job's thread and given back. */
+struct taken {
+    struct progress progress;
+    void *data;
+    size_t len;
+    bool replaced;
+    unsigned replacements;
+};
+
+static void save_take_out(struct save *save, struct taken *t)
+{
+    pthread_mutex_lock(&save_mutex);
+    t->progress = save->progress;
+    t->data = save->data;
+    t->len = save->len;
+    t->replaced = save->replaced;
+    t->replacements = save->replacements;
+    save->data = NULL;
+    save->urgent = false;
+    save->posted = false;
+    pthread_mutex_unlock(&save_mutex);
+}
+
+/* A checkpoint that is the last one is written again with later progress. */
+static void save_put_back(struct save *save, const struct taken *t)
+{
+    void *old = t->data;
+    pthread_mutex_lock(&save_mutex);
+    if (save->replacements == t->replacements) {
+        save->data = t->data;
+        old = NULL;
+    }
+    pthread_mutex_unlock(&save_mutex);
+    dassie__free(old);
+}
+
+/* Returns its bytes. */
 static size_t save_put(struct store *s, struct save *save)
 {
     uint8_t key[KEY_SAVE_BYTES];
     uint8_t head[SAVE_ROW_HEAD_MAX];
-    const struct progress *p = &save->progress;
-    struct save_row row = {p->done,     p->total,   p->text,
-                           p->text_len, save->kept, save->kept_len};
-    if (save->replaced) {
-        row.data = save->data;
-        row.data_len = save->len;
-    }
+    struct taken t;
+    save_take_out(save, &t);
+    struct save_row row = {.done = t.progress.done,
+                           .total = t.progress.total,
+                           .text = t.progress.text,
+                           .text_len = t.progress.text_len,
+                           .data = t.replaced ? t.data : save->kept,
+                           .data_len = t.replaced ? t.len : save->kept_len};
     size_t len = dassie__save_row_write_head(head, &row);
     s->kv->ops->put2(s->kv, FAMILY_RUNNING, save_key(key, save->job->id),
                      kv_slice(head, len), kv_slice(row.data, row.data_len));
+    save_put_back(save, &t);
     s->changed = true;
     save->stored = true;
-    save->urgent = false;
-    save->posted = false;
     return len + row.data_len;
 }
 
@@ -225,6 +262,14 @@ static void saves_remove(struct saves *saves, struct save *save)
     save->listed = false;
 }
 
+static bool flag_get(const bool *flag)
+{
+    pthread_mutex_lock(&save_mutex);
+    bool is = *flag;
+    pthread_mutex_unlock(&save_mutex);
+    return is;
+}
+
 uint64_t dassie__saves_write(struct saves *saves, struct store *s,
                              uint64_t mono_ns)
 {
@@ -235,15 +280,13 @@ uint64_t dassie__saves_write(struct saves *saves, struct store *s,
         return UINT64_MAX;
     }
     bool commits = s->changed || save->due <= mono_ns;
-    pthread_mutex_lock(&save_mutex);
     for (; save != NULL && bytes < SAVE_BATCH_BYTES_MAX; save = next) {
         next = save->next;
-        if (save->due <= mono_ns || (commits && save->urgent)) {
+        if (save->due <= mono_ns || (commits && flag_get(&save->urgent))) {
             saves_remove(saves, save);
             bytes += save_put(s, save);
         }
     }
-    pthread_mutex_unlock(&save_mutex);
     return saves->head != NULL ? saves->head->due : UINT64_MAX;
 }
 
@@ -254,17 +297,15 @@ void dassie__saves_end(struct saves *saves, struct store *s, job_t *job,
     if (save == NULL) {
         return;
     }
-    pthread_mutex_lock(&save_mutex);
     if (save->listed) {
         saves_remove(saves, save);
     }
-    if (save->posted && !complete) {
+    if (!complete && flag_get(&save->posted)) {
         save_put(s, save);
     }
     if (save->stored && complete) {
         dassie__save_delete(s, job->id);
     }
-    pthread_mutex_unlock(&save_mutex);
 }
 
 /* ---- Memory ---- */

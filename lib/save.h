@@ -52,8 +52,10 @@ struct save {
     void *data; /* this run's checkpoint, in place of kept if it has one */
     size_t len;
     bool replaced;
-    bool urgent; /* the next commit takes it along */
-    bool posted; /* on its way to the engine, or in its list */
+    unsigned replacements; /* how often; while the engine writes one it is away,
+                              and data is that of the next one */
+    bool urgent;           /* the next commit takes it along */
+    bool posted;           /* on its way to the engine, or in its list */
 
     /* The engine's. */
     struct save *prev;

@@ -8,6 +8,8 @@
 #include "../lib/rebuild.h"
 #include "../lib/save.h"
 
+#include <pthread.h>
+
 #define NO_TIME UINT64_MAX
 
 static void teardown(void)
@@ -217,6 +219,70 @@ START_TEST(batch_is_bounded)
     ck_assert_ptr_nonnull(core->saves.head);
     ck_assert_uint_eq(save_commit(), NO_TIME);
     ck_assert_ptr_null(core->saves.head);
+}
+END_TEST
+
+/* Another thread saves while the database is told. */
+static struct {
+    const struct kv_ops *ops;
+    job_t *job;
+    atomic_bool saved;
+    struct op *op;
+} beside;
+
+static void *save_beside(void *arg)
+{
+    (void)arg;
+    ck_assert_int_eq(dassie__save_checkpoint(beside.job, "new", 3, &beside.op),
+                     0);
+    atomic_store(&beside.saved, true);
+    return NULL;
+}
+
+static void put2_beside(struct kv *kv, enum family family, struct kv_slice key,
+                        struct kv_slice head, struct kv_slice tail)
+{
+    pthread_t thread;
+    if (!atomic_load(&beside.saved)) {
+        ck_assert_int_eq(pthread_create(&thread, NULL, save_beside, NULL), 0);
+        for (int i = 0; i < 10000 && !atomic_load(&beside.saved); i++) {
+            usleep(1000);
+        }
+        ck_assert_msg(atomic_load(&beside.saved), "a lock is held");
+        ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    }
+    beside.ops->put2(kv, family, key, head, tail);
+}
+
+/* It does not wait for that, and neither checkpoint is lost. */
+START_TEST(no_lock_is_held)
+{
+    cr_setup(_i);
+    struct dassie__processor *p = mail(1);
+    struct kv *kv = rig.base.kv;
+    struct kv_ops ops = *kv->ops;
+    beside.ops = kv->ops;
+    beside.job = begin(p);
+    checkpoint(beside.job, "old");
+    core->mono_ns += SAVE_NS;
+    atomic_store(&beside.saved, false);
+    ops.put2 = put2_beside;
+    kv->ops = &ops;
+    save_commit();
+    kv->ops = beside.ops;
+    ck_assert_str_eq(on_disk(1), "old");
+    post(0, beside.op);
+    core->mono_ns += SAVE_NS;
+    save_commit();
+    ck_assert_str_eq(on_disk(1), "new");
+    progress(beside.job, 1, 2, "p");
+    core->mono_ns += SAVE_NS;
+    save_commit();
+    ck_assert_str_eq(on_disk(1), "new");
+    checkpoint(beside.job, "");
+    core->mono_ns += SAVE_NS;
+    save_commit();
+    ck_assert_str_eq(on_disk(1), "");
 }
 END_TEST
 
@@ -543,6 +609,7 @@ static void add_writing(TCase *tc)
     tcase_add_loop_test(tc, waits_a_second, 0, RIG_KINDS);
     tcase_add_loop_test(tc, progress_takes_its_time, 0, RIG_KINDS);
     tcase_add_loop_test(tc, batch_is_bounded, 0, RIG_KINDS);
+    tcase_add_loop_test(tc, no_lock_is_held, 0, RIG_KINDS);
 }
 
 static void add_keeping(TCase *tc)
