@@ -242,7 +242,8 @@ int dassie__store_open(struct store *s, struct kv *kv, size_t window_max,
         s->set_row = dassie__malloc(1 + DASSIE_CLAIMED_MAX * CLAIM_ENTRY_MAX);
         s->taken = dassie__malloc(TAKEN_MAX * sizeof s->taken[0]);
         rc = s->set_row == NULL || s->taken == NULL ||
-                     dassie__unique_init(&s->overlay) != 0
+                     dassie__unique_init(&s->overlay) != 0 ||
+                     dassie__store_make_room(s) != 0
                  ? no_memory(e)
                  : 0;
     }
@@ -251,6 +252,7 @@ int dassie__store_open(struct store *s, struct kv *kv, size_t window_max,
         dassie__free(s->commit_row);
         dassie__free(s->set_row);
         dassie__free(s->taken);
+        dassie__unique_free(&s->overlay);
     }
     return rc;
 }

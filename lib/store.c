@@ -21,9 +21,7 @@ static struct kv_slice number_key(uint8_t key[KEY_NUMBER_BYTES], uint64_t n)
 
 /* ---- Queues ---- */
 
-/* Room for a commit that touches every line of every queue, one queue more and
- * three lines more. */
-static int commit_row_make_room(struct store *s)
+int dassie__store_make_room(struct store *s)
 {
     size_t need = STORE_ROW_MAX + (s->queues.n + (size_t)1) * QUEUE_PART_MAX +
                   (s->queues.lines_n + 1) * LINE_KINDS * LINE_PART_MAX;
@@ -41,7 +39,7 @@ static int commit_row_make_room(struct store *s)
 
 int dassie__store_lines(struct store *s, struct queue *q, int8_t priority)
 {
-    int rc = commit_row_make_room(s);
+    int rc = dassie__store_make_room(s);
     if (rc == 0 && dassie__queue_prepare(&s->queues, q, priority) == NULL) {
         rc = UV_ENOMEM;
     }
@@ -64,7 +62,7 @@ int dassie__store_queue(struct store *s, const char *name, size_t len,
 {
     struct queue *q = dassie__queues_find(&s->queues, name, len);
     if (q == NULL) {
-        int rc = commit_row_make_room(s);
+        int rc = dassie__store_make_room(s);
         if (rc == 0) {
             rc = dassie__queues_add(&s->queues, name, len, &q);
         }

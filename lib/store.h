@@ -135,6 +135,10 @@ int dassie__store_queue(struct store *s, const char *name, size_t len,
 void dassie__store_settings(struct store *s, struct queue *q,
                             const struct settings_row *settings);
 
+/* Room for a commit that touches every line of every queue, one queue more and
+ * three lines more. Errors: UV_ENOMEM. */
+int dassie__store_make_room(struct store *s);
+
 /* The lines of a priority of q, made if need be, with room for their counts in
  * a commit's row. Errors: UV_ENOMEM. */
 int dassie__store_lines(struct store *s, struct queue *q, int8_t priority);

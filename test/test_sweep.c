@@ -199,6 +199,20 @@ START_TEST(clock_goes_back)
 }
 END_TEST
 
+/* It may be the first that a process commits, in a store none of whose jobs ever
+ * stood in a line. */
+START_TEST(first_commit)
+{
+    processor = cr_processor("a", 1, 0);
+    uint64_t id = end_jobs("a", 1, 0);
+    ck_assert_uint_eq(core->stats.handed_off, 1);
+    cr_rise();
+    pass_time(2 * DASSIE_KEEP_COMPLETE_MS);
+    sweep();
+    ck_assert(!is_there(id));
+}
+END_TEST
+
 /* ---- Number and bytes ---- */
 
 /* The oldest go; those of other queues and states stay. */
@@ -398,6 +412,7 @@ static void add_all(TCase *tc)
     tcase_add_test(tc, wakes_when_due);
     tcase_add_test(tc, after_a_restart);
     tcase_add_test(tc, clock_goes_back);
+    tcase_add_test(tc, first_commit);
     tcase_add_test(tc, by_number);
     tcase_add_test(tc, by_bytes);
     tcase_add_test(tc, none_and_all);
