@@ -199,8 +199,8 @@ START_TEST(clock_goes_back)
 }
 END_TEST
 
-/* It may be the first that a process commits, in a store none of whose jobs ever
- * stood in a line. */
+/* It may be the first that a process commits, in a store none of whose jobs
+ * ever stood in a line. */
 START_TEST(first_commit)
 {
     processor = cr_processor("a", 1, 0);
