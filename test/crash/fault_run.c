@@ -134,7 +134,7 @@ static void on_log(dassie_t *q, dassie_log_level_t level, const char *line)
     } else if (sscanf(line, "the flight recorder says nothing of %u jobs",
                       &jobs) == 1) {
         ledger->excused += jobs;
-    } else if (begins(line, "pending jobs cannot be read")) {
+    } else if (begins(line, "jobs that wait to run cannot be read")) {
         told.unreadable++;
         if (!run.lasts) {
             trouble_end();

@@ -635,7 +635,10 @@ void model_bounds(unsigned queue, uint64_t asked_at,
 
 bool model_drained(uint64_t asked_at)
 {
-    for (uint32_t i = 0; i < ledger->jobs_n; i++) {
+    bool drained = true;
+    uv_once(&settling_once, settling_make);
+    uv_mutex_lock(&settling);
+    for (uint32_t i = 0; drained && i < ledger->jobs_n; i++) {
         const struct fact *fact = &ledger->facts[i];
         /* After a run that is followed by another it may be scheduled. */
         bool may_wait = fact->ended == fact->attempts && fact->attempts > 0;
@@ -644,8 +647,9 @@ bool model_drained(uint64_t asked_at)
         if (!fact->free && acked_before(i, asked_at) && fact->end == 0 &&
             fact->ended <= fact->attempts && !may_wait &&
             plan_in_order(&plan)) {
-            return false;
+            drained = false;
         }
     }
-    return true;
+    uv_mutex_unlock(&settling);
+    return drained;
 }
