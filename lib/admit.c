@@ -4,7 +4,6 @@
 
 #include "find.h"
 
-#include <stdio.h>
 #include <string.h>
 
 /* ---- Weighing ---- */
@@ -119,10 +118,8 @@ static void cancel_old(struct core *c, job_t *old)
 {
     static const char text[] = "replaced";
     bool kept;
-    dassie__job_cancel(old);
+    dassie__core_cancel(c, old);
     dassie__job_set_out(old, text, sizeof text - 1);
-    old->ended_ms = c->wall_ms;
-    c->stats.cancelled++;
     dassie__unique_release(&c->store, old);
     dassie__store_move(&c->store, old, EVENT_CANCEL, &kept);
     dassie__core_moved(c, old, kept);

@@ -684,41 +684,33 @@ static void after_look(struct dassie__impl *impl, struct look *look)
     dassie__reader_push(impl, look);
 }
 
-static void look_joined(struct dassie__impl *impl, struct waiter *w)
+/* Looks up the end that w waits for. False: there is no memory. */
+static bool look_end(struct dassie__impl *impl, struct waiter *w)
 {
     struct look *look = dassie__look_new(
         LOOK_WATCH, container_of(w, struct watch_priv, waiter));
-    if (look == NULL) {
-        tell_gone(impl, GONE_NO_MEMORY, w);
-        return;
+    if (look != NULL) {
+        look->id = w->id;
+        look->op.type = OP_LOOK;
+        after_look(impl, look);
     }
-    look->id = w->id;
-    look->op.type = OP_LOOK;
-    after_look(impl, look);
+    return look != NULL;
 }
 
 /* A job that has ended is looked up; any other is waited for. */
 static void after_watch(struct dassie__impl *impl, struct watch_priv *priv)
 {
-    uint64_t id = priv->waiter.id;
-    struct look *look = NULL;
+    struct waiter *w = &priv->waiter;
     int status = refusal(impl);
     if (status == 0) {
-        status = dassie__store_ended(&impl->core.store, id);
+        status = dassie__store_ended(&impl->core.store, w->id);
     }
     if (status == 0) {
-        status = dassie__waiters_add(&impl->core.waiters, &priv->waiter, id);
-        if (status == 0) {
-            return;
-        }
+        status = dassie__waiters_add(&impl->core.waiters, w, w->id);
     } else if (status == 1) {
-        look = dassie__look_new(LOOK_WATCH, priv);
-        status = look == NULL ? UV_ENOMEM : 0;
+        status = look_end(impl, w) ? 0 : UV_ENOMEM;
     }
-    if (look != NULL) {
-        look->id = id;
-        look->op.type = OP_LOOK;
-        after_look(impl, look);
+    if (status == 0) {
         return;
     }
     priv->waiter.next = NULL;
@@ -783,9 +775,12 @@ static void tell_joined(struct dassie__impl *impl, int status)
         w->next = NULL;
         if (rc == UV_ENOENT) {
             tell_gone(impl, GONE_DELETED, w);
-        } else if (rc != 0) {
-            look_joined(impl, w);
-        } else if (dassie__waiters_add(&impl->core.waiters, w, w->id) != 0) {
+            continue;
+        }
+        bool waits =
+            rc == 0 ? dassie__waiters_add(&impl->core.waiters, w, w->id) == 0
+                    : look_end(impl, w);
+        if (!waits) {
             tell_gone(impl, GONE_NO_MEMORY, w);
         }
     }

@@ -107,9 +107,7 @@ static int change_found(struct core *c, struct change *change, job_t *job)
         return rc;
     }
     if (event == EVENT_CANCEL) {
-        dassie__job_cancel(job);
-        job->ended_ms = c->wall_ms;
-        c->stats.cancelled++;
+        dassie__core_cancel(c, job);
     } else if (event == EVENT_AGAIN) {
         job->since_ms = c->wall_ms;
     }

@@ -237,9 +237,7 @@ void dassie__core_unclaim(struct core *c, job_t *job)
     bool kept;
     claim_end(c, job);
     if (job->cancel_asked) {
-        dassie__job_cancel(job);
-        job->ended_ms = c->wall_ms;
-        c->stats.cancelled++;
+        dassie__core_cancel(c, job);
         dassie__store_move(&c->store, job, EVENT_CANCEL, &kept);
         job_tell(c, job);
         return;
@@ -275,6 +273,13 @@ job_t *dassie__core_claimed(const struct core *c, uint64_t id)
         }
     }
     return NULL;
+}
+
+void dassie__core_cancel(struct core *c, job_t *job)
+{
+    dassie__job_cancel(job);
+    job->ended_ms = c->wall_ms;
+    c->stats.cancelled++;
 }
 
 /* ---- Enqueue ---- */
@@ -323,17 +328,12 @@ int dassie__core_prepare(struct core *c, job_t *job)
                                &job->queue);
 }
 
-/* Whether it is too late to start it; its timer sees to it. */
-static bool is_late(const struct core *c, const job_t *job)
-{
-    return job->expires_ms != 0 && job->expires_ms <= c->wall_ms &&
-           job->attempts == 0 && job->status == 0;
-}
-
 void dassie__core_enter(struct core *c, job_t *job)
 {
     struct dassie__processor *p =
-        is_late(c, job) ? NULL : idle_processor(c, job->queue, job->flags);
+        dassie__expire_is_late(job, c->wall_ms)
+            ? NULL
+            : idle_processor(c, job->queue, job->flags);
     c->stats.enqueued++;
     if (job->due_ms > 0) {
         dassie__store_insert(&c->store, job, EVENT_SCHEDULE);
@@ -429,7 +429,7 @@ static job_t *claim_in_time(struct core *c, struct queue *q, enum claim_how how,
     *rc = 0;
     while (c->late_n < LATE_JOBS_MAX) {
         job_t *job = dassie__store_claim(&c->store, q, how, rc, &c->error);
-        if (job == NULL || !is_late(c, job)) {
+        if (job == NULL || !dassie__expire_is_late(job, c->wall_ms)) {
             return job;
         }
         c->late_n++;

@@ -148,6 +148,9 @@ void dassie__core_enter(struct core *c, job_t *job);
 /* The claimed job with that id, or NULL. */
 job_t *dassie__core_claimed(const struct core *c, uint64_t id);
 
+/* Makes it one that ends cancelled, before it is moved. */
+void dassie__core_cancel(struct core *c, job_t *job);
+
 /* Moves what is due into its lines. Before anything else of a batch. */
 void dassie__core_promote(struct core *c);
 

@@ -45,6 +45,11 @@ void dassie__expire_moved(struct store *s, job_t *job, enum event event)
     job->timer = timer;
 }
 
+bool dassie__expire_is_late(const job_t *job, uint64_t wall_ms)
+{
+    return job->expires_ms != 0 && job->expires_ms <= wall_ms && is_new(job);
+}
+
 void dassie__expire_end(job_t *job, uint64_t wall_ms)
 {
     const char *text = dassie_strerror(DASSIE_EEXPIRED);

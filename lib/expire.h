@@ -30,6 +30,9 @@ void dassie__expire_loaded(job_t *job);
 /* It was moved. */
 void dassie__expire_moved(struct store *s, job_t *job, enum event event);
 
+/* Whether it is too late to start it; its timer sees to it. */
+bool dassie__expire_is_late(const job_t *job, uint64_t wall_ms);
+
 /* A waiting or claimed job is cancelled as it is too late for it. */
 void dassie__expire_end(job_t *job, uint64_t wall_ms);
 
