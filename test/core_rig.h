@@ -9,7 +9,9 @@
 #ifndef DASSIE_TEST_CORE_RIG_H_
 #define DASSIE_TEST_CORE_RIG_H_
 
+#include "../lib/change.h"
 #include "../lib/core.h"
+#include "../lib/expire.h"
 #include "../lib/look.h"
 #include "store_rig.h"
 
@@ -287,25 +289,36 @@ static inline struct dassie__processor *cr_processor(const char *queues,
 
 /* ---- Steps ---- */
 
-/* A job as dassie_enqueue() makes it. */
-static inline job_t *cr_job(const char *queue, int8_t priority, uint8_t flags,
-                            size_t bytes)
+/* The job of that row as dassie_enqueue() makes it, but for a unique key. */
+static inline job_t *cr_job_of(const char *queue, const struct job_row *row)
 {
-    struct job_row row = {
-        .flags = flags, .priority = priority, .name = "name", .name_len = 4};
     size_t queue_len = strlen(queue);
-    size_t row_len = dassie__job_row_bytes(row.name_len, bytes);
-    row.data = calloc(1, bytes + 1);
-    row.data_len = bytes;
+    size_t row_len = dassie__job_row_bytes(row->name_len, row->data_len) +
+                     dassie__job_options_bytes(&row->options);
     job_t *job = dassie__job_new(row_len, queue_len);
     ck_assert_ptr_nonnull(job);
-    dassie__job_row_write(job->row, &row);
-    free((void *)(uintptr_t)row.data);
+    dassie__job_row_write(job->row, row);
     memcpy(job->row + row_len, queue, queue_len);
     job->batch_queue = (const char *)job->row + row_len;
     job->batch_queue_len = queue_len;
-    job->priority = priority;
-    job->flags = flags;
+    job->priority = row->priority;
+    job->flags = row->flags;
+    job->due_ms = row->options.number[JOB_DUE];
+    job->expires_ms = dassie__expire_of(row);
+    return job;
+}
+
+static inline job_t *cr_job(const char *queue, int8_t priority, uint8_t flags,
+                            size_t bytes)
+{
+    struct job_row row = {.flags = flags,
+                          .priority = priority,
+                          .name = "name",
+                          .name_len = 4,
+                          .data = calloc(1, bytes + 1),
+                          .data_len = bytes};
+    job_t *job = cr_job_of(queue, &row);
+    free((void *)(uintptr_t)row.data);
     return job;
 }
 
@@ -345,6 +358,45 @@ static inline void cr_step(void)
 {
     dassie__core_dispatch(core);
     cr_commit();
+}
+
+/* Time goes by. */
+static inline void cr_pass(uint64_t ms)
+{
+    core->wall_ms += ms;
+    core->mono_ns += ms * CR_MS;
+}
+
+/* A turn of the engine in which nothing arrives. */
+static inline void cr_turn(void)
+{
+    dassie__core_promote(core);
+    cr_step();
+}
+
+static inline void cr_turns(int n)
+{
+    while (n-- > 0) {
+        cr_turn();
+    }
+}
+
+/* What an operator does to one job, which one step is enough for. Returns the
+ * status. */
+static inline int cr_change(dassie_action_t action, uint64_t id)
+{
+    struct change *change = dassie__calloc(1, sizeof *change);
+    struct changed touched = {.n = 0};
+    change->action = action;
+    change->states = UINT32_MAX;
+    change->ids = dassie__memdup(&id, sizeof id);
+    change->ids_n = 1;
+    change->single = true;
+    ck_assert(dassie__change_step(core, change, &touched));
+    int status = change->status;
+    dassie__change_free(change);
+    cr_commit();
+    return status;
 }
 
 /* The next job of p executes: NULL if it has none. */

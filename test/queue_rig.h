@@ -356,4 +356,18 @@ static inline void rig_teardown(void)
     temp_dir_remove(rig.dir);
 }
 
+/* Most tests begin and end so. */
+static inline void rig_begin(void)
+{
+    rig_setup();
+    rig_open();
+}
+
+static inline void rig_finish(void)
+{
+    rig_close();
+    rig_verify();
+    rig_teardown();
+}
+
 #endif /* DASSIE_TEST_QUEUE_RIG_H_ */

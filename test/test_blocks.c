@@ -35,16 +35,7 @@ static void put_later(uint64_t due_ms)
 {
     struct job_row row = {.name = "later", .name_len = 5};
     row.options.number[JOB_DUE] = due_ms;
-    size_t row_len = dassie__job_row_bytes(row.name_len, 0) +
-                     dassie__job_options_bytes(&row.options);
-    job_t *job = dassie__job_new(row_len, 5);
-    ck_assert_ptr_nonnull(job);
-    dassie__job_row_write(job->row, &row);
-    memcpy(job->row + row_len, "later", 5);
-    job->batch_queue = (const char *)job->row + row_len;
-    job->batch_queue_len = 5;
-    job->due_ms = due_ms;
-    cr_put_job(job);
+    cr_put_job(cr_job_of("later", &row));
 }
 
 static void fill(void)

@@ -28,17 +28,7 @@ static job_t *job_named(const char *queue, const char *name, uint64_t delay_ms)
                           .data = (const uint8_t *)"data",
                           .data_len = 4};
     row.options.number[JOB_DUE] = delay_ms > 0 ? core->wall_ms + delay_ms : 0;
-    size_t queue_len = strlen(queue);
-    size_t row_len = dassie__job_row_bytes(row.name_len, row.data_len) +
-                     dassie__job_options_bytes(&row.options);
-    job_t *job = dassie__job_new(row_len, queue_len);
-    ck_assert_ptr_nonnull(job);
-    dassie__job_row_write(job->row, &row);
-    memcpy(job->row + row_len, queue, queue_len);
-    job->batch_queue = (const char *)job->row + row_len;
-    job->batch_queue_len = queue_len;
-    job->due_ms = row.options.number[JOB_DUE];
-    return job;
+    return cr_job_of(queue, &row);
 }
 
 static uint64_t put_later(const char *queue)
@@ -301,14 +291,7 @@ START_TEST(retry_after_its_time)
     struct job_row row = {.enqueued_ms = core->wall_ms};
     row.options.number[JOB_ATTEMPTS] = 9;
     row.options.number[JOB_RETRY_FOR] = 60000;
-    size_t row_len =
-        dassie__job_row_bytes(0, 0) + dassie__job_options_bytes(&row.options);
-    job_t *job = dassie__job_new(row_len, 1);
-    dassie__job_row_write(job->row, &row);
-    job->row[row_len] = 'a';
-    job->batch_queue = (const char *)job->row + row_len;
-    job->batch_queue_len = 1;
-    uint64_t id = cr_put_job(job);
+    uint64_t id = cr_put_job(cr_job_of("a", &row));
     cr_commit();
     struct dassie__processor *p = cr_processor("a", 1, 0);
     core->wall_ms += 3600000;

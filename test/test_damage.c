@@ -52,16 +52,7 @@ static void put_later(void)
 {
     struct job_row later = {.name = "later", .name_len = 5};
     later.options.number[JOB_DUE] = core->wall_ms + 5000;
-    size_t row_len = dassie__job_row_bytes(later.name_len, 0) +
-                     dassie__job_options_bytes(&later.options);
-    job_t *job = dassie__job_new(row_len, 1);
-    ck_assert_ptr_nonnull(job);
-    dassie__job_row_write(job->row, &later);
-    job->row[row_len] = 'b';
-    job->batch_queue = (const char *)job->row + row_len;
-    job->batch_queue_len = 1;
-    job->due_ms = later.options.number[JOB_DUE];
-    cr_put_job(job);
+    cr_put_job(cr_job_of("b", &later));
 }
 
 static int change(dassie_action_t action, uint64_t id, unsigned states)

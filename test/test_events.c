@@ -14,15 +14,7 @@ static void forget(void);
 static void setup(void)
 {
     forget();
-    rig_setup();
-    rig_open();
-}
-
-static void teardown(void)
-{
-    rig_close();
-    rig_verify();
-    rig_teardown();
+    rig_begin();
 }
 
 /* ---- A subscriber that keeps what it is told ---- */
@@ -292,7 +284,7 @@ int main(void)
     Suite *suite = suite_create("events");
     TCase *tc = tcase_create("events");
     suite_add_tcase(suite, tc);
-    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(tc, setup, rig_finish);
     tcase_add_test(tc, life);
     tcase_add_test(tc, filters);
     tcase_add_test(tc, slow);

@@ -26,42 +26,12 @@ static job_t *job_expires(uint64_t expire_ms, uint64_t delay_ms, uint8_t flags)
     struct job_row row = {.flags = flags, .enqueued_ms = core->wall_ms};
     row.options.number[JOB_DUE] = delay_ms > 0 ? core->wall_ms + delay_ms : 0;
     row.options.number[JOB_EXPIRE] = expire_ms;
-    size_t row_len =
-        dassie__job_row_bytes(0, 0) + dassie__job_options_bytes(&row.options);
-    job_t *job = dassie__job_new(row_len, 1);
-    ck_assert_ptr_nonnull(job);
-    dassie__job_row_write(job->row, &row);
-    job->row[row_len] = 'q';
-    job->batch_queue = (const char *)job->row + row_len;
-    job->batch_queue_len = 1;
-    job->flags = flags;
-    job->due_ms = row.options.number[JOB_DUE];
-    job->expires_ms = dassie__expire_of(&row);
-    return job;
+    return cr_job_of("q", &row);
 }
 
 static uint64_t put(uint64_t expire_ms, uint64_t delay_ms)
 {
     return cr_put_job(job_expires(expire_ms, delay_ms, 0));
-}
-
-static void pass(uint64_t ms)
-{
-    core->wall_ms += ms;
-    core->mono_ns += ms * CR_MS;
-}
-
-static void turn(void)
-{
-    dassie__core_promote(core);
-    cr_step();
-}
-
-static void turns(int n)
-{
-    while (n-- > 0) {
-        turn();
-    }
 }
 
 static void timers(uint64_t n)
@@ -77,22 +47,6 @@ static void expired(uint64_t id)
     ck_assert(found.text);
 }
 
-static int change(dassie_action_t action, uint64_t id)
-{
-    struct change *c = dassie__calloc(1, sizeof *c);
-    struct changed touched = {.n = 0};
-    c->action = action;
-    c->states = UINT32_MAX;
-    c->ids = dassie__memdup(&id, sizeof id);
-    c->ids_n = 1;
-    c->single = true;
-    ck_assert(dassie__change_step(core, c, &touched));
-    int status = c->status;
-    dassie__change_free(c);
-    cr_commit();
-    return status;
-}
-
 /* ---- Tests ---- */
 
 START_TEST(expires_in_its_line)
@@ -103,17 +57,17 @@ START_TEST(expires_in_its_line)
     cr_commit();
     timers(1);
     ck_assert_uint_eq((cr_due() - core->mono_ns) / CR_MS, 5000);
-    pass(4999);
-    turn();
+    cr_pass(4999);
+    cr_turn();
     cr_is(id, DASSIE_PENDING, 0, 0, 0);
-    pass(1);
-    turn();
+    cr_pass(1);
+    cr_turn();
     expired(id);
     timers(0);
     ck_assert_uint_eq(core->stats.cancelled, 1);
     ck_assert_uint_eq(core->stats.promoted, 0);
     struct dassie__processor *p = cr_processor("q", 9, CR_ASYNC);
-    turn();
+    cr_turn();
     cr_end(cr_starts(p, before), 0);
     cr_end(cr_starts(p, after), 0);
     ck_assert_ptr_null(cr_start(p));
@@ -126,19 +80,19 @@ START_TEST(expires_after_its_delay)
 {
     uint64_t id = put(2000, 1000);
     cr_commit();
-    pass(2999);
-    turn();
+    cr_pass(2999);
+    cr_turn();
     cr_is(id, DASSIE_PENDING, 0, 0, 0);
-    pass(1);
-    turn();
+    cr_pass(1);
+    cr_turn();
     expired(id);
     uint64_t ids[3];
     for (int i = 0; i < 3; i++) {
         ids[i] = put(1 + (uint64_t)i, 1000);
     }
     cr_commit();
-    pass(100000); /* nobody was there for long */
-    turns(4);
+    cr_pass(100000); /* nobody was there for long */
+    cr_turns(4);
     for (int i = 0; i < 3; i++) {
         expired(ids[i]);
     }
@@ -159,8 +113,8 @@ START_TEST(expires_while_scheduled)
     dassie__core_moved(core, job, kept);
     cr_commit();
     timers(1);
-    pass(100000);
-    turns(3);
+    cr_pass(100000);
+    cr_turns(3);
     expired(id);
     timers(0);
 }
@@ -178,13 +132,13 @@ START_TEST(does_not_expire_later)
     uint64_t next = put(1000, 0);
     cr_commit();
     timers(1);
-    pass(500);
+    cr_pass(500);
     cr_end(job, UV_EIO);
-    turn();
+    cr_turn();
     timers(0); /* next is claimed */
-    pass(100000);
+    cr_pass(100000);
     cr_end(cr_starts(p, next), 0);
-    turns(3);
+    cr_turns(3);
     cr_end(cr_starts(p, id), 0);
     cr_commit();
     cr_is(id, DASSIE_COMPLETE, 2, 0, 0);
@@ -201,8 +155,8 @@ START_TEST(handed_back)
     p->stopping = true;
     cr_commit();
     timers(1);
-    pass(1000);
-    turn();
+    cr_pass(1000);
+    cr_turn();
     expired(id);
 }
 END_TEST
@@ -217,7 +171,7 @@ START_TEST(claimed_too_late)
     }
     uint64_t good = cr_put("q");
     cr_commit();
-    pass(1000);
+    cr_pass(1000);
     struct dassie__processor *p = cr_processor("q", 1, CR_ASYNC);
     cr_step(); /* the timers were not looked at */
     ck_assert_uint_eq(core->store.queues.tally.cancelled, LATE_JOBS_MAX);
@@ -233,9 +187,9 @@ START_TEST(claimed_too_late)
     cr_end(cr_starts(p, late), 0); /* in time */
     cr_commit();
     job_t *job = job_expires(1000, 0, 0);
-    pass(1000); /* it was long in the inbox */
+    cr_pass(1000); /* it was long in the inbox */
     uint64_t id = cr_put_job(job);
-    turns(2);
+    cr_turns(2);
     expired(id);
     ck_assert_ptr_null(cr_start(p));
 }
@@ -248,9 +202,9 @@ START_TEST(many)
         put(1 + (uint64_t)i % 7, 0);
     }
     cr_commit();
-    pass(10);
+    cr_pass(10);
     for (int i = 1; i <= 3; i++) {
-        turn();
+        cr_turn();
         ck_assert_uint_eq(core->store.queues.tally.cancelled,
                           (uint64_t)i * PROMOTE_MAX);
     }
@@ -263,33 +217,33 @@ START_TEST(operated)
 {
     uint64_t id = put(1000, 0);
     cr_commit();
-    ck_assert_int_eq(change(DASSIE_CANCEL, id), 0);
+    ck_assert_int_eq(cr_change(DASSIE_CANCEL, id), 0);
     timers(0);
-    ck_assert_int_eq(change(DASSIE_RETRY, id), 0);
+    ck_assert_int_eq(cr_change(DASSIE_RETRY, id), 0);
     timers(0); /* it was wanted again */
-    pass(2000);
-    turn();
+    cr_pass(2000);
+    cr_turn();
     cr_is(id, DASSIE_PENDING, 0, 0, UV_ECANCELED);
     struct dassie__processor *p = cr_processor("q", 1, CR_ASYNC);
-    turn();
+    cr_turn();
     dassie__core_unclaim(core, job_list_pop(&p->runq));
     p->stopping = true;
     cr_commit();
     timers(0);
-    ck_assert_int_eq(change(DASSIE_DELETE, id), 0);
+    ck_assert_int_eq(cr_change(DASSIE_DELETE, id), 0);
     id = put(1000, 500);
     cr_commit();
-    ck_assert_int_eq(change(DASSIE_RUN_NOW, id), 0);
+    ck_assert_int_eq(cr_change(DASSIE_RUN_NOW, id), 0);
     timers(1);
-    ck_assert_int_eq(change(DASSIE_DELETE, id), 0);
+    ck_assert_int_eq(cr_change(DASSIE_DELETE, id), 0);
     timers(0);
     id = put(1000, 0);
     cr_commit();
-    pass(1000);
-    turn();
-    ck_assert_int_eq(change(DASSIE_RETRY, id), 0);
-    pass(1000);
-    turns(2);
+    cr_pass(1000);
+    cr_turn();
+    ck_assert_int_eq(cr_change(DASSIE_RETRY, id), 0);
+    cr_pass(1000);
+    cr_turns(2);
     cr_is(id, DASSIE_PENDING, 0, 0, DASSIE_EEXPIRED);
 }
 END_TEST
@@ -297,15 +251,15 @@ END_TEST
 /* A clock that is set back delays it, one that is set forward is noticed. */
 START_TEST(clock_is_set)
 {
-    pass(1000000);
+    cr_pass(1000000);
     uint64_t id = put(3600000, 0);
     cr_commit();
     ck_assert_uint_eq((cr_due() - core->mono_ns) / CR_MS, CLOCK_MS_MAX);
     core->wall_ms -= 600000;
-    turn();
+    cr_turn();
     cr_is(id, DASSIE_PENDING, 0, 0, 0);
     core->wall_ms += 600000 + 3600000;
-    turn();
+    cr_turn();
     expired(id);
 }
 END_TEST
@@ -320,8 +274,8 @@ START_TEST(survives_a_kill)
     cr_starts(p, runs);
     cr_rise();
     timers(2); /* one that has run has none */
-    pass(200000);
-    turns(2);
+    cr_pass(200000);
+    cr_turns(2);
     expired(unstarted);
     expired(waits);
     cr_is(runs, DASSIE_PENDING, 1, 0, 0);
@@ -335,13 +289,13 @@ START_TEST(kill_before_the_commit)
 {
     uint64_t id = put(1000, 0);
     cr_commit();
-    pass(100000);
+    cr_pass(100000);
     dassie__core_promote(core);
     cr_rise();
     cr_is(id, DASSIE_PENDING, 0, 0, 0);
     timers(1);
-    pass(100000);
-    turn();
+    cr_pass(100000);
+    cr_turn();
     expired(id);
 }
 END_TEST
@@ -354,7 +308,7 @@ START_TEST(stray_timer)
     struct due due = {core->wall_ms + 1, id, DUE_EXPIRY};
     dassie__schedule_put_row(&core->store, &due, kv_slice("\001", 1));
     CR_OK(dassie__store_commit(&core->store, core->wall_ms, &rig.base.e));
-    pass(1);
+    cr_pass(1);
     dassie__core_promote(core);
     ck_assert_int_eq(core->promote_error, DASSIE_ECORRUPT);
     core->promote_error = 0;

@@ -6,19 +6,6 @@
 #include <check.h>
 #include <stdlib.h>
 
-static void setup(void)
-{
-    rig_setup();
-    rig_open();
-}
-
-static void teardown(void)
-{
-    rig_close();
-    rig_verify();
-    rig_teardown();
-}
-
 /* ---- Steps ---- */
 
 static dassie_spec_t keyed(const char *data, dassie_conflict_t on_conflict)
@@ -386,7 +373,7 @@ int main(void)
 {
     Suite *suite = suite_create("keys");
     TCase *tc = tcase_create("keys");
-    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(tc, rig_begin, rig_finish);
     suite_add_tcase(suite, tc);
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, all_are_told);

@@ -23,15 +23,7 @@ static void forget(void);
 static void setup(void)
 {
     forget();
-    rig_setup();
-    rig_open();
-}
-
-static void teardown(void)
-{
-    rig_close();
-    rig_verify();
-    rig_teardown();
+    rig_begin();
 }
 
 static uint64_t enqueue(const dassie_spec_t *spec)
@@ -421,7 +413,7 @@ int main(void)
 {
     Suite *suite = suite_create("life");
     TCase *tc = tcase_create("life");
-    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(tc, setup, rig_finish);
     suite_add_tcase(suite, tc);
     tcase_add_test(tc, delay);
     tcase_add_test(tc, runs_late_not_early);

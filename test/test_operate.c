@@ -10,19 +10,6 @@
 
 #define DAY_MS UINT64_C(86400000)
 
-static void setup(void)
-{
-    rig_setup();
-    rig_open();
-}
-
-static void teardown(void)
-{
-    rig_close();
-    rig_verify();
-    rig_teardown();
-}
-
 static uint64_t enqueue_later(const char *queue)
 {
     dassie_spec_t spec = rig_spec(queue, "x");
@@ -573,7 +560,7 @@ int main(void)
 {
     Suite *suite = suite_create("operate");
     TCase *tc = tcase_create("operate");
-    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(tc, rig_begin, rig_finish);
     suite_add_tcase(suite, tc);
     tcase_add_loop_test(tc, cancel_running, 0, 2);
     tcase_add_test(tc, cancel_unstarted);

@@ -10,20 +10,7 @@
 #define POOL_SIZE "5"
 #define SLOTS 4
 
-static void setup(void)
-{
-    rig_setup();
-    rig_open();
-}
-
 /* Leaves a sound store. */
-static void teardown(void)
-{
-    rig_close();
-    rig_verify();
-    rig_teardown();
-}
-
 static void process(dassie_processor_t *p, const char *queue,
                     unsigned concurrency, dassie_work_cb work,
                     dassie_start_cb start)
@@ -1228,7 +1215,7 @@ int main(void)
     TCase *tc = tcase_create("process");
     setenv("UV_THREADPOOL_SIZE", POOL_SIZE, 1); /* before anybody looks */
     suite_add_tcase(suite, tc);
-    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(tc, rig_begin, rig_finish);
     add_tests(tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

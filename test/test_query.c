@@ -4,20 +4,7 @@
 
 #include "queue_rig.h"
 
-static void setup(void)
-{
-    rig_setup();
-    rig_open();
-}
-
 /* Leaves a sound store. */
-static void teardown(void)
-{
-    rig_close();
-    rig_verify();
-    rig_teardown();
-}
-
 /* ---- Jobs in each state ---- */
 
 static dassie_processor_t processor;
@@ -923,7 +910,7 @@ int main(void)
     Suite *suite = suite_create("query");
     TCase *tc = tcase_create("query");
     suite_add_tcase(suite, tc);
-    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(tc, rig_begin, rig_finish);
     add_tests(tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

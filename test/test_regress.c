@@ -43,17 +43,14 @@ static void setup(void)
     atomic_store(&fail_mine, false);
     dassie_replace_allocator(failing_malloc, failing_realloc, failing_calloc,
                              free);
-    rig_setup();
-    rig_open();
+    rig_begin();
 }
 
 /* Leaves a sound store. */
 static void teardown(void)
 {
     atomic_store(&fail_after, -1);
-    rig_close();
-    rig_verify();
-    rig_teardown();
+    rig_finish();
     dassie_replace_allocator(malloc, realloc, calloc, free);
 }
 

@@ -13,15 +13,7 @@ static void forget(void);
 static void setup(void)
 {
     forget();
-    rig_setup();
-    rig_open();
-}
-
-static void teardown(void)
-{
-    rig_close();
-    rig_verify();
-    rig_teardown();
+    rig_begin();
 }
 
 /* ---- A job that the test holds ---- */
@@ -375,7 +367,7 @@ int main(void)
     TCase *tc = tcase_create("resume");
     suite_add_tcase(suite, tc);
     tcase_set_timeout(tc, 120);
-    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(tc, setup, rig_finish);
     tcase_add_test(tc, seen_at_once);
     tcase_add_test(tc, stays);
     tcase_add_test(tc, commits_by_itself);

@@ -25,18 +25,7 @@ static job_t *job_with(const char *queue, int8_t priority,
                           .data = (const uint8_t *)"data",
                           .data_len = 4,
                           .options = *options};
-    size_t queue_len = strlen(queue);
-    size_t row_len = dassie__job_row_bytes(0, row.data_len) +
-                     dassie__job_options_bytes(options);
-    job_t *job = dassie__job_new(row_len, queue_len);
-    ck_assert_ptr_nonnull(job);
-    dassie__job_row_write(job->row, &row);
-    memcpy(job->row + row_len, queue, queue_len);
-    job->batch_queue = (const char *)job->row + row_len;
-    job->batch_queue_len = queue_len;
-    job->priority = priority;
-    job->due_ms = options->number[JOB_DUE];
-    return job;
+    return cr_job_of(queue, &row);
 }
 
 /* One that is due in so many ms. */
@@ -45,26 +34,6 @@ static uint64_t put_in(const char *queue, int8_t priority, uint64_t ms)
     struct job_options options = {.number = {0}};
     options.number[JOB_DUE] = core->wall_ms + ms;
     return cr_put_job(job_with(queue, priority, &options));
-}
-
-static void pass(uint64_t ms)
-{
-    core->wall_ms += ms;
-    core->mono_ns += ms * CR_MS;
-}
-
-/* One turn of the engine in which nothing arrives. */
-static void turn(void)
-{
-    dassie__core_promote(core);
-    cr_step();
-}
-
-static void turns(int n)
-{
-    while (n-- > 0) {
-        turn();
-    }
 }
 
 static void waits(uint64_t scheduled, uint64_t pending)
@@ -88,16 +57,16 @@ START_TEST(runs_when_due)
     struct dassie__processor *p = cr_processor("a", 1, 0);
     ck_assert_uint_eq(wakes(), UINT64_MAX);
     uint64_t id = put_in("a", 0, 5000);
-    turn();
+    cr_turn();
     cr_is(id, DASSIE_SCHEDULED, 0, 0, 0);
     waits(1, 0);
     ck_assert_uint_eq(wakes(), 5000);
-    pass(4999);
-    turns(2);
+    cr_pass(4999);
+    cr_turns(2);
     waits(1, 0);
     ck_assert_uint_eq(wakes(), 1);
-    pass(1);
-    turns(2);
+    cr_pass(1);
+    cr_turns(2);
     cr_end(cr_starts(p, id), 0);
     cr_commit();
     cr_is(id, DASSIE_COMPLETE, 1, 0, 0);
@@ -110,10 +79,10 @@ END_TEST
 START_TEST(wakes_to_read_the_clock)
 {
     put_in("a", 0, 3600000);
-    turn();
+    cr_turn();
     ck_assert_uint_eq(wakes(), CLOCK_MS_MAX);
     core->wall_ms += 3600000; /* it was set; no time has passed */
-    turns(1);
+    cr_turns(1);
     waits(0, 1);
     ck_assert_uint_eq(wakes(), UINT64_MAX);
 }
@@ -122,26 +91,26 @@ END_TEST
 /* A clock that is set back only delays, and does not mix up the order. */
 START_TEST(clock_goes_back)
 {
-    pass(1000000);
+    cr_pass(1000000);
     uint64_t done = put_in("a", 0, 10);
     uint64_t later = put_in("a", 0, 1000);
-    turn();
-    pass(10);
-    turn();
+    cr_turn();
+    cr_pass(10);
+    cr_turn();
     cr_is(done, DASSIE_PENDING, 0, 0, 0);
     core->wall_ms -= 600000;
-    turn();
+    cr_turn();
     cr_is(later, DASSIE_SCHEDULED, 0, 0, 0);
     uint64_t sooner = put_in("a", 0, 500); /* before the head, and its dead */
-    turn();
+    cr_turn();
     waits(2, 1);
     ck_assert_uint_eq(core->store.schedule.dead, 0);
-    pass(500);
-    turn();
+    cr_pass(500);
+    cr_turn();
     cr_is(sooner, DASSIE_PENDING, 0, 0, 0);
     cr_is(later, DASSIE_SCHEDULED, 0, 0, 0);
-    pass(600490);
-    turn();
+    cr_pass(600490);
+    cr_turn();
     waits(0, 3);
 }
 END_TEST
@@ -156,8 +125,8 @@ START_TEST(order_on_promotion)
     uint64_t first = put_in("a", -5, 900);
     char text[64];
     cr_commit();
-    pass(1000);
-    turns(2);
+    cr_pass(1000);
+    cr_turns(2);
     snprintf(text, sizeof text, "%d %d %d %d", (int)first, (int)second,
              (int)third, (int)last);
     ck_assert_str_eq(cr_ids(&p->runq), text);
@@ -172,7 +141,7 @@ START_TEST(many_due_at_once)
         put_in("a", 0, 1);
     }
     cr_commit();
-    pass(1);
+    cr_pass(1);
     for (int i = 1; i <= 3; i++) {
         dassie__core_promote(core);
         uint64_t fresh = cr_put("b");
@@ -193,16 +162,16 @@ START_TEST(dead_rows_go)
     }
     put_in("a", 0, 2);
     cr_commit();
-    pass(1);
-    turns(DEAD_ROWS_MAX / PROMOTE_MAX);
+    cr_pass(1);
+    cr_turns(DEAD_ROWS_MAX / PROMOTE_MAX);
     ck_assert_uint_eq(core->store.schedule.dead, DEAD_ROWS_MAX);
     ck_assert_uint_eq(rig_rows(&rig.base, FAMILY_SCHEDULED),
                       DEAD_ROWS_MAX + PROMOTE_MAX + 1);
-    turn();
+    cr_turn();
     ck_assert_uint_eq(core->store.schedule.dead, 0);
     ck_assert_uint_eq(rig_rows(&rig.base, FAMILY_SCHEDULED), 1);
-    pass(1);
-    turn();
+    cr_pass(1);
+    cr_turn();
     ck_assert_uint_eq(rig_rows(&rig.base, FAMILY_SCHEDULED), 1);
     dassie__store_tidy(&core->store);
     cr_commit();
@@ -263,12 +232,12 @@ START_TEST(rows_per_transition)
     put_in("a", 0, 5);
     ck_assert_uint_eq(rig.base.kv->rows - rows, 2); /* job, scheduled */
     ck_assert_uint_eq(rows_of_step(), 1);           /* the commit's */
-    pass(5);
+    cr_pass(5);
     rows = rig.base.kv->rows;
     dassie__core_promote(core);
     ck_assert_uint_eq(rig.base.kv->rows - rows, 2); /* pending, history */
     cr_step();
-    turn();
+    cr_turn();
     job_t *job = cr_start(p);
     cr_return(job, -1);
     job->verdict = VERDICT_SNOOZE;
@@ -300,7 +269,7 @@ static struct job_options retry_options(uint64_t attempts, uint64_t backoff,
 static uint64_t fail_once(struct dassie__processor *p, uint64_t id,
                           enum verdict verdict, uint64_t ms)
 {
-    turns(2);
+    cr_turns(2);
     job_t *job = cr_starts(p, id);
     job->verdict = (uint8_t)verdict;
     job->again_ms = ms;
@@ -319,7 +288,7 @@ START_TEST(backs_off_and_fails)
     for (uint32_t i = 0; i < 4; i++) {
         ck_assert_uint_eq(fail_once(p, id, VERDICT_NONE, 0), delays[i]);
         cr_is(id, i < 3 ? DASSIE_SCHEDULED : DASSIE_FAILED, i + 1, 0, -7);
-        pass(delays[i]);
+        cr_pass(delays[i]);
     }
     ck_assert_uint_eq(core->stats.retried, 3);
     ck_assert_uint_eq(core->stats.failed, 1);
@@ -335,7 +304,7 @@ START_TEST(policy)
     for (uint32_t i = 1; i < DASSIE_ATTEMPTS; i++) {
         uint64_t ms = i < 13 ? UINT64_C(1000) << (i - 1) : 3600000;
         ck_assert_uint_eq(fail_once(p, id, VERDICT_NONE, 0), ms - ms / 4);
-        pass(ms);
+        cr_pass(ms);
     }
     ck_assert_uint_eq(fail_once(p, id, VERDICT_NONE, 0), 0);
     cr_is(id, DASSIE_FAILED, DASSIE_ATTEMPTS, 0, -7);
@@ -367,7 +336,7 @@ START_TEST(until_a_deadline)
     core->options.attempts_max = DASSIE_ATTEMPTS;
     uint64_t id = cr_put_job(job_with("a", 0, &options));
     ck_assert_uint_eq(fail_once(p, id, VERDICT_NONE, 0), 750);
-    pass(750);
+    cr_pass(750);
     /* 1500 ms later were 2250 after the enqueue. */
     ck_assert_uint_eq(fail_once(p, id, VERDICT_NONE, 0), 0);
     cr_is(id, DASSIE_FAILED, 2, 0, -7);
@@ -380,10 +349,10 @@ START_TEST(verdicts)
     struct job_options options = retry_options(3, 1000, 0, 0);
     uint64_t id = cr_put_job(job_with("a", 0, &options));
     ck_assert_uint_eq(fail_once(p, id, VERDICT_RETRY, 33), 33);
-    pass(33);
+    cr_pass(33);
     /* A snooze is for a run that does not fail. */
     ck_assert_uint_eq(fail_once(p, id, VERDICT_SNOOZE, 5), 1500);
-    pass(1500);
+    cr_pass(1500);
     ck_assert_uint_eq(fail_once(p, id, VERDICT_RETRY, 5), 0);
     cr_is(id, DASSIE_FAILED, 3, 0, -7);
     id = cr_put_job(job_with("a", 0, &options));
@@ -399,7 +368,7 @@ START_TEST(snoozes)
     struct job_options options = retry_options(2, 1000, 0, 0);
     uint64_t id = cr_put_job(job_with("a", 0, &options));
     for (uint32_t i = 1; i <= 5; i++) {
-        turns(2);
+        cr_turns(2);
         job_t *job = cr_starts(p, id);
         ck_assert_uint_eq(job->attempts + 1, i);
         job->verdict = VERDICT_SNOOZE;
@@ -408,15 +377,15 @@ START_TEST(snoozes)
         dassie__core_finish(core, job);
         cr_commit();
         cr_is(id, DASSIE_SCHEDULED, i, 0, 0);
-        pass(39);
-        turns(2);
+        cr_pass(39);
+        cr_turns(2);
         waits(1, 0);
-        pass(1);
+        cr_pass(1);
     }
     cr_rise();
     p = cr_processor("a", 1, 0);
     ck_assert_uint_eq(fail_once(p, id, VERDICT_NONE, 0), 750);
-    pass(750);
+    cr_pass(750);
     ck_assert_uint_eq(fail_once(p, id, VERDICT_NONE, 0), 0);
     cr_is(id, DASSIE_FAILED, 7, 0, -7);
 }
@@ -433,9 +402,9 @@ START_TEST(survives_a_kill)
     uint64_t soon = put_in("a", 0, 100);
     uint64_t late = put_in("b", 3, 100000);
     cr_commit();
-    pass(100);
+    cr_pass(100);
     dassie__core_processor_stop(core, p);
-    turn();
+    cr_turn();
     cr_is(soon, DASSIE_PENDING, 0, 0, 0);
     struct schedule_row schedule = core->store.schedule;
     cr_rise();
@@ -449,8 +418,8 @@ START_TEST(survives_a_kill)
     cr_rise();
     waits(2, 1);
     p = cr_processor("a b", 3, 0);
-    pass(200000);
-    turns(2);
+    cr_pass(200000);
+    cr_turns(2);
     ck_assert_uint_eq(p->runq.n, 3);
     cr_is(retry, DASSIE_RUNNING, 2, 0, 0);
 }
@@ -464,13 +433,13 @@ START_TEST(due_is_claimed_at_once)
     uint64_t due = put_in("a", 0, 100);
     cr_commit();
     uint64_t refills = core->store.refills;
-    pass(100);
-    turn();
+    cr_pass(100);
+    cr_turn();
     cr_is(due, DASSIE_RUNNING, 1, 0, 0);
     ck_assert_uint_eq(p->runq.n, 1);
     struct job_options none = {.key = NULL};
     uint64_t next = cr_put_job(job_with("a", 0, &none));
-    turn();
+    cr_turn();
     cr_is(next, DASSIE_RUNNING, 1, 0, 0);
     ck_assert_uint_eq(core->store.refills, refills);
 }
@@ -483,8 +452,8 @@ START_TEST(keeps_the_error)
     struct job_options options = retry_options(5, 1000, 0, 0);
     uint64_t id = cr_put_job(job_with("a", 0, &options));
     fail_once(p, id, VERDICT_NONE, 0);
-    pass(1000);
-    turns(2);
+    cr_pass(1000);
+    cr_turns(2);
     ck_assert_uint_eq(p->runq.n, 1);
     dassie__core_unclaim(core, job_list_pop(&p->runq));
     cr_commit();
@@ -533,7 +502,7 @@ START_TEST(damaged_row)
     kv->ops->put(kv, FAMILY_SCHEDULED, kv_slice(key, sizeof key),
                  kv_slice("\7", 1));
     CR_OK(kv->ops->commit(kv, false, &rig.base.e));
-    pass(30);
+    cr_pass(30);
     turn_damaged();
     ck_assert_int_eq(core->broken, DASSIE_ECORRUPT);
     ck_assert_ptr_nonnull(strstr(core->error.text, "scheduled row of job"));
@@ -545,10 +514,10 @@ START_TEST(damaged_row)
     kv->ops->put(kv, FAMILY_SCHEDULED, kv_slice(key, sizeof key),
                  kv_slice(row, len));
     CR_OK(kv->ops->commit(kv, false, &rig.base.e));
-    turn();
+    cr_turn();
     ck_assert_uint_eq(core->store.queues.tally.scheduled, 2);
-    pass(RETRY_NS_MIN / CR_MS);
-    turn();
+    cr_pass(RETRY_NS_MIN / CR_MS);
+    cr_turn();
     ck_assert_uint_eq(core->store.queues.tally.scheduled, 0);
     ck_assert_int_eq(core->broken, 0);
 }
@@ -559,7 +528,7 @@ START_TEST(no_memory)
 {
     uint64_t id = put_in("a", 0, 10);
     cr_commit();
-    pass(10);
+    cr_pass(10);
     for (unsigned n = 1;; n++) {
         cr_mem_fail(n);
         dassie__core_promote(core);
@@ -571,7 +540,7 @@ START_TEST(no_memory)
                           1);
         cr_step();
         ck_assert_uint_le(wakes(), RETRY_NS_MAX / CR_MS);
-        pass(RETRY_NS_MAX / CR_MS);
+        cr_pass(RETRY_NS_MAX / CR_MS);
     }
     cr_commit();
     cr_is(id, DASSIE_PENDING, 0, 0, 0);

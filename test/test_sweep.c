@@ -21,12 +21,6 @@ static void setup_rocks(void)
 
 static struct dassie__processor *processor;
 
-static void pass_time(uint64_t ms)
-{
-    core->wall_ms += ms;
-    core->mono_ns += ms * CR_MS;
-}
-
 /* n jobs of a queue that end so. Returns the first's id. */
 static uint64_t end_jobs(const char *queue, int n, int status)
 {
@@ -105,15 +99,15 @@ START_TEST(by_age)
     uint64_t well = end_jobs("a", 1, 0);
     uint64_t bad = end_jobs("a", 1, -1);
     sweep();
-    pass_time(DASSIE_KEEP_COMPLETE_MS - 1);
+    cr_pass(DASSIE_KEEP_COMPLETE_MS - 1);
     sweep();
     ck_assert(is_there(well));
-    pass_time(SWEEP_MS);
+    cr_pass(SWEEP_MS);
     sweep();
     ck_assert(!is_there(well));
     ck_assert(is_there(bad));
     cr_tally(0, 0, 0, 1);
-    pass_time(DASSIE_KEEP_FAILED_MS);
+    cr_pass(DASSIE_KEEP_FAILED_MS);
     sweep();
     ck_assert(!is_there(bad));
     cr_tally(0, 0, 0, 0);
@@ -142,7 +136,7 @@ START_TEST(saved)
     }
     cr_commit();
     ck_assert_uint_eq(saves(), (unsigned)n);
-    pass_time(DASSIE_KEEP_FAILED_MS);
+    cr_pass(DASSIE_KEEP_FAILED_MS);
     sweep();
     cr_tally(0, 0, 0, 0);
     ck_assert_uint_eq(saves(), 0);
@@ -172,11 +166,11 @@ START_TEST(after_a_restart)
     cr_rise();
     uint64_t opened_ms = core->wall_ms;
     ck_assert_uint_eq(dassie__sweep_due(&core->store), opened_ms + SWEEP_MS);
-    pass_time(SWEEP_MS);
+    cr_pass(SWEEP_MS);
     sweep();
     ck_assert(is_there(id));
     ck_assert_uint_gt(dassie__sweep_due(&core->store), opened_ms + SWEEP_MS);
-    pass_time(2 * DASSIE_KEEP_COMPLETE_MS);
+    cr_pass(2 * DASSIE_KEEP_COMPLETE_MS);
     sweep();
     ck_assert(!is_there(id));
 }
@@ -188,12 +182,12 @@ START_TEST(clock_goes_back)
     setup_queue();
     core->wall_ms += UINT64_C(400) * 24 * 3600 * 1000;
     end_jobs("a", 1, 0);
-    pass_time(DASSIE_KEEP_COMPLETE_MS + SWEEP_MS);
+    cr_pass(DASSIE_KEEP_COMPLETE_MS + SWEEP_MS);
     ck_assert_int_gt(sweep(), 0);
     core->wall_ms -= UINT64_C(365) * 24 * 3600 * 1000;
     uint64_t id = end_jobs("a", 1, 0);
     cr_step();
-    pass_time(DASSIE_KEEP_COMPLETE_MS + SWEEP_MS);
+    cr_pass(DASSIE_KEEP_COMPLETE_MS + SWEEP_MS);
     ck_assert_int_gt(sweep(), 0);
     ck_assert(!is_there(id));
 }
@@ -207,7 +201,7 @@ START_TEST(first_commit)
     uint64_t id = end_jobs("a", 1, 0);
     ck_assert_uint_eq(core->stats.handed_off, 1);
     cr_rise();
-    pass_time(2 * DASSIE_KEEP_COMPLETE_MS);
+    cr_pass(2 * DASSIE_KEEP_COMPLETE_MS);
     sweep();
     ck_assert(!is_there(id));
 }
@@ -260,7 +254,7 @@ START_TEST(none_and_all)
     end_jobs("b", 20, 0);
     ck_assert_int_gt(sweep(), 0);
     cr_tally(0, 0, 20, 0);
-    pass_time(100 * DASSIE_KEEP_FAILED_MS);
+    cr_pass(100 * DASSIE_KEEP_FAILED_MS);
     sweep();
     cr_tally(0, 0, 20, 0);
 }
@@ -277,7 +271,7 @@ START_TEST(gaps)
     end_jobs("a", 5, 0);
     uint64_t failed = end_jobs("a", 1, -1);
     end_jobs("a", 3, 0);
-    pass_time(DASSIE_KEEP_COMPLETE_MS + SWEEP_MS);
+    cr_pass(DASSIE_KEEP_COMPLETE_MS + SWEEP_MS);
     uint64_t late = end_jobs("a", 2, 0);
     sweep();
     cr_tally(1, 0, 2, 1);
@@ -305,7 +299,7 @@ START_TEST(with_a_history)
     cr_step();
     cr_end(cr_starts(processor, id), 0);
     cr_commit();
-    pass_time(DASSIE_KEEP_COMPLETE_MS + SWEEP_MS);
+    cr_pass(DASSIE_KEEP_COMPLETE_MS + SWEEP_MS);
     sweep();
     ck_assert(!is_there(id));
     ck_assert_uint_eq(rig_rows(&rig.base, FAMILY_HISTORY), 0);
@@ -324,7 +318,7 @@ START_TEST(past_a_backlog)
     }
     cr_commit();
     uint64_t last = end_jobs("a", 1, 0);
-    pass_time(DASSIE_KEEP_COMPLETE_MS + SWEEP_MS);
+    cr_pass(DASSIE_KEEP_COMPLETE_MS + SWEEP_MS);
     ck_assert_int_eq(sweep(), 1);
     ck_assert(!is_there(first));
     ck_assert(!is_there(last));
@@ -351,7 +345,7 @@ START_TEST(in_shares)
         }
     }
     cr_commit();
-    pass_time(DASSIE_KEEP_COMPLETE_MS + SWEEP_MS);
+    cr_pass(DASSIE_KEEP_COMPLETE_MS + SWEEP_MS);
     dassie__core_sweep(core);
     cr_commit();
     ck_assert_uint_eq(core->store.queues.tally.complete,
@@ -359,7 +353,7 @@ START_TEST(in_shares)
     uint64_t fresh = cr_put("a");
     cr_rise();
     ck_assert(!is_there(fresh));
-    pass_time(3 * DASSIE_KEEP_COMPLETE_MS);
+    cr_pass(3 * DASSIE_KEEP_COMPLETE_MS);
     sweep();
     cr_tally(0, 0, 0, 0);
 }
@@ -381,7 +375,7 @@ START_TEST(damaged_row)
     kv->ops->put(kv, family, kv_slice("\0\0", 2), kv_slice("\7", 1));
     CR_OK(kv->ops->commit(kv, false, &rig.base.e));
     rig.damaged = cr_job("", 0, 0, 0); /* so that nothing is to be sound */
-    pass_time(DASSIE_KEEP_COMPLETE_MS + SWEEP_MS);
+    cr_pass(DASSIE_KEEP_COMPLETE_MS + SWEEP_MS);
     ck_assert_int_eq(sweep(), 1);
     ck_assert_int_eq(core->sweep_error, DASSIE_ECORRUPT);
     ck_assert_ptr_nonnull(strstr(core->sweep_text.text, "sweep: job 12"));
@@ -391,7 +385,7 @@ START_TEST(damaged_row)
     ck_assert_uint_eq(core->store.queues.tally.complete, 1);
     ck_assert_uint_eq(rig_rows(&rig.base, family), 2);
     end_jobs("a", 1, 0);
-    pass_time(DASSIE_KEEP_COMPLETE_MS + SWEEP_MS);
+    cr_pass(DASSIE_KEEP_COMPLETE_MS + SWEEP_MS);
     ck_assert_int_eq(sweep(), 1);
     ck_assert_int_eq(core->sweep_error, DASSIE_ECORRUPT);
     kv->ops->del(kv, family, kv_slice("\0\0", 2));
@@ -399,7 +393,7 @@ START_TEST(damaged_row)
     kv->ops->del(kv, FAMILY_COMPLETE, kv_slice(key, sizeof key));
     CR_OK(kv->ops->commit(kv, false, &rig.base.e));
     end_jobs("a", 1, 0);
-    pass_time(DASSIE_KEEP_COMPLETE_MS + SWEEP_MS);
+    cr_pass(DASSIE_KEEP_COMPLETE_MS + SWEEP_MS);
     ck_assert_int_eq(sweep(), 1);
     ck_assert_int_eq(core->sweep_error, 0);
 }

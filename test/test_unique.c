@@ -43,16 +43,7 @@ static job_t *job_keyed(const struct keyed *k)
     row.options.number[JOB_UNIQUE_FOR] = k->ms;
     row.options.key = (const uint8_t *)key;
     row.options.key_len = strlen(key);
-    size_t row_len = dassie__job_row_bytes(0, row.data_len) +
-                     dassie__job_options_bytes(&row.options);
-    job_t *job = dassie__job_new(row_len, 1);
-    ck_assert_ptr_nonnull(job);
-    dassie__job_row_write(job->row, &row);
-    job->row[row_len] = 'q';
-    job->batch_queue = (const char *)job->row + row_len;
-    job->batch_queue_len = 1;
-    job->flags = k->flags;
-    job->due_ms = row.options.number[JOB_DUE];
+    job_t *job = cr_job_of("q", &row);
     job->unique = dassie__unique_new(&row);
     ck_assert_ptr_nonnull(job->unique);
     job->unique->on_conflict = (uint8_t)k->on_conflict;
@@ -126,40 +117,12 @@ static void holds(size_t keys, uint64_t timers)
                       timers + core->store.queues.tally.scheduled);
 }
 
-static void pass(uint64_t ms)
-{
-    core->wall_ms += ms;
-    core->mono_ns += ms * CR_MS;
-}
-
-static void turn(void)
-{
-    dassie__core_promote(core);
-    cr_step();
-}
-
 /* Runs the next job of p, which is this one, and ends it so. */
 static void run(struct dassie__processor *p, uint64_t id, int status)
 {
     cr_step();
     cr_end(cr_starts(p, id), status);
     cr_commit();
-}
-
-static int change(dassie_action_t action, uint64_t id)
-{
-    struct change *c = dassie__calloc(1, sizeof *c);
-    struct changed touched = {.n = 0};
-    c->action = action;
-    c->states = UINT32_MAX;
-    c->ids = dassie__memdup(&id, sizeof id);
-    c->ids_n = 1;
-    c->single = true;
-    ck_assert(dassie__change_step(core, c, &touched));
-    int status = c->status;
-    dassie__change_free(c);
-    cr_commit();
-    return status;
 }
 
 /* ---- Until when ---- */
@@ -194,9 +157,9 @@ START_TEST(held_over_retries)
     meets(PLAIN, id);
     cr_commit();
     cr_is(id, DASSIE_SCHEDULED, 1, 0, UV_EIO);
-    pass(10000);
-    turn();
-    turn();
+    cr_pass(10000);
+    cr_turn();
+    cr_turn();
     job_t *job = cr_starts(p, id);
     job->verdict = VERDICT_NO_RETRY;
     cr_end(job, UV_EIO);
@@ -220,7 +183,7 @@ START_TEST(held_until_started)
     cr_end(cr_starts(p, id), UV_EIO); /* comes back, and leaves it alone */
     cr_commit();
     meets(STARTED, next);
-    ck_assert_int_eq(change(DASSIE_CANCEL, id), 0);
+    ck_assert_int_eq(cr_change(DASSIE_CANCEL, id), 0);
     holds(1, 0);
     meets(STARTED, next);
     run(p, next, 0);
@@ -241,7 +204,7 @@ START_TEST(unclaim_takes_nothing)
     meets(STARTED, next);
     p->stopping = true;
     cr_is(id, DASSIE_PENDING, 0, 0, 0);
-    ck_assert_int_eq(change(DASSIE_DELETE, id), 0);
+    ck_assert_int_eq(cr_change(DASSIE_DELETE, id), 0);
     meets(STARTED, next);
     holds(1, 0);
 }
@@ -254,10 +217,10 @@ START_TEST(held_for_a_time)
     run(p, id, 0);
     holds(1, 1);
     meets(TIMED, id);
-    pass(4999);
-    turn();
+    cr_pass(4999);
+    cr_turn();
     meets(PLAIN, id); /* whatever the second one asks for */
-    pass(1);
+    cr_pass(1);
     dassie__core_promote(core);
     uint64_t next = put_new(PLAIN); /* in the batch of its end */
     cr_commit();
@@ -271,15 +234,15 @@ START_TEST(time_over_before_the_timer)
 {
     put_new(TIMED);
     cr_commit();
-    pass(5000);
+    cr_pass(5000);
     uint64_t next = put_new(TIMED);
     meets(TIMED, next);
     cr_commit();
     holds(1, 1);
-    turn();
+    cr_turn();
     meets(TIMED, next);
-    pass(5000);
-    turn();
+    cr_pass(5000);
+    cr_turn();
     holds(0, 0);
     ck_assert_uint_eq(core->store.schedule.live, 0);
 }
@@ -296,7 +259,7 @@ START_TEST(due_with_its_timer)
     }
     cr_commit();
     holds(3, 3);
-    pass(5000);
+    cr_pass(5000);
     for (int rows = 1; rows <= 6; rows++) {
         unsigned n;
         CR_OK(dassie__schedule_promote(&core->store, core->wall_ms, 1, &n,
@@ -315,17 +278,17 @@ START_TEST(cancelled_and_deleted)
 {
     uint64_t id = put_new(PLAIN);
     cr_commit();
-    ck_assert_int_eq(change(DASSIE_CANCEL, id), 0);
+    ck_assert_int_eq(cr_change(DASSIE_CANCEL, id), 0);
     holds(0, 0);
     id = put_new(STARTED);
     cr_commit();
-    ck_assert_int_eq(change(DASSIE_DELETE, id), 0);
+    ck_assert_int_eq(cr_change(DASSIE_DELETE, id), 0);
     holds(0, 0);
     id = put_new(TIMED);
     cr_commit();
-    ck_assert_int_eq(change(DASSIE_CANCEL, id), 0);
+    ck_assert_int_eq(cr_change(DASSIE_CANCEL, id), 0);
     holds(1, 1); /* for the time, whatever becomes of it, */
-    ck_assert_int_eq(change(DASSIE_DELETE, id), 0);
+    ck_assert_int_eq(cr_change(DASSIE_DELETE, id), 0);
     holds(0, 0); /* unless it is deleted */
     put_new(TIMED);
 }
@@ -336,17 +299,17 @@ static void retried(struct keyed k)
 {
     uint64_t id = put_new(k);
     cr_commit();
-    ck_assert_int_eq(change(DASSIE_CANCEL, id), 0);
+    ck_assert_int_eq(cr_change(DASSIE_CANCEL, id), 0);
     uint64_t other = put_new(k);
     cr_commit();
-    ck_assert_int_eq(change(DASSIE_RETRY, id), UV_EEXIST);
+    ck_assert_int_eq(cr_change(DASSIE_RETRY, id), UV_EEXIST);
     cr_is(id, DASSIE_CANCELLED, 0, 0, UV_ECANCELED);
-    ck_assert_int_eq(change(DASSIE_CANCEL, other), 0);
-    ck_assert_int_eq(change(DASSIE_RETRY, id), 0);
+    ck_assert_int_eq(cr_change(DASSIE_CANCEL, other), 0);
+    ck_assert_int_eq(cr_change(DASSIE_RETRY, id), 0);
     cr_is(id, DASSIE_PENDING, 0, 0, UV_ECANCELED);
     meets(k, id);
-    ck_assert_int_eq(change(DASSIE_RETRY, other), UV_EEXIST);
-    ck_assert_int_eq(change(DASSIE_DELETE, id), 0);
+    ck_assert_int_eq(cr_change(DASSIE_RETRY, other), UV_EEXIST);
+    ck_assert_int_eq(cr_change(DASSIE_DELETE, id), 0);
     holds(0, 0);
 }
 
@@ -356,14 +319,14 @@ START_TEST(retry_takes_it_again)
     retried(STARTED);
     uint64_t id = put_new(TIMED);
     cr_commit();
-    ck_assert_int_eq(change(DASSIE_CANCEL, id), 0);
-    ck_assert_int_eq(change(DASSIE_RETRY, id), 0); /* it never let go */
+    ck_assert_int_eq(cr_change(DASSIE_CANCEL, id), 0);
+    ck_assert_int_eq(cr_change(DASSIE_RETRY, id), 0); /* it never let go */
     meets(TIMED, id);
-    pass(5000);
-    turn();
+    cr_pass(5000);
+    cr_turn();
     holds(0, 0);
-    ck_assert_int_eq(change(DASSIE_CANCEL, id), 0);
-    ck_assert_int_eq(change(DASSIE_RETRY, id), 0); /* and its time is over */
+    ck_assert_int_eq(cr_change(DASSIE_CANCEL, id), 0);
+    ck_assert_int_eq(cr_change(DASSIE_RETRY, id), 0); /* and its time is over */
     holds(0, 0);
 }
 END_TEST
@@ -375,7 +338,7 @@ START_TEST(retry_many)
     for (int i = 0; i < 2; i++) {
         ids[i] = put_new(PLAIN);
         cr_commit();
-        ck_assert_int_eq(change(DASSIE_CANCEL, ids[i]), 0);
+        ck_assert_int_eq(cr_change(DASSIE_CANCEL, ids[i]), 0);
     }
     struct change *c = dassie__calloc(1, sizeof *c);
     struct changed touched = {.n = 0};
@@ -410,7 +373,7 @@ static void replaced(struct keyed k)
     cr_is(next, k.delay_ms > 0 ? DASSIE_SCHEDULED : DASSIE_PENDING, 0, 0, 0);
     meets(PLAIN, next);
     holds(1, k.until == DASSIE_UNTIL_TIME);
-    ck_assert_int_eq(change(DASSIE_DELETE, next), 0);
+    ck_assert_int_eq(cr_change(DASSIE_DELETE, next), 0);
     holds(0, 0);
 }
 
@@ -469,7 +432,7 @@ START_TEST(replace_what_does_not_wait)
     cr_commit();
     cr_is(id, DASSIE_COMPLETE, 1, 0, 0);
     core->store.sweep.over = true; /* nor one that is not kept any more */
-    pass(1);
+    cr_pass(1);
     struct settings_row none = {.number = {0}};
     none.number[SETTING_KEEP_COMPLETE + 1] = DASSIE_KEEP_NONE;
     dassie__store_settings(&core->store, core->store.queues.by_id[0], &none);
@@ -480,8 +443,8 @@ START_TEST(replace_what_does_not_wait)
     put_first(REPLACE);
     ck_assert(got.id == id && !got.is_new);
     holds(1, 1);
-    pass(5000);
-    turn();
+    cr_pass(5000);
+    cr_turn();
     holds(0, 0);
 }
 END_TEST
@@ -500,18 +463,18 @@ START_TEST(move)
     ck_assert(got.id == id && !got.is_new);
     cr_commit();
     cr_is(id, DASSIE_SCHEDULED, 0, 0, 0);
-    pass(999);
+    cr_pass(999);
     put_first(MOVE(500)); /* later */
     cr_commit();
-    pass(499);
-    turn();
+    cr_pass(499);
+    cr_turn();
     cr_is(id, DASSIE_SCHEDULED, 0, 0, 0);
     put_first(MOVE(100000));
     cr_commit();
     put_first(MOVE(10)); /* sooner */
     cr_commit();
-    pass(10);
-    turn();
+    cr_pass(10);
+    cr_turn();
     cr_is(id, DASSIE_PENDING, 0, 0, 0);
     put_first(MOVE(1000));
     cr_commit();
@@ -706,10 +669,10 @@ START_TEST(survives_a_kill)
     put_new(KEY(.key = "s"));
     put_new(KEY(.key = "o"));
     cr_commit();
-    ck_assert_int_eq(change(DASSIE_DELETE, started), 0);
+    ck_assert_int_eq(cr_change(DASSIE_DELETE, started), 0);
     cr_rise();
-    ck_assert_int_eq(change(DASSIE_DELETE, runs), 0);
-    ck_assert_int_eq(change(DASSIE_DELETE, timed), 0);
+    ck_assert_int_eq(cr_change(DASSIE_DELETE, runs), 0);
+    ck_assert_int_eq(cr_change(DASSIE_DELETE, timed), 0);
     holds(3, 0);
     put_new(PLAIN);
     put_new(KEY(.key = "t"));

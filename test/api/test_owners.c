@@ -9,19 +9,6 @@
 #include <signal.h>
 #include <sys/mount.h>
 
-static void setup(void)
-{
-    rig_setup();
-    rig_open();
-}
-
-static void teardown(void)
-{
-    rig_close();
-    rig_verify();
-    rig_teardown();
-}
-
 /* ---- The same store by another name ---- */
 
 static int other_status;
@@ -291,7 +278,7 @@ int main(int argc, char **argv)
     tcase_add_test(none, child_of_nobody);
     TCase *tc = tcase_create("owners");
     suite_add_tcase(suite, tc);
-    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(tc, rig_begin, rig_finish);
     tcase_add_test(tc, spellings);
     tcase_add_test(tc, bound);
     tcase_add_test(tc, stale_lock);

@@ -12,19 +12,6 @@
 
 static dassie_processor_t p;
 
-static void setup(void)
-{
-    rig_setup();
-    rig_open();
-}
-
-static void teardown(void)
-{
-    rig_close();
-    rig_verify();
-    rig_teardown();
-}
-
 static void process(dassie_work_cb work, dassie_start_cb start)
 {
     dassie_process_options_t options = DASSIE_PROCESS_OPTIONS_INIT;
@@ -391,7 +378,7 @@ int main(int argc, char **argv)
     Suite *suite = suite_create("processors");
     TCase *tc = tcase_create("processors");
     suite_add_tcase(suite, tc);
-    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(tc, rig_begin, rig_finish);
     tcase_add_test(tc, not_its_thread);
 #ifdef DASSIE_DEBUG
     tcase_add_test(tc, another_thread);
