@@ -101,6 +101,8 @@ typedef enum {
 #define DASSIE_ATTEMPTS_MAX 1000000            /* the most it may be */
 #define DASSIE_BACKOFF_MS 1000                 /* default; see spec */
 #define DASSIE_BACKOFF_MAX_MS 3600000          /* default; see spec */
+#define DASSIE_TIMEOUT_MS_MAX 864000000        /* of a run: ten days */
+#define DASSIE_HUNG_MS 10000                   /* default; see processors */
 
 /* ---- Types ------------------------------------------------------------- */
 
@@ -343,7 +345,7 @@ typedef int (*dassie_work_cb)(dassie_job_t *job);
  * from in here). The job is valid until then. Loop thread. */
 typedef void (*dassie_start_cb)(dassie_job_t *job);
 
-/* Asks a job that was started to end soon: dassie_job_cancelled() is true now.
+/* Asks a job that was started to end soon: dassie_job_cancelled() says why.
  * The job still ends by dassie_finish(). Loop thread. */
 typedef void (*dassie_cancel_cb)(dassie_job_t *job);
 
@@ -415,6 +417,14 @@ struct dassie_options_s {
  * enqueued, is cancelled with DASSIE_EEXPIRED, pending or scheduled, and does
  * not run. One that was retried by dassie_change() does not expire. A wall
  * clock that is set back delays it.
+ * A run may take timeout_ms from its begin, or from the last call of
+ * dassie_job_touch(). Then it is asked to end: dassie_job_cancelled() says
+ * UV_ETIMEDOUT, and an async processor's cancel callback comes. What becomes of
+ * it is still its processor's to say. If it gives up with UV_ECANCELED or
+ * UV_ETIMEDOUT that is a failed attempt, with the code UV_ETIMEDOUT, and the
+ * rules above apply; so they do if it fails in another way; if it ends well the
+ * job is complete. For one that does not end see spares in
+ * dassie_process_options_t.
  *
  * A job may have a key that no other job of its queue has as long as it holds
  * it. An enqueue that finds it held has no job of its own, or gets it by
@@ -436,6 +446,7 @@ struct dassie_spec_s {
     uint64_t backoff_max_ms;       /* 0: DASSIE_BACKOFF_MAX_MS */
     uint64_t retry_for_ms;         /* 0: as long as attempts are left */
     uint64_t expire_ms;            /* 0: it is never too late to start */
+    uint64_t timeout_ms;           /* 0: a run may take as long as it likes */
     const char *unique;            /* the unique key, any bytes; NULL: none */
     size_t unique_len;             /* 0: a C string */
     dassie_until_t unique_until;   /* DASSIE_UNTIL_ENDED */
@@ -445,11 +456,22 @@ struct dassie_spec_s {
 #define DASSIE_SPEC_INIT                                                     \
     {                                                                        \
         sizeof(struct dassie_spec_s), NULL, 0, NULL, 0, NULL, 0, 0, 0, 0, 0, \
-            0, 0, 0, 0, 0, NULL, 0, DASSIE_UNTIL_ENDED, 0,                   \
+            0, 0, 0, 0, 0, 0, NULL, 0, DASSIE_UNTIL_ENDED, 0,                \
             DASSIE_CONFLICT_KEEP                                             \
     }
 
-/* How to process. Exactly one of work and start is set. */
+/* How to process. Exactly one of work and start is set.
+ *
+ * A run that was asked to end as it has timed out, and has not ended hung_ms
+ * later, is hung, which is told to the log. As no thread can be stopped from
+ * outside it goes on; but if the processor has a spare, the run is given up:
+ * its attempt ends then and there as failed with UV_ETIMEDOUT, durably; the job
+ * may be tried again beside it (not one that is to be run at most once); and
+ * another job runs in its slot. Nothing it says when it returns changes
+ * anything. Until then the spare is taken; a run that hangs while none is left
+ * waits for one, in its slot. Each spare in use is one more thread of the pool:
+ * leave room for it, see UV_THREADPOOL_SIZE. dassie_processor_stop() and
+ * dassie_close() wait for such runs, too. */
 struct dassie_process_options_s {
     size_t size;               /* set by DASSIE_PROCESS_OPTIONS_INIT */
     const char *queue;         /* the one queue; NULL: "default" */
@@ -461,11 +483,14 @@ struct dassie_process_options_s {
     dassie_start_cb start;     /* ... or starts on the loop (async) */
     dassie_cancel_cb cancel;   /* async only, may be NULL */
     dassie_backoff_cb backoff; /* work only, may be NULL */
+    unsigned hung_ms;          /* DASSIE_HUNG_MS: after the timeout */
+    unsigned spares;           /* 0: how many hung runs are given up; up to
+                                  DASSIE_CONCURRENCY_MAX */
 };
 #define DASSIE_PROCESS_OPTIONS_INIT                                         \
     {                                                                       \
         sizeof(struct dassie_process_options_s), NULL, 0, NULL, 0, 0, NULL, \
-            NULL, NULL, NULL                                                \
+            NULL, NULL, NULL, 0, 0                                          \
     }
 
 struct dassie_list_options_s {
@@ -549,6 +574,8 @@ struct dassie_stats_s {
     uint64_t retried;      /* failed attempts that were not the last */
     uint64_t snoozed;      /* runs that ended so */
     uint64_t swept;        /* ended jobs that were kept long enough */
+    uint64_t timed_out;    /* runs that were asked to end */
+    uint64_t given_up;     /* of them, those that did not */
     uint64_t promoted;     /* scheduled jobs whose time has come */
     uint64_t claimed;      /* claims, hand-offs included */
     uint64_t handed_off;   /* claims that skipped the pending row */
@@ -563,6 +590,7 @@ struct dassie_stats_s {
     uint64_t inbox_jobs;   /* waiting for a commit now */
     uint64_t inbox_bytes;  /* of them: payloads, names, 17 bytes a job */
     uint32_t suspects;     /* jobs waiting to run alone */
+    uint32_t hung;         /* runs given up that are not back */
     uint32_t pool_threads; /* pool threads this process may use */
     uint32_t runners;      /* of them busy for this handle */
     uint32_t work_slots;   /* concurrency asked for by work processors */
@@ -699,7 +727,7 @@ struct dassie_processor_s {
  * dassie_close(). More concurrency than the pool has threads to spare is told
  * to the log and in dassie_stats().
  * Errors: UV_EINVAL no or two processors, concurrency, a queue's name, more
- * than DASSIE_PROCESSOR_QUEUES_MAX of them;
+ * than DASSIE_PROCESSOR_QUEUES_MAX of them, spares;
  * UV_ENOBUFS DASSIE_PROCESSORS_MAX reached; UV_ENOMEM. */
 DASSIE_EXTERN int dassie_process(dassie_t *q, dassie_processor_t *p,
                                  const dassie_process_options_t *options);
@@ -714,13 +742,14 @@ DASSIE_EXTERN int dassie_processor_stop(dassie_processor_t *p,
  * with data as its result; anything else is failed with data as its error text
  * (up to DASSIE_ERROR_BYTES_MAX; NULL: the code's message). ANY THREAD; legal
  * while closing (never UV_ECANCELED), and never refused for a full inbox.
- * Errors: UV_EALREADY this run has ended or is not under way; UV_E2BIG;
- * UV_ENOMEM. */
+ * Errors: UV_EALREADY this run has ended, was given up or is not under way;
+ * UV_E2BIG; UV_ENOMEM. */
 DASSIE_EXTERN int dassie_finish(dassie_t *q, uint64_t id, uint32_t attempt,
                                 int status, const void *data, size_t len);
 
 /* Accessors of a job under way (never NULL): from the work callback on its
- * thread, or from start to dassie_finish(). Pointers are valid as long as the
+ * thread, or from start to dassie_finish(), also for a run that was given up.
+ * Pointers are valid as long as the
  * job is; the length is stored where len is not NULL; names are followed by a
  * zero byte. */
 DASSIE_EXTERN uint64_t dassie_job_id(const dassie_job_t *job);
@@ -731,12 +760,21 @@ DASSIE_EXTERN const char *dassie_job_name(const dassie_job_t *job, size_t *len);
 DASSIE_EXTERN const void *dassie_job_data(const dassie_job_t *job, size_t *len);
 DASSIE_EXTERN dassie_processor_t *dassie_job_processor(const dassie_job_t *job);
 
-/* Whether the job is asked to end soon: by dassie_change(), or as the queue is
- * being closed. A job that gives up then returns "UV_ECANCELED": that uses up
- * no attempt if the queue is being closed, and the job runs again after the
+/* Whether the job is asked to end soon, and why: 0: it is not; "UV_ECANCELED":
+ * by dassie_change(), or as the queue is being closed; "UV_ETIMEDOUT": its
+ * timeout_ms are over. The first reason stays. A job that gives up then returns
+ * that code, or "UV_ECANCELED" for either: that uses up no attempt if the queue
+ * is being closed and it has not timed out, and the job runs again after the
  * next open, unless it is to be run at most once. Any thread that may hold the
  * job. */
 DASSIE_EXTERN int dassie_job_cancelled(const dassie_job_t *job);
+
+/* A sign of life: from now on the run may take its timeout_ms once more. It
+ * costs no more than a look at the clock. Returns 0, also for a job without a
+ * timeout, or why the job is asked to end. Any thread that may hold the job.
+ * Errors: UV_EINVAL job is NULL; UV_ECANCELED, UV_ETIMEDOUT as
+ * dassie_job_cancelled(); UV_EALREADY the run was given up. */
+DASSIE_EXTERN int dassie_job_touch(dassie_job_t *job);
 
 /* Sets what a work processor's job leaves behind; the last call counts. The
  * result is kept if it returns 0, the error text if not. Errors: UV_E2BIG
@@ -765,7 +803,7 @@ DASSIE_EXTERN int dassie_job_snooze(dassie_job_t *job, uint64_t ms);
  * within a second, at the cost of no more than a row: call it as often as you
  * like. It stays until the job is complete or says otherwise. Any thread that
  * may hold the job. Errors: UV_EINVAL done is above total; UV_E2BIG above
- * DASSIE_PROGRESS_BYTES_MAX; UV_ENOMEM. */
+ * DASSIE_PROGRESS_BYTES_MAX; UV_EALREADY the run was given up; UV_ENOMEM. */
 DASSIE_EXTERN int dassie_job_progress(dassie_job_t *job, uint64_t done,
                                       uint64_t total, const char *text,
                                       size_t len);
@@ -775,7 +813,7 @@ DASSIE_EXTERN int dassie_job_progress(dassie_job_t *job, uint64_t done,
  * within a second, and is as durable then as the store's durability says. It is
  * gone once the job is complete, and stays with a failed or cancelled one. Any
  * thread that may hold the job. Errors: UV_EINVAL; UV_E2BIG above
- * DASSIE_CHECKPOINT_BYTES_MAX; UV_ENOMEM. */
+ * DASSIE_CHECKPOINT_BYTES_MAX; UV_EALREADY the run was given up; UV_ENOMEM. */
 DASSIE_EXTERN int dassie_job_checkpoint(dassie_job_t *job, const void *data,
                                         size_t len);
 
@@ -797,9 +835,11 @@ DASSIE_EXTERN const void *dassie_job_checkpoint_data(const dassie_job_t *job,
  * dassie_job_step() says that so many steps are done, as a progress and, as
  * durably, as a checkpoint. UV_ECANCELED: the job is asked to end, or the queue
  * is being closed; then a run that ends with UV_ECANCELED uses up no attempt
- * and goes on after the next open. A step that was done within the last second
- * before a kill may be done again. Any thread that may hold the job. Errors of
- * dassie_job_step(): UV_EINVAL done is above total; UV_ECANCELED; UV_ENOMEM. */
+ * and goes on after the next open. UV_ETIMEDOUT: its time is over; touching the
+ * job is for it to do. A step that was done within the last second before a
+ * kill may be done again. Any thread that may hold the job. Errors of
+ * dassie_job_step(): UV_EINVAL done is above total; UV_ECANCELED; UV_ETIMEDOUT;
+ * UV_EALREADY the run was given up; UV_ENOMEM. */
 DASSIE_EXTERN uint64_t dassie_job_resume_at(const dassie_job_t *job);
 DASSIE_EXTERN int dassie_job_step(dassie_job_t *job, uint64_t done,
                                   uint64_t total);
@@ -993,13 +1033,15 @@ DASSIE_EXTERN int dassie_drain(dassie_t *q, dassie_drain_t *req,
 /* In place of a state: of a job that is new, or deleted. */
 #define DASSIE_NOWHERE (-1)
 
-/* A job has gone from one state to another. */
+/* A job has gone from one state to another; or it is running, and was asked to
+ * end as it has timed out: then from and to are DASSIE_RUNNING. */
 struct dassie_event_s {
     uint64_t id;
     int from;          /* dassie_state_t, or DASSIE_NOWHERE */
     int to;            /* dassie_state_t, or DASSIE_NOWHERE */
     uint32_t attempts; /* runs begun and counted, this one included */
-    int code;          /* of a run that has ended: 0, or its error */
+    int code;          /* of a run that has ended: 0, or its error; of one that
+                          has timed out UV_ETIMEDOUT */
     uint64_t at_ms;    /* wall clock, ms since 1970 */
     const char *queue; /* followed by a zero byte */
     size_t queue_len;

@@ -169,6 +169,10 @@ void dassie__apply_later(struct dassie__impl *impl)
 
 static void apply_finish(struct dassie__impl *impl, job_t *job)
 {
+    if (job->given_up) {
+        dassie__core_late(&impl->core, job);
+        return;
+    }
     recorder_ended(&impl->recorder, job->slot); /* if async: not yet */
     if (impl->lost) {
         dassie__core_lose(&impl->core, job);
@@ -186,6 +190,14 @@ static void apply_back(struct dassie__impl *impl, job_t *job)
         dassie__core_lose(&impl->core, job);
     } else {
         dassie__core_unclaim(&impl->core, job);
+    }
+}
+
+/* Of a run that was given up nothing is saved any more. */
+static void apply_save(struct dassie__impl *impl, struct op *op)
+{
+    if (!impl->lost && !((struct save *)op)->job->given_up) {
+        dassie__saves_add(&impl->core.saves, op, impl->core.mono_ns);
     }
 }
 
@@ -328,7 +340,7 @@ static void forget_starved(struct dassie__impl *impl,
 /* Told once nothing of p is under way. */
 static void stop_check(struct dassie__impl *impl, struct dassie__processor *p)
 {
-    if (p->stopping && p->claimed == 0 && !p->stopped_told) {
+    if (p->stopping && p->claimed + p->hung_n == 0 && !p->stopped_told) {
         p->stopped_told = true;
         if (p->added) {
             dassie__core_processor_remove(&impl->core, p);
@@ -384,9 +396,7 @@ void dassie__apply_op(struct dassie__impl *impl, struct op *op)
             apply_back(impl, (job_t *)op);
             break;
         case OP_SAVE:
-            if (!impl->lost) {
-                dassie__saves_add(&impl->core.saves, op, impl->core.mono_ns);
-            }
+            apply_save(impl, op);
             break;
         case OP_SUBSCRIBE:
             dassie__events_add(impl, (struct dassie__sub *)op);
@@ -507,13 +517,14 @@ void dassie__apply_lose(struct dassie__impl *impl)
 /* False: there is no memory for it. The callback comes once. */
 static bool tell_cancel(struct dassie__impl *impl, job_t *job)
 {
-    atomic_store(&job->cancelled, true);
+    job_ask_end(job, UV_ECANCELED);
     if (job->processor->cancel != NULL && !job->cancel_told) {
         struct cancel *cancel = dassie__malloc(sizeof *cancel);
         if (cancel == NULL) {
             return false;
         }
         cancel->id = job->id;
+        cancel->attempt = job->attempts + 1;
         answer(impl, &cancel->op, OP_CANCEL, 0);
         job->cancel_told = true;
     }
@@ -530,6 +541,47 @@ bool dassie__apply_cancel_all(struct dassie__impl *impl)
         }
     }
     return all;
+}
+
+/* ---- Time limits ---- */
+
+/* The runner that has the job looks under the same mutex. */
+static bool give_up_run(job_t *job)
+{
+    struct dassie__processor *p = job->processor;
+    if (p->work == NULL) {
+        return limit_give_up(job);
+    }
+    uv_mutex_lock(&p->mutex);
+    bool given_up = limit_give_up(job);
+    p->hung += given_up;
+    uv_mutex_unlock(&p->mutex);
+    return given_up;
+}
+
+bool dassie__apply_hung(void *arg, job_t *job, bool spare)
+{
+    struct dassie__impl *impl = arg;
+    bool given_up = spare && give_up_run(job);
+    if (given_up || !spare) {
+        dassie__engine_log(
+            impl, DASSIE_LOG_WARNING, "run %u of job %llu does not end: %s",
+            (unsigned)job->attempts + 1, (unsigned long long)job->id,
+            given_up ? "it is given up"
+                     : "it keeps its slot, no spare one is left");
+    }
+    return given_up;
+}
+
+uint64_t dassie__apply_timeouts(struct dassie__impl *impl)
+{
+    struct core *core = &impl->core;
+    dassie__core_timeouts(core);
+    if (core->untold) {
+        core->untold = false;
+        impl->cancels_untold |= !dassie__apply_cancelled(impl);
+    }
+    return dassie__limits_due(&core->limits);
 }
 
 /* ---- Operators ---- */
@@ -594,7 +646,7 @@ static bool start_work(struct dassie__processor *p)
 {
     uv_mutex_lock(&p->mutex);
     job_list_append(&p->runq, &p->starting);
-    bool more = p->runq.n > p->waiting && p->active < p->slots;
+    bool more = p->runq.n > p->waiting && p->active < p->slots + p->hung;
     if (p->waiting > 1 && p->runq.n > 1) {
         uv_cond_broadcast(&p->cond);
     } else if (p->waiting > 0) {

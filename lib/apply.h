@@ -30,9 +30,16 @@ void dassie__apply_changes(struct dassie__impl *impl);
 /* Works on enqueues that wait for the begin of a batch, a step. */
 void dassie__apply_later(struct dassie__impl *impl);
 
-/* Tells processors of jobs that an operator has cancelled. False: there was no
+/* Tells processors of jobs that were asked to end. False: there was no
  * memory to tell all of them. */
 bool dassie__apply_cancelled(struct dassie__impl *impl);
+
+/* Asks runs to end whose time is over, and gives up those that do not. Returns
+ * when to do so the next time. */
+uint64_t dassie__apply_timeouts(struct dassie__impl *impl);
+
+/* A run is hung: see core.h. */
+bool dassie__apply_hung(void *arg, job_t *job, bool spare);
 
 /* Raises the cancel flag of every claimed job. False: there was no memory to
  * tell all of them. */

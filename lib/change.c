@@ -59,7 +59,7 @@ static int change_running(struct change *change, job_t *job)
     if (!job->cancel_asked) {
         job->cancel_asked = true;
         job->cancel_untold = true;
-        atomic_store(&job->cancelled, true);
+        job_ask_end(job, UV_ECANCELED);
     }
     change->changed++;
     return 0;

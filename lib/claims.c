@@ -107,6 +107,17 @@ static void set_unlink(struct claim_set *set, job_t *job)
     set->live--;
 }
 
+void dassie__claims_replace(job_t *job, job_t *copy)
+{
+    struct claim_set *set = job->set;
+    copy->set = set;
+    copy->set_prev = job->set_prev;
+    copy->set_next = job->set_next;
+    *(copy->set_prev != NULL ? &copy->set_prev->set_next : &set->head) = copy;
+    *(copy->set_next != NULL ? &copy->set_next->set_prev : &set->tail) = copy;
+    job->set = NULL;
+}
+
 void dassie__claims_add(struct store *s, job_t *job)
 {
     set_link(s->newest, job);

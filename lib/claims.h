@@ -16,6 +16,9 @@ int dassie__claims_prepare(struct store *s);
 void dassie__claims_add(struct store *s, job_t *job);
 void dassie__claims_remove(struct store *s, job_t *job);
 
+/* Its copy stands in the set in its place. */
+void dassie__claims_replace(job_t *job, job_t *copy);
+
 /* Puts the set of the open batch into it, and those that others went into. */
 void dassie__claims_write(struct store *s);
 

@@ -94,6 +94,7 @@ static void claim_begin(struct core *c, struct dassie__processor *p, job_t *job)
         recorder_executing(c->recorder, job->slot);
     }
     job->processor = p;
+    dassie__limits_claim(&c->limits, job, c->mono_ns);
     c->claimed[job->slot] = job;
     c->claimed_n++;
     if (job->slot >= c->claimed_high) {
@@ -111,6 +112,7 @@ static void claim_begin(struct core *c, struct dassie__processor *p, job_t *job)
 
 static void claim_forget(struct core *c, job_t *job)
 {
+    dassie__limits_remove(&c->limits, job);
     c->claimed[job->slot] = NULL;
     c->claimed_n--;
     job->processor->claimed--;
@@ -188,6 +190,9 @@ static enum event cancelled_event(job_t *job)
     if (job->status == 0 && job->verdict == VERDICT_SNOOZE) {
         dassie__job_cancel(job);
     }
+    if (job->timed_out && job->status == UV_ETIMEDOUT) {
+        dassie__job_cancel(job); /* the answer to both */
+    }
     if (job->status == UV_ECANCELED) {
         return EVENT_ABORT;
     }
@@ -198,6 +203,9 @@ static enum event finish_event(struct core *c, job_t *job)
 {
     if (job->cancel_asked) {
         return cancelled_event(job);
+    }
+    if (job->timed_out) {
+        dassie__limit_settle(job);
     }
     /* It was asked to end, and goes on when the store is opened again. */
     if (c->stopping && job->status == UV_ECANCELED &&
@@ -771,16 +779,33 @@ static int rebuild(struct core *c, struct kv *kv, struct errmsg *e)
     return rc;
 }
 
+/* Room for all that may be claimed. */
+static bool rooms_make(struct core *c)
+{
+    c->claimed = dassie__calloc(DASSIE_CLAIMED_MAX, sizeof c->claimed[0]);
+    c->released = dassie__malloc(DASSIE_CLAIMED_MAX * sizeof c->released[0]);
+    c->limits.heap =
+        dassie__malloc(DASSIE_CLAIMED_MAX * sizeof c->limits.heap[0]);
+    return c->claimed != NULL && c->released != NULL && c->limits.heap != NULL;
+}
+
+static void rooms_free(struct core *c)
+{
+    dassie__free(c->claimed);
+    dassie__free(c->released);
+    dassie__free(c->limits.heap);
+    c->claimed = NULL;
+    c->released = NULL;
+    c->limits.heap = NULL;
+}
+
 int dassie__core_open(struct core *c, struct kv *kv, struct recorder *recorder,
                       const struct core_options *options, struct errmsg *e)
 {
     c->recorder = recorder;
     c->options = *options;
-    c->claimed = dassie__calloc(DASSIE_CLAIMED_MAX, sizeof c->claimed[0]);
-    c->released = dassie__malloc(DASSIE_CLAIMED_MAX * sizeof c->released[0]);
-    if (c->claimed == NULL || c->released == NULL) {
-        dassie__free(c->claimed);
-        dassie__free(c->released);
+    if (!rooms_make(c)) {
+        rooms_free(c);
         kv->ops->close(kv, false);
         return dassie__errmsg_set(e, UV_ENOMEM, "out of memory");
     }
@@ -799,8 +824,7 @@ int dassie__core_open(struct core *c, struct kv *kv, struct recorder *recorder,
         dassie__sweep_opened(&c->store, c->wall_ms);
         return 0;
     }
-    dassie__free(c->claimed);
-    dassie__free(c->released);
+    rooms_free(c);
     kv->ops->close(kv, false);
     return rc;
 }
@@ -808,10 +832,7 @@ int dassie__core_open(struct core *c, struct kv *kv, struct recorder *recorder,
 bool dassie__core_close(struct core *c, bool clean)
 {
     bool durable = dassie__store_close(&c->store, clean);
-    dassie__free(c->claimed);
-    dassie__free(c->released);
-    c->claimed = NULL;
-    c->released = NULL;
+    rooms_free(c);
     return durable;
 }
 

@@ -19,6 +19,7 @@
 #ifndef DASSIE_CORE_H_
 #define DASSIE_CORE_H_
 
+#include "limit.h"
 #include "processor.h"
 #include "rebuild.h"
 #include "recorder.h"
@@ -81,6 +82,8 @@ struct core_stats {
     uint64_t snoozed;
     uint64_t promoted;
     uint64_t swept;
+    uint64_t timed_out;
+    uint64_t given_up;
     uint64_t claimed;
     uint64_t handed_off;
     uint64_t unclaimed;
@@ -103,6 +106,13 @@ struct core {
     job_t **claimed;                    /* by recorder slot */
     uint32_t claimed_high;              /* slots in use are below this */
     uint32_t claimed_n;
+    struct limits limits; /* of claimed ones */
+    uint32_t hung_n;      /* runs that were given up and are not back */
+    bool untold;          /* processors are to be told of cancelled ones */
+    /* A run is hung; with a spare slot it is given up, if it has not just
+     * ended: limit_give_up(). Or NULL. */
+    bool (*hung)(void *arg, job_t *job, bool spare);
+    void *hung_arg;
     struct job_list gone;   /* to be freed with the next commit */
     struct job_list told;   /* ended in the batch */
     struct saves saves;     /* of running jobs, to be written */
@@ -160,6 +170,12 @@ void dassie__core_sweep(struct core *c);
 
 /* A run has ended: job->status, job->out and job->verdict say how. */
 void dassie__core_finish(struct core *c, job_t *job);
+
+/* Asks runs to end whose time is over, and gives up those that do not. */
+void dassie__core_timeouts(struct core *c);
+
+/* A run that was given up has come back: nothing of it counts. */
+void dassie__core_late(struct core *c, job_t *job);
 
 /* Hands a claimed job back unrun. */
 void dassie__core_unclaim(struct core *c, job_t *job);

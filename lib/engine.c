@@ -154,6 +154,9 @@ static void stats_copy(struct dassie__impl *impl, int degraded)
         .queues = core->store.queues.n,
         .enqueued = c->enqueued,
         .completed = c->completed,
+        .timed_out = c->timed_out,
+        .given_up = c->given_up,
+        .hung = core->hung_n,
         .failed = c->failed,
         .cancelled = c->cancelled,
         .retried = c->retried,
@@ -288,6 +291,8 @@ static int open_store(struct dassie__impl *impl, struct errmsg *e)
     if (rc != 0 && !read_only) {
         dassie__recorder_close(&impl->recorder, false);
     }
+    impl->core.hung = dassie__apply_hung;
+    impl->core.hung_arg = impl;
     return rc;
 }
 
@@ -622,7 +627,8 @@ static uint64_t check_parked(struct dassie__impl *impl)
 static uint64_t check_closing(struct dassie__impl *impl)
 {
     uint64_t mono_ns = impl->core.mono_ns;
-    if (impl->core.claimed_n == 0) {
+    uint32_t running = impl->core.claimed_n + impl->core.hung_n;
+    if (running == 0) {
         return UINT64_MAX;
     }
     if (mono_ns >= impl->grace_at) {
@@ -630,8 +636,7 @@ static uint64_t check_closing(struct dassie__impl *impl)
     }
     if (mono_ns >= impl->stuck_at) {
         dassie__engine_log(impl, DASSIE_LOG_WARNING,
-                           "closing waits for %u running jobs",
-                           impl->core.claimed_n);
+                           "closing waits for %u running jobs", running);
         impl->stuck_at = mono_ns + STUCK_NS;
     }
     return impl->cancelled || impl->stuck_at < impl->grace_at ? impl->stuck_at
@@ -640,8 +645,8 @@ static uint64_t check_closing(struct dassie__impl *impl)
 
 static bool may_end(struct dassie__impl *impl)
 {
-    if (!impl->closing || impl->core.claimed_n > 0 || impl->todo.head != NULL ||
-        impl->later.head != NULL) {
+    if (!impl->closing || impl->core.claimed_n + impl->core.hung_n > 0 ||
+        impl->todo.head != NULL || impl->later.head != NULL) {
         return false;
     }
     uv_mutex_lock(&impl->mutex);
@@ -753,6 +758,7 @@ static uint64_t engine_batch(struct dassie__impl *impl)
     apply_batch(impl);
     if (is_writable(impl)) {
         due = earlier(check_parked(impl), dassie__apply_starved(impl));
+        due = earlier(due, dassie__apply_timeouts(impl));
         dassie__core_dispatch(&impl->core);
         due = earlier(due, dassie__core_due(&impl->core));
         due = earlier(due,

@@ -133,6 +133,7 @@ struct drain_priv {
 struct cancel {
     struct op op;
     uint64_t id;
+    uint32_t attempt;
 };
 
 struct log_line {
@@ -345,8 +346,8 @@ int dassie__runs_finish(
     struct runs *runs, uint64_t id, uint32_t attempt, int status, void *out,
     size_t out_len, bool out_is_error,
     job_t **job); /* any thread; *job: to be posted, or NULL */
-job_t *dassie__runs_enter(struct runs *runs,
-                          uint64_t id); /* loop: before a later callback */
+job_t *dassie__runs_enter(struct runs *runs, uint64_t id,
+                          uint32_t attempt); /* loop: before a later callback */
 bool dassie__runs_leave(struct runs *runs,
                         job_t *job); /* true: finished meanwhile */
 

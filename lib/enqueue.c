@@ -28,7 +28,8 @@ static int spec_check_times(const dassie_spec_t *spec)
                    spec->delay_ms > max || spec->run_at_ms > max ||
                    spec->attempts_max > DASSIE_ATTEMPTS_MAX ||
                    spec->backoff_ms > max || spec->backoff_max_ms > max ||
-                   spec->retry_for_ms > max || spec->expire_ms > max
+                   spec->retry_for_ms > max || spec->expire_ms > max ||
+                   spec->timeout_ms > DASSIE_TIMEOUT_MS_MAX
                ? UV_EINVAL
                : 0;
 }
@@ -94,6 +95,7 @@ static void spec_options(const dassie_spec_t *spec, struct job_options *options)
     options->number[JOB_UNIQUE_FOR] = spec->unique_ms;
     options->key = (const uint8_t *)spec->unique;
     options->key_len = spec->unique_len;
+    options->number[JOB_TIMEOUT] = spec->timeout_ms;
 }
 
 /* A job with its row written and, behind the row, its queue's name. */

@@ -30,13 +30,16 @@ static void stage(struct dassie__sub *sub, const job_t *job, int from,
     }
     uint64_t at = sub->staged++ % DASSIE_EVENTS_MAX;
     bool runs = job->state == DASSIE_RUNNING;
+    bool timed_out = runs && from == DASSIE_RUNNING;
     bool ran = from == DASSIE_RUNNING || job->state > DASSIE_RUNNING;
     sub->number[at] = number;
     sub->ring[at] = (dassie_event_t){.id = job->id,
                                      .from = from,
                                      .to = job->state,
                                      .attempts = job->attempts + runs,
-                                     .code = ran ? job->status : 0,
+                                     .code = timed_out ? UV_ETIMEDOUT
+                                             : ran     ? job->status
+                                                       : 0,
                                      .at_ms = wall_ms,
                                      .queue = job->queue->name,
                                      .queue_len = job->queue->name_len};

@@ -54,6 +54,35 @@ job_t *dassie__job_new(size_t row_len, size_t extra)
     return job;
 }
 
+job_t *dassie__job_copy(const job_t *job)
+{
+    job_t *copy = dassie__job_new(job->row_len, 0);
+    if (copy == NULL) {
+        return NULL;
+    }
+    memcpy(copy->row, job->row, job->row_len);
+    copy->queue = job->queue;
+    copy->processor = job->processor;
+    copy->id = job->id;
+    copy->position = job->position;
+    copy->due_ms = job->due_ms;
+    copy->last_run = job->last_run;
+    copy->attempts = job->attempts;
+    copy->excused = job->excused;
+    copy->crashes = job->crashes;
+    copy->slot = job->slot;
+    copy->state = job->state;
+    copy->priority = job->priority;
+    copy->flags = job->flags;
+    copy->kind = job->kind;
+    copy->history = job->history;
+    copy->cancel_asked = job->cancel_asked;
+    copy->timed_out = job->timed_out;
+    copy->timeout_ns = job->timeout_ns;
+    copy->stored = job->stored;
+    return copy;
+}
+
 void dassie__job_free(job_t *job)
 {
     struct job_list one = {job, job, 1};

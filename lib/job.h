@@ -73,15 +73,22 @@ struct dassie_job_s {
     bool busy;     /* async: a callback with it is running (runs mutex) */
     bool finished; /* async: dassie_finish() came meanwhile (runs mutex) */
     bool out_is_error;
-    bool history; /* it has a row there */
-    bool timer;   /* and one for its expiry */
-    bool partial; /* the row in memory lacks the payload: not for a window */
-    bool cancel_asked;  /* by an operator, while it is claimed */
-    bool cancel_untold; /* and its processor is still to be told */
-    bool cancel_told;   /* async: its cancel callback is on its way, or was */
-    uint8_t verdict;    /* enum verdict */
-    atomic_bool cancelled;
-    void *out; /* result or error text, owned; as status */
+    bool history;   /* it has a row there */
+    bool timer;     /* and one for its expiry */
+    bool partial;   /* the row in memory lacks the payload: not for a window */
+    bool timed_out; /* it was asked to end, as its time was over; */
+    bool hung;      /* it has not done so for long, */
+    bool given_up;  /* and nobody waits for it any more */
+    bool cancel_asked;    /* by an operator, while it is claimed */
+    bool cancel_untold;   /* and its processor is still to be told */
+    bool cancel_told;     /* async: its cancel callback is on its way, or was */
+    uint8_t verdict;      /* enum verdict */
+    uint32_t limit_place; /* in the heap, from 1 on; 0: it is not in it */
+    uint64_t limit_at;    /* when it is looked at there */
+    uint64_t timeout_ns;  /* of this run; 0: none */
+    _Atomic uint64_t deadline; /* see limit.h */
+    atomic_int cancelled;      /* 0, or why it is asked to end */
+    void *out;                 /* result or error text, owned; as status */
     size_t out_len;
     size_t row_len;
     size_t stored;           /* bytes of its row on disk */
@@ -166,6 +173,17 @@ void dassie__job_cache_clear(void);
 
 /* Bytes that the job keeps in memory. */
 size_t dassie__job_bytes(const job_t *job);
+
+/* A job whose run is asked to end; the first one to ask says why. */
+static inline void job_ask_end(job_t *job, int why)
+{
+    int none = 0;
+    atomic_compare_exchange_strong(&job->cancelled, &none, why);
+}
+
+/* A copy of a job under way, without what the one who runs it may change. NULL:
+ * no memory. */
+job_t *dassie__job_copy(const job_t *job);
 
 /* A run begins: what the last one left behind goes. */
 void dassie__job_begin(job_t *job);

@@ -16,6 +16,7 @@ static int process_check(const dassie_process_options_t *o)
     if (work == start || (work && o->cancel != NULL) ||
         (start && o->backoff != NULL) ||
         o->concurrency > DASSIE_CONCURRENCY_MAX ||
+        o->spares > DASSIE_CONCURRENCY_MAX ||
         o->queues_n > DASSIE_PROCESSOR_QUEUES_MAX ||
         (o->queues_n > 0 && (o->queues == NULL || o->queue != NULL))) {
         return UV_EINVAL;
@@ -105,7 +106,10 @@ static int processor_fill(struct dassie__processor *p,
     p->add_op.type = OP_ADD;
     p->stop_op.type = OP_STOP;
     p->stopped_op.type = OP_STOPPED;
-    p->runners = dassie__calloc(p->slots, sizeof p->runners[0]);
+    p->spares = o->spares;
+    p->hung_ns = (uint64_t)(o->hung_ms > 0 ? o->hung_ms : DASSIE_HUNG_MS) *
+                 UINT64_C(1000000);
+    p->runners = dassie__calloc(p->slots + p->spares, sizeof p->runners[0]);
     p->pool = dassie__calloc(1, sizeof *p->pool);
     return p->runners == NULL || p->pool == NULL ? UV_ENOMEM : names_of(p, o);
 }
@@ -135,6 +139,20 @@ static int processor_new(const dassie_process_options_t *o,
     }
     *out = p;
     return 0;
+}
+
+/* The pool may be too small for what is asked for. */
+static void check_pool(struct dassie__impl *impl,
+                       const struct dassie__processor *p)
+{
+    unsigned threads = dassie__pool_threads();
+    if (p->work != NULL && p->concurrency + p->spares > threads) {
+        dassie__engine_log(
+            impl, DASSIE_LOG_WARNING,
+            "concurrency %u and %u spare, but the thread pool can run %u jobs "
+            "at a time (see UV_THREADPOOL_SIZE)",
+            p->concurrency, p->spares, threads);
+    }
 }
 
 int dassie_process(dassie_t *q, dassie_processor_t *handle,
@@ -174,13 +192,7 @@ int dassie_process(dassie_t *q, dassie_processor_t *handle,
     if (p->work != NULL) {
         q->impl->work_slots += p->concurrency;
     }
-    if (p->work != NULL && p->concurrency > p->slots) {
-        dassie__engine_log(
-            q->impl, DASSIE_LOG_WARNING,
-            "concurrency %u, but the thread pool can run %u jobs at a "
-            "time (see UV_THREADPOOL_SIZE)",
-            p->concurrency, p->slots);
-    }
+    check_pool(q->impl, p);
     dassie__engine_post(q->impl, &p->add_op);
     return 0;
 }
@@ -212,7 +224,7 @@ void dassie__processor_settle(struct dassie__processor *p)
     struct dassie__impl *impl = p->impl;
     dassie_processor_t *handle = p->handle;
     dassie_processor_cb cb = p->stopped_cb;
-    for (unsigned i = 0; p->work != NULL && i < p->slots; i++) {
+    for (unsigned i = 0; p->work != NULL && i < p->slots + p->spares; i++) {
         if (p->runners[i].busy) {
             return;
         }
@@ -260,13 +272,14 @@ static void deliver_start(struct dassie__impl *impl, job_t *job)
         return;
     }
     dassie__runs_add(&impl->runs, job);
+    limit_begin(job, clock_mono_ns(&impl->clock));
     job->processor->start(job);
     run_leave(impl, job);
 }
 
 static void deliver_cancel(struct dassie__impl *impl, struct cancel *cancel)
 {
-    job_t *job = dassie__runs_enter(&impl->runs, cancel->id);
+    job_t *job = dassie__runs_enter(&impl->runs, cancel->id, cancel->attempt);
     dassie__free(cancel);
     if (job != NULL) {
         job->processor->cancel(job);
@@ -323,13 +336,12 @@ int dassie_finish(dassie_t *q, uint64_t id, uint32_t attempt, int status,
                                  status != 0, &job);
     if (rc != 0) {
         dassie__free(out);
-        return rc;
     }
     if (job != NULL) {
         job->op.type = OP_FINISH;
         dassie__engine_post(impl, &job->op);
     }
-    return 0;
+    return rc;
 }
 
 /* ---- Jobs ---- */
@@ -386,6 +398,15 @@ dassie_processor_t *dassie_job_processor(const dassie_job_t *job)
 int dassie_job_cancelled(const dassie_job_t *job)
 {
     return atomic_load_explicit(&job->cancelled, memory_order_relaxed);
+}
+
+int dassie_job_touch(dassie_job_t *job)
+{
+    if (job == NULL) {
+        return UV_EINVAL;
+    }
+    limit_touch(job, clock_mono_ns(&job->processor->impl->clock));
+    return limit_given_up(job) ? UV_EALREADY : dassie_job_cancelled(job);
 }
 
 static int job_decide(dassie_job_t *job, enum verdict verdict, uint64_t ms)

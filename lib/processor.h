@@ -23,8 +23,10 @@ struct dassie__processor {
     dassie_cancel_cb cancel;
     dassie_backoff_cb backoff;
     unsigned concurrency;
-    unsigned slots; /* how many can execute at a time */
-    char *names;    /* the queues' names, until the engine knows them */
+    unsigned slots;   /* how many can execute at a time */
+    unsigned spares;  /* runs that may be given up and not be back, */
+    uint64_t hung_ns; /* so long after they were asked to end */
+    char *names;      /* the queues' names, until the engine knows them */
     uv_buf_t *bufs;
     unsigned queues_n;
 
@@ -37,6 +39,7 @@ struct dassie__processor {
     struct queue **queues;    /* in strict order */
     struct server *servers;   /* its entries in the queues' lists */
     struct job_list starting; /* claimed in the open batch */
+    unsigned hung_n;          /* runs that were given up and are not back */
     unsigned claimed;         /* claimed and not yet ended, */
     size_t claimed_bytes;     /* with so many bytes */
     uint64_t popped_seen;     /* when the parked jobs were last looked at, */
@@ -51,6 +54,7 @@ struct dassie__processor {
     struct job_list runq;
     unsigned waiting; /* runners that wait for a job */
     unsigned active;  /* runners on the pool or on their way */
+    unsigned hung;    /* of them those whose runs were given up */
     uint64_t popped;  /* jobs taken from the run queue, ever */
     bool ending;      /* runners take no more jobs */
 
@@ -59,7 +63,7 @@ struct dassie__processor {
 
     /* The loop's. */
     struct dassie__processor *loop_next;
-    struct runner *runners; /* one a slot, for work processors */
+    struct runner *runners; /* one a slot and a spare, for work processors */
     struct pool_user *pool; /* and their threads */
     dassie_processor_cb stopped_cb;
     bool stop_asked;

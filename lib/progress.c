@@ -33,6 +33,9 @@ int dassie_job_progress(dassie_job_t *job, uint64_t done, uint64_t total,
     if (len > DASSIE_PROGRESS_BYTES_MAX) {
         return UV_E2BIG;
     }
+    if (limit_given_up(job)) {
+        return UV_EALREADY;
+    }
     progress.text_len = len;
     if (len > 0) {
         memcpy(progress.text, text, len);
@@ -48,12 +51,17 @@ int dassie_job_step(dassie_job_t *job, uint64_t done, uint64_t total)
     if (job == NULL || !is_range(done, total)) {
         return UV_EINVAL;
     }
+    if (limit_given_up(job)) {
+        return UV_EALREADY;
+    }
     int rc = dassie__save_step(job, done, total, &op);
     save_post(job, op);
-    bool stop = dassie_job_cancelled(job) ||
-                atomic_load_explicit(&job->processor->impl->ending,
-                                     memory_order_relaxed);
-    return rc == 0 && stop ? UV_ECANCELED : rc;
+    int why = dassie_job_cancelled(job);
+    if (why == 0 && atomic_load_explicit(&job->processor->impl->ending,
+                                         memory_order_relaxed)) {
+        why = UV_ECANCELED;
+    }
+    return rc == 0 ? why : rc;
 }
 
 uint64_t dassie_job_resume_at(const dassie_job_t *job)
@@ -70,6 +78,9 @@ int dassie_job_checkpoint(dassie_job_t *job, const void *data, size_t len)
     }
     if (len > DASSIE_CHECKPOINT_BYTES_MAX) {
         return UV_E2BIG;
+    }
+    if (limit_given_up(job)) {
+        return UV_EALREADY;
     }
     int rc = dassie__save_checkpoint(job, data, len, &op);
     save_post(job, op);

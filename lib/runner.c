@@ -29,15 +29,32 @@ bool dassie__runner_is_here(const struct dassie__impl *impl)
     return working == impl;
 }
 
-static void job_run(struct dassie__processor *p, job_t *job)
+/* The run has ended. True: too late, it was given up, and this thread is one
+ * too many. */
+static bool run_is_late(struct dassie__processor *p, job_t *job)
+{
+    if (job->timeout_ns == 0) {
+        return false;
+    }
+    uv_mutex_lock(&p->mutex);
+    bool late = limit_end(job);
+    p->hung -= late;
+    p->active -= late;
+    uv_mutex_unlock(&p->mutex);
+    return late;
+}
+
+/* False: it was given up before it returned. */
+static bool job_run(struct dassie__processor *p, job_t *job)
 {
     if (atomic_load_explicit(&job->cancelled, memory_order_relaxed)) {
         job->op.type = OP_BACK; /* before it began */
         dassie__engine_post(p->impl, &job->op);
-        return;
+        return true;
     }
     dassie__job_begin(job);
     recorder_executing(&p->impl->recorder, job->slot);
+    limit_begin(job, clock_mono_ns(&p->impl->clock));
     working = p->impl;
     int status = p->work(job);
     working = NULL;
@@ -45,10 +62,14 @@ static void job_run(struct dassie__processor *p, job_t *job)
         job->verdict = VERDICT_RETRY;
         job->again_ms = p->backoff(job, job->attempts - job->excused + 1);
     }
-    recorder_ended(&p->impl->recorder, job->slot);
-    job_settle(job, status);
+    bool late = run_is_late(p, job);
+    if (!late) {
+        recorder_ended(&p->impl->recorder, job->slot);
+        job_settle(job, status);
+    }
     job->op.type = OP_FINISH;
     dassie__engine_post(p->impl, &job->op);
+    return !late;
 }
 
 /* A moving average, an eighth at a time; a long job counts at once. */
@@ -94,7 +115,9 @@ static void runner_work(uv_work_t *work)
         }
         uv_mutex_unlock(&p->mutex);
         begin = clock_mono_ns(&p->impl->clock);
-        job_run(p, job);
+        if (!job_run(p, job)) {
+            return;
+        }
         uint64_t end = clock_mono_ns(&p->impl->clock);
         pace_update(p, end - begin);
         begin = end;
@@ -116,7 +139,7 @@ static void runner_after(uv_work_t *work, int status)
 
 static struct runner *runner_free(struct dassie__processor *p)
 {
-    for (unsigned i = 0; i < p->slots; i++) {
+    for (unsigned i = 0; i < p->slots + p->spares; i++) {
         if (!p->runners[i].busy) {
             return &p->runners[i];
         }
@@ -148,8 +171,8 @@ void dassie__runner_start(struct dassie__processor *p)
     }
     for (;;) {
         uv_mutex_lock(&p->mutex);
-        bool need =
-            !p->ending && p->runq.n > p->waiting && p->active < p->slots;
+        bool need = !p->ending && p->runq.n > p->waiting &&
+                    p->active < p->slots + p->hung;
         uv_mutex_unlock(&p->mutex);
         struct runner *runner = need ? runner_free(p) : NULL;
         if (runner == NULL) {

@@ -297,6 +297,13 @@ static void moved(struct store *s, job_t *job, int from, enum event event)
     }
 }
 
+void dassie__store_tell(struct store *s, const job_t *job)
+{
+    if (s->moved != NULL) {
+        s->moved(s->moved_arg, job, job->state);
+    }
+}
+
 /* The one way from state to state: counts, rows and memory together. */
 static int job_move(struct store *s, job_t *job, enum event event, bool *kept)
 {

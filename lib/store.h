@@ -164,6 +164,9 @@ job_t *dassie__store_claim(struct store *s, struct queue *q, enum claim_how how,
 int dassie__store_move(struct store *s, job_t *job, enum event event,
                        bool *kept);
 
+/* Something happens to a job that does not move. */
+void dassie__store_tell(struct store *s, const job_t *job);
+
 /* Whether the open batch has taken that job out of its line. */
 bool dassie__store_taken(const struct store *s, uint64_t id);
 

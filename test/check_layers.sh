@@ -10,7 +10,7 @@ api: dassie enqueue operate process progress subscribe query testing impl
 api: runner
 engine: engine apply events reader runs pool verify verify_counts verify_keys verify_read salvage
 engine: salvage_rows salvage_log
-core: admit change core look processor recorder waiter dir
+core: admit change core limit look processor recorder timeout waiter dir
 store: store claims expire find load refill rebuild save schedule sweep unique queue job
 kv: kv kv_mem kv_rocks wal logfile
 pure: state retry record key

@@ -322,6 +322,18 @@ static inline job_t *cr_job(const char *queue, int8_t priority, uint8_t flags,
     return job;
 }
 
+/* A job with options; they may be all zeros. */
+static inline job_t *cr_job_with(const char *queue, int8_t priority,
+                                 const struct job_options *options)
+{
+    struct job_row row = {.priority = priority,
+                          .enqueued_ms = core->wall_ms,
+                          .data = (const uint8_t *)"data",
+                          .data_len = 4,
+                          .options = *options};
+    return cr_job_of(queue, &row);
+}
+
 static inline uint64_t cr_put_job(job_t *job)
 {
     uint64_t id = core->store.next;
@@ -405,6 +417,7 @@ static inline job_t *cr_start(struct dassie__processor *p)
     job_t *job = job_list_pop(&p->runq);
     if (job != NULL) {
         recorder_executing(&rig.recorder, job->slot);
+        limit_begin(job, core->mono_ns);
     }
     return job;
 }
@@ -412,6 +425,9 @@ static inline job_t *cr_start(struct dassie__processor *p)
 /* It returns; the core does not know yet. */
 static inline void cr_return(job_t *job, int status)
 {
+    if (limit_end(job)) {
+        return;
+    }
     recorder_ended(&rig.recorder, job->slot);
     job->status = status;
     CR_OK(dassie__job_set_out(job, "out", 3));
@@ -420,7 +436,11 @@ static inline void cr_return(job_t *job, int status)
 static inline void cr_end(job_t *job, int status)
 {
     cr_return(job, status);
-    dassie__core_finish(core, job);
+    if (job->given_up) {
+        dassie__core_late(core, job);
+    } else {
+        dassie__core_finish(core, job);
+    }
 }
 
 /* The next job of p is this one, and executes now. */

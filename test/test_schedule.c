@@ -16,24 +16,12 @@ static void setup_rocks(void)
 
 /* ---- Steps ---- */
 
-/* A job with options; they may be all zeros. */
-static job_t *job_with(const char *queue, int8_t priority,
-                       const struct job_options *options)
-{
-    struct job_row row = {.priority = priority,
-                          .enqueued_ms = core->wall_ms,
-                          .data = (const uint8_t *)"data",
-                          .data_len = 4,
-                          .options = *options};
-    return cr_job_of(queue, &row);
-}
-
 /* One that is due in so many ms. */
 static uint64_t put_in(const char *queue, int8_t priority, uint64_t ms)
 {
     struct job_options options = {.number = {0}};
     options.number[JOB_DUE] = core->wall_ms + ms;
-    return cr_put_job(job_with(queue, priority, &options));
+    return cr_put_job(cr_job_with(queue, priority, &options));
 }
 
 static void waits(uint64_t scheduled, uint64_t pending)
@@ -284,7 +272,7 @@ START_TEST(backs_off_and_fails)
     struct dassie__processor *p = cr_processor("a", 1, 0);
     struct job_options options = retry_options(4, 100, 250, 0);
     static const uint64_t delays[] = {75, 150, 188, 0}; /* 3/4, see rig */
-    uint64_t id = cr_put_job(job_with("a", 0, &options));
+    uint64_t id = cr_put_job(cr_job_with("a", 0, &options));
     for (uint32_t i = 0; i < 4; i++) {
         ck_assert_uint_eq(fail_once(p, id, VERDICT_NONE, 0), delays[i]);
         cr_is(id, i < 3 ? DASSIE_SCHEDULED : DASSIE_FAILED, i + 1, 0, -7);
@@ -300,7 +288,7 @@ START_TEST(policy)
     struct dassie__processor *p = cr_processor("a", 1, 0);
     struct job_options none = {.number = {0}};
     core->options.attempts_max = DASSIE_ATTEMPTS;
-    uint64_t id = cr_put_job(job_with("a", 0, &none));
+    uint64_t id = cr_put_job(cr_job_with("a", 0, &none));
     for (uint32_t i = 1; i < DASSIE_ATTEMPTS; i++) {
         uint64_t ms = i < 13 ? UINT64_C(1000) << (i - 1) : 3600000;
         ck_assert_uint_eq(fail_once(p, id, VERDICT_NONE, 0), ms - ms / 4);
@@ -319,7 +307,7 @@ START_TEST(at_most_once)
     core->options.attempts_max = DASSIE_ATTEMPTS;
     for (uint64_t attempts = 0; attempts < 3; attempts++) {
         none.number[JOB_ATTEMPTS] = attempts;
-        job_t *job = job_with("a", 0, &none);
+        job_t *job = cr_job_with("a", 0, &none);
         job->flags = DASSIE_AT_MOST_ONCE;
         job->row[1] |= DASSIE_AT_MOST_ONCE;
         uint64_t id = cr_put_job(job);
@@ -334,7 +322,7 @@ START_TEST(until_a_deadline)
     struct dassie__processor *p = cr_processor("a", 1, 0);
     struct job_options options = retry_options(0, 1000, 0, 2000);
     core->options.attempts_max = DASSIE_ATTEMPTS;
-    uint64_t id = cr_put_job(job_with("a", 0, &options));
+    uint64_t id = cr_put_job(cr_job_with("a", 0, &options));
     ck_assert_uint_eq(fail_once(p, id, VERDICT_NONE, 0), 750);
     cr_pass(750);
     /* 1500 ms later were 2250 after the enqueue. */
@@ -347,7 +335,7 @@ START_TEST(verdicts)
 {
     struct dassie__processor *p = cr_processor("a", 1, 0);
     struct job_options options = retry_options(3, 1000, 0, 0);
-    uint64_t id = cr_put_job(job_with("a", 0, &options));
+    uint64_t id = cr_put_job(cr_job_with("a", 0, &options));
     ck_assert_uint_eq(fail_once(p, id, VERDICT_RETRY, 33), 33);
     cr_pass(33);
     /* A snooze is for a run that does not fail. */
@@ -355,7 +343,7 @@ START_TEST(verdicts)
     cr_pass(1500);
     ck_assert_uint_eq(fail_once(p, id, VERDICT_RETRY, 5), 0);
     cr_is(id, DASSIE_FAILED, 3, 0, -7);
-    id = cr_put_job(job_with("a", 0, &options));
+    id = cr_put_job(cr_job_with("a", 0, &options));
     ck_assert_uint_eq(fail_once(p, id, VERDICT_NO_RETRY, 0), 0);
     cr_is(id, DASSIE_FAILED, 1, 0, -7);
 }
@@ -366,7 +354,7 @@ START_TEST(snoozes)
 {
     struct dassie__processor *p = cr_processor("a", 1, 0);
     struct job_options options = retry_options(2, 1000, 0, 0);
-    uint64_t id = cr_put_job(job_with("a", 0, &options));
+    uint64_t id = cr_put_job(cr_job_with("a", 0, &options));
     for (uint32_t i = 1; i <= 5; i++) {
         cr_turns(2);
         job_t *job = cr_starts(p, id);
@@ -397,7 +385,7 @@ START_TEST(survives_a_kill)
 {
     struct dassie__processor *p = cr_processor("a", 1, 0);
     struct job_options options = retry_options(5, 100000, 0, 0);
-    uint64_t retry = cr_put_job(job_with("a", 0, &options));
+    uint64_t retry = cr_put_job(cr_job_with("a", 0, &options));
     ck_assert_uint_eq(fail_once(p, retry, VERDICT_NONE, 0), 75000);
     uint64_t soon = put_in("a", 0, 100);
     uint64_t late = put_in("b", 3, 100000);
@@ -438,7 +426,7 @@ START_TEST(due_is_claimed_at_once)
     cr_is(due, DASSIE_RUNNING, 1, 0, 0);
     ck_assert_uint_eq(p->runq.n, 1);
     struct job_options none = {.key = NULL};
-    uint64_t next = cr_put_job(job_with("a", 0, &none));
+    uint64_t next = cr_put_job(cr_job_with("a", 0, &none));
     cr_turn();
     cr_is(next, DASSIE_RUNNING, 1, 0, 0);
     ck_assert_uint_eq(core->store.refills, refills);
@@ -450,7 +438,7 @@ START_TEST(keeps_the_error)
 {
     struct dassie__processor *p = cr_processor("a", 1, 0);
     struct job_options options = retry_options(5, 1000, 0, 0);
-    uint64_t id = cr_put_job(job_with("a", 0, &options));
+    uint64_t id = cr_put_job(cr_job_with("a", 0, &options));
     fail_once(p, id, VERDICT_NONE, 0);
     cr_pass(1000);
     cr_turns(2);

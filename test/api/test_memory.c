@@ -642,6 +642,7 @@ static int run_accessors(void)
     ck_assert_mem_eq(dassie_job_data(job, &len), "payload", 7);
     ck_assert_ptr_eq(dassie_job_processor(job), &holder);
     ck_assert(!dassie_job_cancelled(job));
+    ck_assert_int_eq(dassie_job_touch(job), 0);
     ck_assert_ptr_null(dassie_job_checkpoint_data(job, &len));
     ck_assert_uint_eq(dassie_job_resume_at(job), 0);
     return 0;
@@ -1054,7 +1055,8 @@ static const struct operation {
     {"dassie_configure", "configure", 0, NULL, run_configure, NULL},
     {"dassie_job_id dassie_job_attempt dassie_job_queue dassie_job_name "
      "dassie_job_data dassie_job_processor dassie_job_cancelled "
-     "dassie_job_snooze dassie_job_retry_in dassie_job_no_retry "
+     "dassie_job_touch dassie_job_snooze dassie_job_retry_in "
+     "dassie_job_no_retry "
      "dassie_job_checkpoint_data dassie_job_resume_at",
      "look at a job", NONE, hold_one, run_accessors, after_accessors},
     {"dassie_drain dassie_stats dassie_ref dassie_unref dassie_errmsg "

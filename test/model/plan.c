@@ -120,7 +120,7 @@ static void plan_name(struct dice *dice, uint32_t number, struct plan *plan)
     plan->spec.name_len = len;
 }
 
-/* Delays and retries, all short. */
+/* Delays, retries and time limits, all short. */
 static void plan_times(struct dice *dice, dassie_spec_t *spec)
 {
     if (dice_one_in(dice, 8)) {
@@ -128,6 +128,9 @@ static void plan_times(struct dice *dice, dassie_spec_t *spec)
     }
     if (dice_one_in(dice, 12)) {
         spec->expire_ms = 1 + dice_below(dice, 40);
+    }
+    if (dice_one_in(dice, 8)) {
+        spec->timeout_ms = 1 + dice_below(dice, 20);
     }
     bool once = (spec->flags & DASSIE_AT_MOST_ONCE) != 0;
     spec->attempts_max = once || dice_one_in(dice, 2) ? 1 : 0;
@@ -239,7 +242,8 @@ void plan_run(uint64_t seed, uint32_t number, uint32_t attempt,
         well ? 0 : codes[dice_below(&dice, sizeof codes / sizeof codes[0])];
     outcome->detour = (enum detour)dice_below(&dice, 3);
     outcome->pace = plan_pace(&dice);
-    outcome->bare = dice_one_in(&dice, 2);
+    /* What has timed out has other words for the same code. */
+    outcome->bare = dice_one_in(&dice, 2) && plan.spec.timeout_ms == 0;
     plan_advice(&dice, &plan, attempt, outcome);
     if (outcome->bare) {
         outcome->data = well ? NULL : dassie_strerror(outcome->status);

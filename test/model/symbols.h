@@ -35,6 +35,7 @@
     XX(dassie_job_set_result)      \
     XX(dassie_job_snooze)          \
     XX(dassie_job_step)            \
+    XX(dassie_job_touch)           \
     XX(dassie_list)                \
     XX(dassie_now)                 \
     XX(dassie_open)                \

@@ -52,6 +52,9 @@ static uint32_t run_begin(struct worker *worker, dassie_job_t *job,
                 "more jobs at a time than asked for");
     plan_run(ledger->seed, number, CALL(dassie_job_attempt)(job), outcome);
     model_saves(number, job);
+    int why = CALL(dassie_job_touch)(job);
+    MODEL_CHECK(why == 0 || why == CALL(dassie_job_cancelled)(job),
+                "touched, and it says %d", why);
     return number;
 }
 
@@ -165,13 +168,22 @@ static void on_start(dassie_job_t *job)
     }
 }
 
+static bool has_timed_out(const dassie_job_t *job, uint32_t number)
+{
+    struct plan plan;
+    plan_job(ledger->seed, number, &plan);
+    return plan.spec.timeout_ms > 0 &&
+           CALL(dassie_job_cancelled)(job) == UV_ETIMEDOUT;
+}
+
 static void on_cancel(dassie_job_t *job)
 {
     uint64_t id = CALL(dassie_job_id)(job);
     MODEL_CHECK(CALL(dassie_job_cancelled)(job), "cancelled, and says no");
     for (unsigned i = 0; i < held_n; i++) {
         if (held[i].id == id) {
-            MODEL_CHECK(session.closing || ledger->facts[held[i].number].free,
+            MODEL_CHECK(session.closing || ledger->facts[held[i].number].free ||
+                            has_timed_out(job, held[i].number),
                         "cancelled by nobody");
             struct held run = held[i];
             held[i] = held[--held_n];
