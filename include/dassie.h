@@ -528,7 +528,7 @@ struct dassie_info_s {
     size_t queue_len;
     const char *name;
     size_t name_len;
-    const void *data; /* the payload */
+    const void *data; /* the payload, unless it was dropped */
     size_t data_len;
     const void *result; /* of a complete job */
     size_t result_len;
@@ -959,13 +959,13 @@ struct dassie_settings_s {
     dassie_keep_t keep_complete;
     dassie_keep_t keep_failed;
     dassie_keep_t keep_cancelled;
+    int drop_payload; /* 1: of a job that completes the payload goes at once,
+                         and its result is kept as long as the job is */
 };
 #define DASSIE_SETTINGS_INIT                                                   \
     {                                                                          \
         sizeof(struct dassie_settings_s), 0, 0, 0, 0, 0, {0, 0, 0}, {0, 0, 0}, \
-        {                                                                      \
-            0, 0, 0                                                            \
-        }                                                                      \
+            {0, 0, 0}, 0                                                       \
     }
 
 /* Which settings. */
@@ -973,7 +973,8 @@ enum {
     DASSIE_SET_PAUSED = 1,
     DASSIE_SET_ATTEMPTS = 2,
     DASSIE_SET_BACKOFF = 4, /* both */
-    DASSIE_SET_KEEP = 8     /* all three */
+    DASSIE_SET_KEEP = 8,    /* all three */
+    DASSIE_SET_PAYLOAD = 16
 };
 
 struct dassie_configure_s {

@@ -236,6 +236,9 @@ static void settings_set(struct queue *q, const dassie_settings_t *from,
         keep_set(&from->keep_failed, row->number + SETTING_KEEP_FAILED);
         keep_set(&from->keep_cancelled, row->number + SETTING_KEEP_CANCELLED);
     }
+    if ((from->set & DASSIE_SET_PAYLOAD) != 0) {
+        row->number[SETTING_DROP_PAYLOAD] = from->drop_payload != 0;
+    }
 }
 
 static void keep_tell(const uint64_t *number, dassie_keep_t *to)
@@ -249,10 +252,11 @@ static void settings_tell(const struct queue *q, dassie_settings_t *to)
 {
     const uint64_t *number = q->settings.number;
     to->set = DASSIE_SET_PAUSED | DASSIE_SET_ATTEMPTS | DASSIE_SET_BACKOFF |
-              DASSIE_SET_KEEP;
+              DASSIE_SET_KEEP | DASSIE_SET_PAYLOAD;
     keep_tell(number + SETTING_KEEP_COMPLETE, &to->keep_complete);
     keep_tell(number + SETTING_KEEP_FAILED, &to->keep_failed);
     keep_tell(number + SETTING_KEEP_CANCELLED, &to->keep_cancelled);
+    to->drop_payload = number[SETTING_DROP_PAYLOAD] != 0;
     to->paused = number[SETTING_PAUSED] != 0;
     to->attempts_max = (uint32_t)number[SETTING_ATTEMPTS];
     to->backoff_ms = number[SETTING_BACKOFF];

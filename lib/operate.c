@@ -117,8 +117,9 @@ static int settings_check(const dassie_settings_t *s)
 {
     const uint64_t max = DASSIE_TIME_MS_MAX;
     unsigned known = DASSIE_SET_PAUSED | DASSIE_SET_ATTEMPTS |
-                     DASSIE_SET_BACKOFF | DASSIE_SET_KEEP;
+                     DASSIE_SET_BACKOFF | DASSIE_SET_KEEP | DASSIE_SET_PAYLOAD;
     return (s->set & ~known) != 0 || s->paused < 0 || s->paused > 1 ||
+                   s->drop_payload < 0 || s->drop_payload > 1 ||
                    s->attempts_max > DASSIE_ATTEMPTS_MAX ||
                    s->backoff_ms > max || s->backoff_max_ms > max
                ? UV_EINVAL

@@ -145,13 +145,32 @@ static void put_history(struct store *s, const job_t *job)
                      kv_slice(head, len), kv_slice(job->out, job->out_len));
 }
 
-static void put_end(struct store *s, const job_t *job)
+/* The row of a job is written again without the payload at its end, if its
+ * queue keeps no more of a complete one than what that leaves behind. Put now,
+ * most payloads never leave the memtable. */
+static void drop_payload(struct store *s, job_t *job)
+{
+    uint8_t key[KEY_NUMBER_BYTES];
+    struct job_row row;
+    if (job->state != DASSIE_COMPLETE ||
+        job->queue->settings.number[SETTING_DROP_PAYLOAD] == 0 ||
+        dassie__job_row_read(job->row, job->row_len, &row) != 0 ||
+        row.data_len == 0) {
+        return;
+    }
+    s->kv->ops->put(s->kv, FAMILY_JOBS, number_key(key, job->id),
+                    kv_slice(job->row, job->row_len - row.data_len));
+    job->stored -= row.data_len;
+}
+
+static void put_end(struct store *s, job_t *job)
 {
     uint8_t key[KEY_NUMBER_BYTES];
     uint8_t head[END_ROW_HEAD_MAX];
     struct end_row end = {job->ended_ms, job->attempts, job->crashes,
                           job->status,   NULL,          0};
     size_t len = dassie__end_row_write_head(head, &end);
+    drop_payload(s, job);
     s->kv->ops->put2(s->kv, dassie__end_family(job->state),
                      number_key(key, job->id), kv_slice(head, len),
                      kv_slice(job->out, job->out_len));

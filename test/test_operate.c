@@ -528,11 +528,52 @@ START_TEST(keep_none)
 }
 END_TEST
 
+static int on_result(dassie_job_t *job)
+{
+    return dassie_job_set_result(job, "result", 6);
+}
+
+/* The result of a complete job stays without its payload; a failed one can be
+ * tried again with all of it. */
+START_TEST(result_outlives_payload)
+{
+    struct rig_got got;
+    dassie_settings_t settings = DASSIE_SETTINGS_INIT;
+    dassie_process_options_t options = DASSIE_PROCESS_OPTIONS_INIT;
+    settings.set = DASSIE_SET_PAYLOAD;
+    settings.drop_payload = 1;
+    configure("well", &settings);
+    configure("badly", &settings);
+    options.queue = "well";
+    options.work = on_result;
+    ck_assert_int_eq(dassie_process(&rig.q, &held.p, &options), 0);
+    static dassie_processor_t failing;
+    options.queue = "badly";
+    options.work = on_fail;
+    ck_assert_int_eq(dassie_process(&rig.q, &failing, &options), 0);
+    uint64_t well = rig_enqueue("well", "payload");
+    uint64_t badly = rig_enqueue("badly", "payload");
+    rig_drain();
+    for (int i = 0; i < 2; i++) {
+        const dassie_info_t *info = rig_get(&got, well);
+        ck_assert_int_eq(info->state, DASSIE_COMPLETE);
+        ck_assert_uint_eq(info->data_len, 0);
+        ck_assert_uint_eq(info->result_len, 6);
+        ck_assert_mem_eq(info->result, "result", 6);
+        info = rig_get(&got, badly);
+        ck_assert_int_eq(info->state, DASSIE_FAILED);
+        ck_assert_uint_eq(info->data_len, 7);
+        rig_reopen();
+        ck_assert_int_eq(configure("well", NULL).settings.drop_payload, 1);
+    }
+}
+END_TEST
+
 START_TEST(bad_settings)
 {
     dassie_configure_t req = {.data = NULL};
-    dassie_settings_t all[6];
-    for (int i = 0; i < 6; i++) {
+    dassie_settings_t all[7];
+    for (int i = 0; i < 7; i++) {
         static const dassie_settings_t init = DASSIE_SETTINGS_INIT;
         all[i] = init;
     }
@@ -542,7 +583,8 @@ START_TEST(bad_settings)
     all[3].attempts_max = DASSIE_ATTEMPTS_MAX + 1;
     all[4].backoff_ms = UINT64_MAX;
     all[5].backoff_max_ms = UINT64_MAX;
-    for (int i = 0; i < 6; i++) {
+    all[6].drop_payload = 2;
+    for (int i = 0; i < 7; i++) {
         ck_assert_int_eq(
             dassie_configure(&rig.q, &req, NULL, 0, &all[i], on_configure),
             UV_EINVAL);
@@ -573,6 +615,7 @@ int main(void)
     tcase_add_test(tc, pause_of_several);
     tcase_add_test(tc, defaults_of_a_queue);
     tcase_add_test(tc, keep_none);
+    tcase_add_test(tc, result_outlives_payload);
     tcase_add_test(tc, bad_settings);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -260,6 +260,76 @@ START_TEST(none_and_all)
 }
 END_TEST
 
+/* ---- Payloads ---- */
+
+static void drop_payloads(const char *queue)
+{
+    struct queue *q;
+    CR_OK(dassie__store_queue(&core->store, queue, strlen(queue), 0, &q));
+    struct settings_row row = q->settings;
+    row.number[SETTING_DROP_PAYLOAD] = 1;
+    dassie__store_settings(&core->store, q, &row);
+    cr_commit();
+}
+
+/* Bytes of the payload that is on disk. */
+static size_t payload(uint64_t id)
+{
+    uint8_t key[KEY_NUMBER_BYTES];
+    struct kv *kv = rig.base.kv;
+    struct kv_value value;
+    struct job_row row;
+    dassie__key_number(key, id);
+    CR_OK(kv->ops->get(kv, NULL, FAMILY_JOBS, kv_slice(key, sizeof key), &value,
+                       &rig.base.e));
+    CR_OK(dassie__job_row_read(value.p, value.len, &row));
+    size_t len = row.data_len;
+    kv->ops->value_release(&value);
+    return len;
+}
+
+static uint64_t end_one(const char *queue, size_t bytes, int status)
+{
+    uint64_t id = cr_put_job(cr_job(queue, 0, 0, bytes));
+    cr_step();
+    cr_end(cr_starts(processor, id), status);
+    cr_commit();
+    return id;
+}
+
+/* Of a complete job it goes with the end, at the cost of one row; bytes are
+ * counted so, also for what is swept later. */
+START_TEST(payload_goes_first)
+{
+    processor = cr_processor("a b", 1, 0);
+    uint64_t kept = end_one("a", 1000, 0);
+    uint64_t bytes = core->store.queues.tally.complete_bytes;
+    drop_payloads("a");
+    uint64_t rows = rig.base.kv->rows;
+    uint64_t bare = end_one("a", 1000, 0);
+    rows = rig.base.kv->rows - rows;
+    ck_assert_uint_eq(payload(bare), 0);
+    ck_assert_uint_eq(payload(kept), 1000);
+    ck_assert_uint_eq(core->store.queues.tally.complete_bytes,
+                      bytes + bytes - 1000);
+    uint64_t other = rig.base.kv->rows;
+    ck_assert_uint_eq(payload(end_one("b", 1000, 0)), 1000);
+    ck_assert_uint_eq(rows, rig.base.kv->rows - other + 1);
+    ck_assert_uint_eq(payload(end_one("a", 1000, -1)), 1000);
+    other = rig.base.kv->rows;
+    end_one("a", 0, 0); /* there is nothing to drop */
+    ck_assert_uint_eq(rows, rig.base.kv->rows - other + 1);
+    cr_rise();
+    ck_assert_uint_eq(payload(bare), 0);
+    ck_assert_uint_eq(payload(kept), 1000);
+    cr_tally(0, 0, 4, 1);
+    cr_pass(3 * DASSIE_KEEP_COMPLETE_MS);
+    sweep();
+    cr_tally(0, 0, 0, 1);
+    ck_assert_uint_eq(core->store.queues.tally.complete_bytes, 0);
+}
+END_TEST
+
 /* ---- Among other jobs ---- */
 
 /* A range ends at whatever stays. */
@@ -410,6 +480,7 @@ static void add_all(TCase *tc)
     tcase_add_test(tc, by_number);
     tcase_add_test(tc, by_bytes);
     tcase_add_test(tc, none_and_all);
+    tcase_add_test(tc, payload_goes_first);
     tcase_add_test(tc, gaps);
     tcase_add_test(tc, with_a_history);
 }

@@ -137,6 +137,16 @@ static uint32_t info_number(const dassie_info_t *info)
                                            info->data, info->data_len));
 }
 
+/* Some queues drop that of a complete job, from some moment on. */
+static bool has_payload(const dassie_info_t *info, const struct plan *plan)
+{
+    bool bare = info->state == DASSIE_COMPLETE && info->data_len == 0 &&
+                plan->spec.data_len > 0 && ledger->drops[plan->queue];
+    ledger->bare += bare;
+    return bare || same(info->data, info->data_len, plan->spec.data,
+                        plan->spec.data_len);
+}
+
 static void judge_contents(uint32_t number, const dassie_info_t *info,
                            bool with_data)
 {
@@ -150,9 +160,8 @@ static void judge_contents(uint32_t number, const dassie_info_t *info,
     JOB_CHECK(
         same(info->name, info->name_len, plan.spec.name, plan.spec.name_len),
         number, "another name");
-    JOB_CHECK(!with_data || same(info->data, info->data_len, plan.spec.data,
-                                 plan.spec.data_len),
-              number, "another payload");
+    JOB_CHECK(!with_data || has_payload(info, &plan), number,
+              "another payload");
     JOB_CHECK(info->priority == plan.spec.priority, number, "another priority");
     JOB_CHECK(info->flags == plan.spec.flags, number, "other flags");
     keys_contents(number, info);

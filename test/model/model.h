@@ -89,12 +89,14 @@ struct ledger {
     bool served[PLAN_QUEUES];         /* in this session */
     bool paused[PLAN_QUEUES];         /* it is, or may be */
     unsigned configured[PLAN_QUEUES]; /* how often that was asked */
+    bool drops[PLAN_QUEUES];          /* payloads of complete jobs */
     _Atomic uint64_t clock;           /* of facts */
     atomic_uint calls[SYMBOLS_N];
     uint32_t killed_in; /* the last session that was */
     unsigned kills;
     uint64_t events;     /* that were told */
     atomic_uint resumed; /* runs that were given a checkpoint */
+    atomic_uint bare;    /* complete jobs seen without their payload */
     unsigned runs_again; /* jobs that a kill made run again */
     unsigned crashed;
     unsigned interrupted;

@@ -482,6 +482,8 @@ static void on_configure(dassie_configure_t *req, int status,
     if (status != UV_ECANCELED || !session.closing) {
         must(status, "configured");
         MODEL_CHECK(settings->paused == r->pages, "paused: not so");
+        MODEL_CHECK(settings->drop_payload == (r->queue % 2 != 0),
+                    "drops payloads: not so");
         if (r->last_id == ledger->configured[r->queue]) {
             ledger->paused[r->queue] = r->pages;
         }
@@ -489,7 +491,7 @@ static void on_configure(dassie_configure_t *req, int status,
     request_end(r);
 }
 
-/* Paused for a moment, or longer. */
+/* Paused for a moment, or longer; and every other queue drops payloads. */
 static void op_configure(void)
 {
     static const dassie_settings_t init = DASSIE_SETTINGS_INIT;
@@ -497,7 +499,9 @@ static void op_configure(void)
     size_t len;
     unsigned queue = dice_below(&session.dice, PLAN_QUEUES);
     const char *name = plan_queue(queue, &len);
-    settings.set = DASSIE_SET_PAUSED;
+    settings.set = DASSIE_SET_PAUSED | DASSIE_SET_PAYLOAD;
+    settings.drop_payload = queue % 2 != 0;
+    ledger->drops[queue] |= settings.drop_payload != 0;
     order_paused(queue);
     for (int paused = dice_one_in(&session.dice, 3); paused >= 0; paused--) {
         struct request *r = request_new();

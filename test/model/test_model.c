@@ -144,6 +144,10 @@ static bool seed_run(uint64_t seed, unsigned operations)
     }
     if (good && operations >= OPERATIONS) {
         good = symbols_called(ledger);
+        if (ledger->bare == 0) {
+            printf("seed %" PRIu64 ": no payload was dropped\n", seed);
+            good = false;
+        }
     } else if (!good) {
         printf("seed %" PRIu64 ", operation %u, session %" PRIu32 ": %s\n",
                seed, ledger->op, ledger->session, ledger->failure);
@@ -152,11 +156,11 @@ static bool seed_run(uint64_t seed, unsigned operations)
         printf("seed %" PRIu64 ": %u operations, %" PRIu32 " jobs, %" PRIu32
                " opens, %u kills; by them %u runs again, %u interrupted, %u "
                "crashed; %u resumed, %" PRIu64
-               " events, %u keys taken, %u "
-               "met\n",
+               " events, %u keys taken, %u met, %u without payload\n",
                seed, ledger->op, ledger->jobs_n, ledger->session, ledger->kills,
                ledger->runs_again, ledger->interrupted, ledger->crashed,
-               ledger->resumed, ledger->events, ledger->keyed, ledger->met);
+               ledger->resumed, ledger->events, ledger->keyed, ledger->met,
+               ledger->bare);
         tree_remove(dir);
     } else {
         printf("the store is left in %s; again: DASSIE_SEED=%" PRIu64
