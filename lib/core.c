@@ -400,6 +400,22 @@ void dassie__core_sweep(struct core *c)
     if (rc != 0 || !c->store.sweep.under_way) {
         c->sweep_error = rc;
     }
+    c->sweep_at = c->mono_ns + SWEEP_REST_NS;
+    c->sweep_earned = 0;
+}
+
+bool dassie__core_may_sweep(const struct core *c)
+{
+    return dassie__sweep_due(&c->store) <= c->wall_ms &&
+           (c->sweep_earned >= SWEEP_ROWS_MAX || c->mono_ns >= c->sweep_at);
+}
+
+void dassie__core_applied(struct core *c, unsigned operations)
+{
+    c->sweep_earned += operations;
+    if (c->sweep_earned > SWEEP_ROWS_MAX) {
+        c->sweep_earned = SWEEP_ROWS_MAX;
+    }
 }
 
 static uint64_t sweep_due(const struct core *c)
@@ -410,7 +426,9 @@ static uint64_t sweep_due(const struct core *c)
     }
     uint64_t ms = due_ms > c->wall_ms ? due_ms - c->wall_ms : 0;
     ms = ms < SLEEP_MS_MAX ? ms : SLEEP_MS_MAX;
-    return c->mono_ns + ms * 1000000;
+    uint64_t due = c->mono_ns + ms * 1000000;
+    return due > c->sweep_at || c->sweep_earned >= SWEEP_ROWS_MAX ? due
+                                                                  : c->sweep_at;
 }
 
 /* When the schedule is to be looked at again. A clock may be set: so long ahead

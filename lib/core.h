@@ -54,6 +54,9 @@
 /* The wall clock is read at least so often while something is scheduled. */
 #define CLOCK_MS_MAX 30000
 
+/* How long the sweep rests after each share, if little else is done. */
+#define SWEEP_REST_NS 10000000u
+
 /* And for the sweep alone no longer ahead than this, a day. */
 #define SLEEP_MS_MAX 86400000
 
@@ -132,10 +135,12 @@ struct core {
     int promote_error;  /* why the schedule could not be read, or 0 */
     int sweep_error;    /* what the last pass, or this one, has met, or 0 */
     struct errmsg sweep_text;
-    int broken;          /* the last error of what cannot be read, */
-    uint64_t retry_at;   /* when it is tried again, */
-    uint64_t retry_ns;   /* and after how long a wait */
-    struct errmsg error; /* and its text */
+    uint64_t sweep_at;     /* the sweep rests until then, */
+    unsigned sweep_earned; /* or until so many rows are SWEEP_ROWS_MAX */
+    int broken;            /* the last error of what cannot be read, */
+    uint64_t retry_at;     /* when it is tried again, */
+    uint64_t retry_ns;     /* and after how long a wait */
+    struct errmsg error;   /* and its text */
 };
 
 /* Takes over kv, and closes it when it fails; recorder is open. */
@@ -167,6 +172,11 @@ void dassie__core_promote(struct core *c);
 /* Deletes what has been kept long enough. As dassie__core_promote(), and not in
  * a batch with it. */
 void dassie__core_sweep(struct core *c);
+
+/* Whether there is something to sweep, and nobody will feel a share of it: so
+ * many operations were applied since the last one, or it has rested. */
+bool dassie__core_may_sweep(const struct core *c);
+void dassie__core_applied(struct core *c, unsigned operations);
 
 /* A run has ended: job->status, job->out and job->verdict say how. */
 void dassie__core_finish(struct core *c, job_t *job);

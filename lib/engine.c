@@ -577,7 +577,8 @@ static void check_space(struct dassie__impl *impl)
 static void apply_batch(struct dassie__impl *impl)
 {
     struct op *op;
-    for (unsigned n = 0; n < BATCH_OPS_MAX; n++) {
+    unsigned n = 0;
+    for (; n < BATCH_OPS_MAX; n++) {
         if (impl->batch_work >= BATCH_BYTES_MAX ||
             impl->batch_jobs >= BATCH_OPS_MAX ||
             (op = ops_pop(&impl->todo)) == NULL) {
@@ -585,6 +586,7 @@ static void apply_batch(struct dassie__impl *impl)
         }
         dassie__apply_op(impl, op);
     }
+    dassie__core_applied(&impl->core, n);
 }
 
 /* Jobs claimed ahead of one that keeps its processor busy go back. Returns when
@@ -697,7 +699,7 @@ static bool begin_one(struct dassie__impl *impl, unsigned what)
                : !is_writable(impl)  ? false
                : what == BEGIN_PROMOTE
                    ? dassie__schedule_due(&core->store) <= core->wall_ms
-                   : dassie__sweep_due(&core->store) <= core->wall_ms;
+                   : dassie__core_may_sweep(core);
     if (!has) {
         return false;
     }

@@ -429,6 +429,37 @@ START_TEST(in_shares)
 }
 END_TEST
 
+/* When little else is done it rests between two shares, so that hardly anybody
+ * meets one; else a share is taken along for as many operations. */
+START_TEST(rests)
+{
+    setup_queue();
+    end_jobs("a", 2 * SWEEP_ROWS_MAX + 1, 0);
+    cr_pass(DASSIE_KEEP_COMPLETE_MS + SWEEP_MS);
+    ck_assert(dassie__core_may_sweep(core));
+    for (int i = 0; i < 2; i++) {
+        dassie__core_sweep(core);
+        cr_commit();
+        dassie__core_applied(core, SWEEP_ROWS_MAX - 1);
+        ck_assert(!dassie__core_may_sweep(core));
+        ck_assert_uint_eq(dassie__core_due(core),
+                          core->mono_ns + SWEEP_REST_NS);
+        if (i == 0) {
+            dassie__core_applied(core, 1);
+            ck_assert_uint_eq(dassie__core_due(core), core->mono_ns);
+        } else {
+            core->mono_ns += SWEEP_REST_NS;
+        }
+        ck_assert(dassie__core_may_sweep(core));
+    }
+    dassie__core_sweep(core);
+    cr_commit();
+    ck_assert_uint_eq(core->store.queues.tally.complete, 0);
+    dassie__core_applied(core, UINT32_MAX - SWEEP_ROWS_MAX);
+    ck_assert(!dassie__core_may_sweep(core));
+}
+END_TEST
+
 static const enum family damaged_families[] = {FAMILY_JOBS, FAMILY_COMPLETE};
 
 /* A row, or a key, that cannot be read is told, and stays; the others go. No
@@ -499,6 +530,7 @@ int main(void)
     suite_add_tcase(suite, damaged);
     add_all(mem);
     tcase_add_test(mem, in_shares);
+    tcase_add_test(mem, rests);
     tcase_add_test(mem, past_a_backlog);
     tcase_add_test(rocks, past_a_backlog);
     add_all(rocks);
