@@ -107,6 +107,12 @@ static dassie_stats_t stats(void)
     return s;
 }
 
+static void on_acked(dassie_enqueue_t *req, int status)
+{
+    ck_assert_int_eq(status, 0);
+    req->data = NULL;
+}
+
 /* ---- The clock ---- */
 
 START_TEST(runs_without_the_loop)
@@ -190,6 +196,29 @@ START_TEST(what_is_kept_goes)
     advance(HOUR);
     ck_assert_uint_eq(stats().jobs.complete, 0);
     ck_assert_uint_eq(stats().swept, 1);
+}
+END_TEST
+
+static bool is_new(void)
+{
+    dassie_enqueue_t req = {.data = trace}; /* until it is acknowledged */
+    dassie_spec_t spec = DASSIE_SPEC_INIT;
+    spec.unique = "key";
+    spec.unique_until = DASSIE_UNTIL_TIME;
+    spec.unique_ms = HOUR;
+    ck_assert_int_eq(dassie_enqueue(&q, &req, &spec, on_acked), 0);
+    advance(0);
+    ck_assert_ptr_null(req.data);
+    return !req.existing;
+}
+
+START_TEST(what_is_held_goes)
+{
+    ck_assert(is_new());
+    advance(HOUR - 1);
+    ck_assert(!is_new());
+    advance(1);
+    ck_assert(is_new());
 }
 END_TEST
 
@@ -690,6 +719,7 @@ int main(void)
     tcase_add_test(tc, steps_through_all_that_is_due);
     tcase_add_test(tc, each_retry_is_a_step);
     tcase_add_test(tc, what_is_kept_goes);
+    tcase_add_test(tc, what_is_held_goes);
     tcase_add_test(tc, clocks_are_apart);
     tcase_add_test(tc, order_is_the_queues);
     tcase_add_test(tc, happens_the_same_again);
