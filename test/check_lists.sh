@@ -17,7 +17,7 @@ listed() {
     return 1
 }
 
-for file in $(find doc include lib samples test \
+for file in $(find doc include lib samples test tools \
     -name '*.[ch]' -o -name '*.[1-8]' -o -name '*.sh' -o -name '*.map' |
     LC_ALL=C sort); do
     listed "$file" || {

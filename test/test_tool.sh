@@ -1,0 +1,392 @@
+#!/bin/sh
+# The command dassie as a user runs it: on a store that is idle, owned and just
+# killed; what it prints, its exit codes and its one line on stderr when
+# something is wrong; "dassie run" killed twice over many lines.
+# TOOL_LINES=N: over so many, by default 2000, with QUICK=1 300.
+#
+# Nothing here waits for a time, only for what has to come, and not for ever.
+set -eu
+
+: "${srcdir:=.}" "${top_builddir:=.}" "${QUICK:=}"
+lines=${QUICK:+300}
+lines=${TOOL_LINES:-${lines:-2000}}
+LC_ALL=C
+export LC_ALL
+unset DASSIE_DIR || :
+
+tool=$(cd "$top_builddir" && pwd)/tools/dassie
+[ -x "$tool" ] || {
+    echo 'the command was not built, as there is no jansson'
+    exit 77
+}
+
+dir=$(mktemp -d)
+pid=
+store=$dir/store
+
+cleanup() {
+    [ -z "$pid" ] || kill -KILL "$pid" 2>/dev/null || :
+    wait
+    rm -rf "$dir"
+}
+trap cleanup EXIT
+trap 'exit 1' HUP INT TERM
+
+# Ends the test: what is wrong, and the output that shows it.
+fail() {
+    echo "$1"
+    for file in "$dir/out" "$dir/err"; do
+        echo "== ${file##*/}"
+        head -n 40 "$file" || :
+    done
+    exit 1
+}
+
+# wait_for COMMAND...: until it succeeds, for a minute at most.
+wait_for() {
+    end=$(($(date +%s) + 60))
+    until "$@" 2>/dev/null; do
+        [ "$(date +%s)" -lt "$end" ] || return 1
+        sleep 0.02
+    done
+}
+
+# dassie STATUS ARGUMENT...: on the store, with that exit code. After an error
+# there is one line on stderr, else none.
+dassie() {
+    wanted=$1
+    shift
+    status=0
+    "$tool" -d "$store" "$@" >"$dir/out" 2>"$dir/err" || status=$?
+    [ "$status" -eq "$wanted" ] || fail "dassie $*: status $status, not $wanted"
+    said=$(wc -l <"$dir/err")
+    [ "$said" -eq $((wanted != 0)) ] || fail "dassie $*: $said lines on stderr"
+}
+
+# prints PATTERN, says PATTERN: a line of stdout, or stderr, is like that.
+prints() {
+    grep -q -e "$1" "$dir/out" || fail "nothing like '$1' is printed"
+}
+
+says() {
+    grep -q -e "$1" "$dir/err" || fail "nothing like '$1' is said"
+}
+
+# All bytes of the store, but for the lock, which tells who looked last.
+digest() {
+    (cd "$store" && find . -type f ! -name lock -exec cksum {} + | sort)
+}
+
+# at_least N PATTERN FILE
+at_least() {
+    [ "$(grep -c "$2" "$3")" -ge "$1" ]
+}
+
+# start OUT ARGUMENT...: in the background. Sets pid.
+start() {
+    out=$1
+    shift
+    "$tool" -d "$store" "$@" >"$out" 2>"$dir/err" &
+    pid=$!
+}
+
+# end_with SIGNAL: sets status.
+end_with() {
+    status=0
+    kill "-$1" "$pid"
+    wait "$pid" 2>/dev/null || status=$?
+    pid=
+}
+
+# ---- An idle store ----------------------------------------------------------
+
+test_add_and_look() {
+    dassie 0 add hello 'two words'
+    prints '^2 jobs, 1 to 2$'
+    head -c 3000 /dev/urandom >"$dir/bytes"
+    dassie 0 add --queue other --name big --priority -3 --file "$dir/bytes"
+    prints '^job 3$'
+    printf 'a\n\nb b\nc' | dassie 0 add --lines - --delay 1h
+    prints '^3 jobs, 4 to 6$'
+
+    before=$(digest)
+    dassie 0 stat
+    prints '^ *2 *3 .* default$'
+    prints '^ *3 *3 .* 2 queues, '
+    dassie 0 stat --json
+    prints '"queue":"other","paused":false,"jobs":{"pending":1,'
+    dassie 0 ls --state pending
+    prints '^ *2  pending .* default  -  two words$'
+    prints '^ *3  pending .* other  big  '
+    dassie 0 ls --state scheduled --json
+    prints '"id":5,"state":"scheduled",.*"data":"b b"'
+    [ "$(wc -l <"$dir/out")" -eq 3 ] || fail 'ls: not 3 jobs'
+    dassie 0 ls --older 1h
+    [ "$(wc -l <"$dir/out")" -eq 1 ] || fail 'ls: jobs are that old'
+    dassie 0 show 1
+    prints '^payload   5 bytes$'
+    prints '^hello$'
+    dassie 0 show 3 --payload raw
+    cmp "$dir/out" "$dir/bytes" || fail 'show: other bytes'
+    dassie 0 show 3
+    prints '^00000bb0 '
+    dassie 0 show --json 3
+    prints "\"data_base64\":\"$(base64 -w0 <"$dir/bytes")\""
+    dassie 0 verify
+    prints ', 6 jobs: 0 problems$'
+    [ "$before" = "$(digest)" ] || fail 'to look has changed the store'
+}
+
+# Page by page the same as at once.
+test_pages() {
+    dassie 0 ls --limit 0
+    cp "$dir/out" "$dir/all"
+    from=
+    "$tool" -d "$store" ls --limit 0 | sed -n 1p >"$dir/pages"
+    for each in 1 2 3 4 5 6; do
+        # shellcheck disable=SC2086
+        "$tool" -d "$store" ls --limit 1 $from >"$dir/out" 2>"$dir/err"
+        sed 1d "$dir/out" >>"$dir/pages"
+        says '^dassie: there may be more: --from [a-z]*:[0-9:]*$'
+        from=$(sed 's/.*: //' "$dir/err")
+    done
+    sed 's/[0-9]*s  */ /' "$dir/all" >"$dir/all.1"
+    sed 's/[0-9]*s  */ /' "$dir/pages" | cmp - "$dir/all.1" ||
+        fail "ls: other pages, at the ${each}th"
+}
+
+test_steer() {
+    dassie 0 cancel 1 4
+    prints '^2 jobs cancelled$'
+    dassie 1 cancel 1
+    says 'job 1 is in a state in which it cannot be cancelled$'
+    dassie 1 retry --state cancelled
+    prints '^2 jobs would be retried$'
+    says 'nothing was changed; say --yes$'
+    dassie 0 retry --state cancelled --dry-run
+    dassie 0 retry --state cancelled --queue other --yes
+    prints '^0 jobs retried$'
+    dassie 0 retry --state cancelled --queue default --yes --json
+    prints '^{"changed":2}$'
+    dassie 0 pause default
+    dassie 0 stat
+    prints ' default (paused)$'
+    dassie 0 resume default
+    prints '^default goes on$'
+    dassie 0 rm 5 6
+    prints '^2 jobs deleted$'
+    dassie 3 show 5
+    says 'no job 5$'
+    dassie 0 cancel --queue default --yes
+    dassie 1 purge
+    prints '^3 jobs would be deleted$'
+    dassie 0 purge --yes
+    dassie 0 purge --yes --state pending
+    dassie 0 stat --json
+    prints '"jobs":{"pending":0,"scheduled":0,"running":0,"complete":0,'
+}
+
+# ---- What is wrong ----------------------------------------------------------
+
+test_usage() {
+    for each in ls stat show verify pause run; do
+        dassie 0 $each --help
+        prints "^Usage: dassie -d DIR $each "
+        dassie 2 $each --no-such
+        says "$each: no option '--no-such'"
+    done
+    dassie 2 nothing
+    dassie 2 show
+    dassie 2 show x
+    dassie 2 ls --state pending,what
+    dassie 2 ls --limit -1
+    dassie 2 ls --from here
+    dassie 2 add
+    dassie 2 add x --priority 20
+    dassie 2 purge --older 5x
+    dassie 2 rm
+    status=0
+    "$tool" ls 2>"$dir/err" || status=$?
+    [ $status -eq 2 ] || fail 'ls of no store'
+    says 'which store?'
+    DASSIE_DIR=$store "$tool" stat >"$dir/out" || fail 'DASSIE_DIR'
+}
+
+test_stores() {
+    good=$store
+    store=$dir/none
+    for each in stat ls verify 'show 1' 'retry 1' 'pause x' 'run -- true'; do
+        # shellcheck disable=SC2086
+        dassie 3 $each
+    done
+    [ ! -e "$store" ] || fail 'to look has made a store'
+    mkdir "$store"
+    echo something >"$store/file"
+    dassie 5 ls
+    says 'not a Dassie store'
+    rm "$store/file"
+    echo 'dassie 9999' >"$store/FORMAT"
+    dassie 5 ls
+    dassie 5 add x
+    rm -r "$store"
+    cp -R "$good" "$store"
+    echo nonsense >"$store/db/CURRENT"
+    dassie 5 ls
+    store=$good
+}
+
+test_output() {
+    status=0
+    "$tool" -d "$store" ls >/dev/full 2>"$dir/err" || status=$?
+    [ $status -eq 6 ] || fail "ls to a full disk: status $status"
+    says 'stdout: '
+    seq 3000 | dassie 0 add --queue many --lines -
+    {
+        status=0
+        "$tool" -d "$store" ls --limit 0 2>"$dir/err" || status=$?
+        echo $status >"$dir/status"
+    } | head -n 1 >"$dir/out"
+    [ "$(cat "$dir/status")" -eq 141 ] || fail 'ls to a closed pipe'
+    [ ! -s "$dir/err" ] || fail 'ls to a closed pipe says something'
+    dassie 0 purge --state pending --queue many --yes
+    prints '^3000 jobs deleted$'
+}
+
+# ---- run --------------------------------------------------------------------
+
+# run STATUS ARGUMENT...: as dassie, but the summary is on stderr.
+run() {
+    wanted=$1
+    shift
+    status=0
+    "$tool" -d "$store" run "$@" >"$dir/out" 2>"$dir/err" || status=$?
+    [ "$status" -eq "$wanted" ] || fail "run $*: status $status, not $wanted"
+}
+
+test_run() {
+    dassie 0 add --queue r --attempts 1 one 'two  words'
+    # shellcheck disable=SC2016
+    run 0 -q r -v -- sh -c 'echo "$DASSIE_JOB_QUEUE: $(cat)"'
+    prints '^r: two  words$'
+    prints '^job [0-9]* complete$'
+    says '^dassie: 2 complete, 0 failed$'
+    dassie 0 add --queue r --attempts 1 'x y'
+    run 0 -q r -- echo '<{}>' '{}{}'
+    prints '^<x y> x yx y$'
+    dassie 0 add --queue r --attempts 1 bad
+    id=$(sed 's/job //' "$dir/out")
+    run 1 -q r -- sh -c 'echo so bad >&2; exit 7'
+    says '^so bad$'
+    says '^dassie: 0 complete, 1 failed$'
+    dassie 0 show --json "$id"
+    prints '"state":"failed",.*"error_code":7,"error":"so bad"'
+    dassie 0 retry "$id"
+    run 6 -q r -- "$dir/no-such-command"
+    says 'no-such-command: no such file or directory$'
+    dassie 0 show --json "$id"
+    prints '"state":"scheduled"'
+    run 1 -q r --json -- sh -c 'kill -KILL $$'
+    prints '^{"complete":0,"failed":1,"cancelled":0}$'
+    dassie 0 show --json "$id"
+    prints '"error_code":137,"error":"killed by signal 9"'
+    dassie 3 run -q none -- true
+}
+
+# While it is owned; then told twice to end, and run again.
+test_interrupted() {
+    dassie 0 add --queue i --attempts 1 x
+    id=$(sed 's/job //' "$dir/out")
+    # shellcheck disable=SC2016
+    start "$dir/long" run -q i -- sh -c 'echo begun; exec sleep 1000'
+    wait_for at_least 1 begun "$dir/long" || fail 'run runs nothing'
+    dassie 4 ls
+    says "held by pid $pid\$"
+    dassie 4 add x
+    kill -TERM "$pid"
+    end_with TERM
+    [ $status -eq 143 ] || fail "run after two SIGTERM: status $status"
+    dassie 0 show --json "$id"
+    prints '"state":"scheduled",.*"attempts":1,"excused":1,'
+    run 0 -q i -- true
+    dassie 0 show --json "$id"
+    prints '"state":"complete"'
+}
+
+# Each run leaves a file for each line that it has worked on.
+start_lines() {
+    mkdir "$dir/$1"
+    (cd "$dir/$1" && exec "$tool" -d "$store" run --lines "$dir/lines" -j 4 \
+        -v -- touch -- '{}' >"$dir/$1.out" 2>"$dir/err") &
+    pid=$!
+}
+
+# The ids that a run has reported as done.
+reported() {
+    sed -n 's/^job \([0-9]*\) complete$/\1/p' "$dir/$1.out" | sort
+}
+
+# check_runs RUN EARLIER...: what an earlier one has reported as done, this one
+# has not done again.
+check_runs() {
+    run=$1
+    shift
+    find "$dir/$run" -type f | sed 's,.*/,,' | sort >"$dir/touched"
+    [ -s "$dir/touched" ] || fail "run: $run does nothing"
+    for earlier in "$@"; do
+        reported "$earlier" | comm -12 "$dir/touched" - >"$dir/out"
+        [ ! -s "$dir/out" ] || fail "run: $run does again what $earlier did"
+    done
+}
+
+# What is looked at after a kill stands as the kill left it.
+look_at_killed() {
+    killed=$(digest)
+    for look in stat ls 'ls --state running' verify stat; do
+        # shellcheck disable=SC2086
+        "$tool" -d "$store" $look >"$dir/out" 2>"$dir/err" ||
+            fail "dassie $look after a kill"
+    done
+    [ "$killed" = "$(digest)" ] || fail 'to look has changed a killed store'
+}
+
+# kill_run RUN: once a quarter of the lines has been reported in it.
+kill_run() {
+    start_lines "$1"
+    wait_for at_least $((lines / 4)) complete "$dir/$1.out" ||
+        fail "run: nothing is complete in $1"
+    end_with KILL
+    [ $status -eq 137 ] || fail "run: it has ended before the kill: $status"
+    look_at_killed
+}
+
+test_killed() {
+    store=$dir/killed
+    seq "$lines" >"$dir/lines"
+    kill_run run1
+    kill_run run2
+    check_runs run2 run1
+    start_lines run3
+    status=0
+    wait "$pid" || status=$?
+    pid=
+    [ $status -eq 0 ] || fail "run: status $status after two kills"
+    check_runs run3 run1 run2
+    find "$dir/run1" "$dir/run2" "$dir/run3" -type f | sed 's,.*/,,' |
+        sort -n | uniq | cmp - "$dir/lines" || fail 'run: not each line'
+    dassie 0 stat --json
+    prints "\"running\":0,\"complete\":$lines,\"failed\":0"
+    run 0 --lines "$dir/lines" -- false
+    says '^dassie: 0 complete, 0 failed$'
+    echo "$lines lines; reported as done:" "$(reported run1 | wc -l)," \
+        "$(reported run2 | wc -l)" "and $(reported run3 | wc -l)"
+}
+
+test_add_and_look
+test_pages
+test_steer
+test_usage
+test_stores
+test_output
+test_run
+test_interrupted
+test_killed

@@ -1,0 +1,29 @@
+/* lines.h: a file of which each line becomes a job.
+ *
+ * The file is kept whole in memory until its jobs are in the queue, as specs
+ * point into it. */
+#ifndef DASSIE_TOOLS_LINES_H_
+#define DASSIE_TOOLS_LINES_H_
+
+#include <dassie.h>
+
+struct lines {
+    char *text;
+    size_t len;
+    size_t at; /* where the next line begins */
+};
+
+/* Reads all of a file ("-": stdin). 0 or an error of libuv. */
+int lines_read(struct lines *lines, const char *path);
+void lines_free(struct lines *lines);
+
+/* Makes a spec like *spec of each of the next lines, up to most, or until they
+ * have most_bytes. Returns an array to be freed, and *n; NULL: no memory. Empty
+ * lines are passed over. */
+dassie_spec_t *lines_specs(struct lines *lines, const dassie_spec_t *spec,
+                           size_t most, size_t most_bytes, size_t *n);
+
+/* Puts n jobs into the queue in one piece. */
+int lines_enqueue(const dassie_spec_t *specs, size_t n, uint64_t *first_id);
+
+#endif /* DASSIE_TOOLS_LINES_H_ */
