@@ -305,6 +305,12 @@ typedef void (*dassie_counts_cb)(dassie_counts_t *req, int status,
 typedef void (*dassie_queues_cb)(dassie_queues_t *req, int status,
                                  const dassie_queue_info_t *queues, size_t n);
 
+/* The queue listens on its admin socket (0), or UV_ECANCELED it never opened or
+ * was closed first, UV_EROFS it was opened with DASSIE_READ_ONLY,
+ * UV_ENOTSUP it is in memory, UV_ENAMETOOLONG, UV_EACCES, UV_ENOSPC, UV_EMFILE,
+ * UV_ENOMEM. Loop thread. */
+typedef void (*dassie_admin_cb)(dassie_t *q, int status);
+
 /* Nothing is pending or running any more, durably (0), whatever is scheduled;
  * UV_ECANCELED: the
  * queue was closed first. Loop thread. */
@@ -1083,6 +1089,12 @@ DASSIE_EXTERN int dassie_subscribe(dassie_t *q, dassie_subscription_t *sub,
  * while closing (never UV_ECANCELED). Errors: UV_EINVAL it is not
  * subscribed. */
 DASSIE_EXTERN int dassie_unsubscribe(dassie_subscription_t *sub);
+
+/* Makes the socket DIR/admin, on which others of the same user may look at q
+ * and steer it, with the command dassie say, as long as q is open; the protocol
+ * stands in dassie_admin(7). cb may be NULL. Errors: UV_EALREADY it was called
+ * before; UV_ENOMEM. */
+DASSIE_EXTERN int dassie_admin_listen(dassie_t *q, dassie_admin_cb cb);
 
 /* Copies the figures into *stats. Any thread, while q is open. */
 DASSIE_EXTERN int dassie_stats(dassie_t *q, dassie_stats_t *stats);

@@ -298,6 +298,19 @@ static void apply_configure(struct dassie__impl *impl, struct configure *conf)
     answer(impl, &conf->op, OP_CONFIGURE, rc);
 }
 
+static void apply_listen(struct dassie__impl *impl, struct listen_op *listen)
+{
+    int rc = change_refusal(impl);
+    if (rc == 0 && impl->clock.fake) {
+        rc = UV_ENOTSUP; /* it has no directory */
+    }
+    if (rc == 0) {
+        rc = dassie__dir_listen(&impl->dir, &listen->fd);
+        impl->listening |= rc == 0;
+    }
+    answer(impl, &listen->op, OP_LISTEN, rc);
+}
+
 static void apply_add(struct dassie__impl *impl, struct dassie__processor *p)
 {
     if (change_refusal(impl) != 0 || impl->closing) {
@@ -409,6 +422,9 @@ void dassie__apply_op(struct dassie__impl *impl, struct op *op)
             dassie__events_remove(
                 impl, container_of(op, struct dassie__sub, gone_op));
             answer(impl, op, OP_UNSUBSCRIBE, 0);
+            break;
+        case OP_LISTEN:
+            apply_listen(impl, (struct listen_op *)op);
             break;
         case OP_ADD:
             apply_add(impl, container_of(op, struct dassie__processor, add_op));

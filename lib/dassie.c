@@ -9,6 +9,7 @@
  * callback frees everything and calls the user last. */
 #include "config.h"
 
+#include "admin.h"
 #include "alloc.h"
 #include "events.h"
 #include "impl.h"
@@ -163,6 +164,9 @@ static void deliver(struct dassie__impl *impl, struct op *op)
         case OP_DONE:
         case OP_WATCH:
             dassie__enqueue_deliver(impl, op);
+            break;
+        case OP_LISTEN:
+            dassie__admin_deliver(impl, op);
             break;
         case OP_UNSUBSCRIBE:
             dassie__subscribe_deliver(impl, op);
@@ -322,7 +326,8 @@ static void impl_settle(struct dassie__impl *impl)
 {
     if (!impl->closed || impl->closing_async || impl->delivering ||
         (impl->opened && !impl->thread_ended) || impl->runners > 0 ||
-        impl->notices.head != NULL || impl->events_left || has_gone(impl)) {
+        impl->notices.head != NULL || impl->events_left || has_gone(impl) ||
+        impl->admin != NULL) {
         return;
     }
     while (impl->processors != NULL) {
@@ -331,6 +336,11 @@ static void impl_settle(struct dassie__impl *impl)
     }
     impl->closing_async = true;
     uv_close((uv_handle_t *)&impl->async, on_closed);
+}
+
+void dassie__admin_ended(struct dassie__impl *impl)
+{
+    impl_settle(impl);
 }
 
 void dassie__runner_ended(struct dassie__processor *p)
@@ -358,6 +368,7 @@ int dassie_close(dassie_t *q, dassie_close_cb cb)
          p = p->loop_next) {
         dassie__runner_end(p);
     }
+    dassie__admin_close(impl);
     uv_ref((uv_handle_t *)&impl->async);
     if (impl->opened) {
         impl->close_op.type = OP_CLOSE;

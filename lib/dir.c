@@ -13,7 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define FORMAT_NAME "FORMAT"
@@ -328,4 +330,57 @@ int dassie__dir_sync(const struct dir *dir, struct errmsg *e)
 void dassie__dir_close(struct dir *dir)
 {
     lock_close(dir);
+}
+
+/* ---- The admin socket ---- */
+
+#define BACKLOG 16
+
+static int socket_path(const struct dir *dir, struct sockaddr_un *address)
+{
+    memset(address, 0, sizeof *address);
+    address->sun_family = AF_UNIX;
+    int n = snprintf(address->sun_path, sizeof address->sun_path, "%s/%s",
+                     dir->path, DIR_SOCKET);
+    return n < (int)sizeof address->sun_path ? 0 : UV_ENAMETOOLONG;
+}
+
+/* The mode is the socket's before it has a name. */
+static int socket_bind(int fd, const struct sockaddr_un *address)
+{
+    return fchmod(fd, 0600) == 0 &&
+                   bind(fd, (const struct sockaddr *)address,
+                        sizeof *address) == 0 &&
+                   listen(fd, BACKLOG) == 0
+               ? 0
+               : dassie__sys_code(errno);
+}
+
+int dassie__dir_listen(const struct dir *dir, int *fd)
+{
+    struct sockaddr_un address;
+    int rc = socket_path(dir, &address);
+    if (rc != 0) {
+        return rc;
+    }
+    if (unlink(address.sun_path) != 0 && errno != ENOENT) {
+        return dassie__sys_code(errno);
+    }
+    *fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (*fd < 0) {
+        return dassie__sys_code(errno);
+    }
+    rc = socket_bind(*fd, &address);
+    if (rc != 0) {
+        close(*fd);
+    }
+    return rc;
+}
+
+void dassie__dir_unlisten(const struct dir *dir)
+{
+    struct sockaddr_un address;
+    if (socket_path(dir, &address) == 0) {
+        unlink(address.sun_path);
+    }
 }

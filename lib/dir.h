@@ -4,6 +4,7 @@
  *   DIR/FORMAT    "dassie 1": written once, read before anything else
  *   DIR/hwm       see kv_rocks.h
  *   DIR/inflight  see recorder.h
+ *   DIR/admin     the socket of admin.h, if it listens
  *   DIR/db/       RocksDB
  *
  * The happy path is: FORMAT is read, the lock is taken, FORMAT is read again
@@ -28,6 +29,7 @@
 #include "error.h"
 
 #define FORMAT_MAJOR 1
+#define DIR_SOCKET "admin"
 
 struct dir {
     char path[PATH_MAX];
@@ -39,6 +41,12 @@ struct dir {
 int dassie__dir_open(struct dir *dir, const char *path, bool create,
                      struct errmsg *e);
 void dassie__dir_close(struct dir *dir);
+
+/* Makes the admin socket, for the owner alone, in place of one that another
+ * owner has left, and listens. 0, or an error: UV_ENAMETOOLONG if its path is
+ * longer than a socket's may be. */
+int dassie__dir_listen(const struct dir *dir, int *fd);
+void dassie__dir_unlisten(const struct dir *dir);
 
 /* Makes what was created in the directory durable. */
 int dassie__dir_sync(const struct dir *dir, struct errmsg *e);

@@ -676,6 +676,9 @@ static void engine_close(struct dassie__impl *impl)
     if (!impl->core.options.read_only) {
         dassie__recorder_close(&impl->recorder, clean && durable);
     }
+    if (impl->listening) {
+        dassie__dir_unlisten(&impl->dir);
+    }
     if (!impl->clock.fake) {
         dassie__dir_close(&impl->dir);
     }

@@ -64,6 +64,7 @@ enum op_type {
     OP_CHANGE,      /* struct change; also to the loop */
     OP_CONFIGURE,   /* struct configure; also to the loop */
     OP_SUBSCRIBE,   /* struct dassie__sub */
+    OP_LISTEN,      /* struct listen_op; also to the loop */
     OP_UNSUBSCRIBE, /* struct dassie__sub, gone_op; also to the loop */
     OP_CLOSE,
     /* To the loop. */
@@ -126,6 +127,13 @@ struct configure {
     char queue[];
 };
 
+/* The admin socket is made. */
+struct listen_op {
+    struct op op;
+    int fd;        /* it */
+    bool answered; /* the loop has been told */
+};
+
 struct drain_priv {
     struct op op;
 };
@@ -149,6 +157,7 @@ struct runs {
     job_t *bucket[RUNS_BUCKETS];
 };
 
+struct dassie__admin;
 struct dassie__sub;
 
 struct reader {
@@ -217,6 +226,7 @@ struct dassie__impl {
     uint64_t grace_at; /* closing: when cancel flags are raised */
     uint64_t stuck_at; /* closing: when the log is told next */
     bool open;
+    bool listening; /* the socket is there */
     bool closing;
     bool cancelled; /* closing: flags are raised */
     bool lost;      /* the store did not heal */
@@ -247,6 +257,7 @@ struct dassie__impl {
     dassie_close_cb close_cb;
     struct dassie__processor *processors;
     unsigned processors_n;
+    struct dassie__admin *admin; /* or NULL */
     struct dassie__sub *loop_subs;
     unsigned loop_subs_n;
     unsigned lookups;            /* under way */

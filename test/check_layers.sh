@@ -6,14 +6,14 @@ set -eu
 # of those below it. Without .c and .h.
 layers() {
     cat <<'LAYERS'
-api: dassie enqueue operate process progress subscribe query testing impl
+api: admin dassie enqueue operate process progress subscribe query testing impl
 api: runner
 engine: engine apply events reader runs pool verify verify_counts verify_keys verify_read salvage
 engine: salvage_rows salvage_log
 core: admit change core limit look processor recorder timeout waiter dir
 store: store claims expire find load refill rebuild save schedule sweep unique queue job
 kv: kv kv_mem kv_rocks wal logfile
-pure: state retry record key
+pure: state retry record key wire
 base: error env clock alloc lock
 LAYERS
 }

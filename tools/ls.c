@@ -163,6 +163,9 @@ static void print_job(const dassie_info_t *job)
            state_name((int)job->state));
     print_field("queue", job->queue, job->queue_len);
     print_field("name", job->name, job->name_len);
+    if (job->unique != NULL) {
+        print_field("unique", job->unique, job->unique_len);
+    }
     printf("%-9s %d\n%-9s %s\n", "priority", job->priority, "repeated",
            (job->flags & DASSIE_AT_MOST_ONCE) != 0 ? "never" : "yes");
     printf("%-9s %" PRIu32 ", excused %" PRIu32 ", crashes %" PRIu32 "\n",

@@ -287,6 +287,9 @@ json_t *json_job(const dassie_info_t *job, bool data)
     json_time(object, "due", job->due_ms);
     json_time(object, "ended", job->ended_ms);
     json_count(object, "bytes", job->data_len);
+    if (job->unique != NULL) {
+        json_bytes(object, "unique", job->unique, job->unique_len);
+    }
     json_trouble(object, job);
     if (data) {
         json_bytes(object, "data", job->data, job->data_len);

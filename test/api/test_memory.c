@@ -551,6 +551,17 @@ static int run_queues(void)
     return outcome(dassie_queues(&rig.q, &queues, on_queues));
 }
 
+static void on_listen(dassie_t *q, int status)
+{
+    ck_assert_ptr_eq(q, &rig.q);
+    tell(status);
+}
+
+static int run_listen(void)
+{
+    return outcome(dassie_admin_listen(&rig.q, on_listen));
+}
+
 /* ---- Operators ---- */
 
 static uint64_t changed_id;
@@ -1051,6 +1062,7 @@ static const struct operation {
     {"dassie_list", "list running jobs", LOOKS, NULL, run_list_running, NULL},
     {"dassie_counts", "counts", LOOKS, NULL, run_counts, NULL},
     {"dassie_queues", "queues", LOOKS, NULL, run_queues, NULL},
+    {"dassie_admin_listen", "listen", LOOKS, NULL, run_listen, NULL},
     {"dassie_change", "cancel", 0, before_change, run_change, after_change},
     {"dassie_configure", "configure", 0, NULL, run_configure, NULL},
     {"dassie_job_id dassie_job_attempt dassie_job_queue dassie_job_name "

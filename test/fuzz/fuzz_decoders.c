@@ -1,4 +1,5 @@
-/* fuzz_decoders.c: whatever bytes stand on disk, their decoder returns, reads
+/* fuzz_decoders.c: whatever bytes stand on disk, or come through the
+ * admin socket, their decoder returns, reads
  * nothing beside them, and what it takes can be written and read again.
  *
  * The first byte chooses the decoder, the rest is its input. With libFuzzer
@@ -10,18 +11,7 @@
 
 #include "../../lib/record.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-/* Not assert(): it has to hold in every build. */
-#define MUST(condition)                                                     \
-    do {                                                                    \
-        if (!(condition)) {                                                 \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-            abort();                                                        \
-        }                                                                   \
-    } while (0)
 
 /* Written values may be shorter than what was read: a varint may have been
  * padded. They say the same. */
@@ -317,6 +307,8 @@ static void keys(const uint8_t *p, size_t len)
     }
 }
 
+#define FIRST_OF_WIRE 0xfe
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static void (*const decoders[])(const uint8_t *, size_t) = {
@@ -329,7 +321,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint8_t *input = malloc(size - 1);
     MUST(input != NULL);
     memcpy(input, data + 1, size - 1);
-    decoders[data[0] % (sizeof decoders / sizeof decoders[0])](input, size - 1);
+    if (data[0] >= FIRST_OF_WIRE) {
+        (data[0] % 2 == 0 ? fuzz_request : fuzz_reply)(input, size - 1);
+    } else {
+        decoders[data[0] % (sizeof decoders / sizeof decoders[0])](input,
+                                                                   size - 1);
+    }
     free(input);
     return 0;
 }

@@ -347,6 +347,8 @@ static void session_open(const char *path)
         kill_later((unsigned)(ledger->op * 7919 % 10000));
     }
     session_wait(&opened);
+    rc = CALL(dassie_admin_listen)(&session.q, NULL);
+    MODEL_CHECK(rc == 0, "admin_listen: %d", rc);
     model_subscribe();
     session_check(&before);
 }

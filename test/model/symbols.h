@@ -6,6 +6,7 @@
 #define DASSIE_TEST_MODEL_SYMBOLS_H_
 
 #define SYMBOLS(XX)                \
+    XX(dassie_admin_listen)        \
     XX(dassie_change)              \
     XX(dassie_close)               \
     XX(dassie_configure)           \

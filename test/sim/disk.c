@@ -608,6 +608,18 @@ void dassie__dir_close(struct dir *dir)
     (void)dir;
 }
 
+int dassie__dir_listen(const struct dir *dir, int *fd)
+{
+    (void)dir;
+    (void)fd;
+    return UV_ENOTSUP;
+}
+
+void dassie__dir_unlisten(const struct dir *dir)
+{
+    (void)dir;
+}
+
 int dassie__dir_sync(const struct dir *dir, struct errmsg *e)
 {
     (void)dir;
