@@ -292,6 +292,52 @@ test_run() {
     dassie 3 run -q none -- true
 }
 
+# look_at_live ID: the job that is under way, and the queue.
+look_at_live() {
+    dassie 0 show "$1"
+    prints '^state     running$'
+    dassie 0 ls --state running
+    prints "^ *$1  running .* i  -  x\$"
+    dassie 0 stat
+    prints '^ *0 *0 *1 .* i$'
+    dassie 0 stat --json
+    prints '"queue":"i","paused":false,"jobs":{"pending":0,"scheduled":0,"runn'
+    dassie 3 show 123456
+    for each in verify 'run -- true'; do
+        # shellcheck disable=SC2086
+        dassie 4 $each
+    done
+    says "held by pid $pid\$"
+}
+
+# All that is done by the owner. More lines than go into one request.
+steer_live() {
+    seq 10000 | dassie 0 add --queue live --lines - --name n
+    prints '^10000 jobs, '
+    dassie 0 pause live
+    dassie 3 pause none
+    dassie 0 ls --queue live --limit 0
+    [ "$(wc -l <"$dir/out")" -eq 10001 ] || fail 'ls: not 10000 jobs'
+    head -c 600000 /dev/urandom >"$dir/large"
+    dassie 0 add --queue live --file "$dir/large"
+    large=$(sed 's/job //' "$dir/out")
+    dassie 0 show "$large" --payload raw
+    cmp "$dir/out" "$dir/large" || fail 'show: other bytes from the owner'
+    head -c 1100000 /dev/zero >"$dir/large"
+    dassie 6 add --queue live --file "$dir/large"
+    says 'too long'
+    dassie 0 cancel "$large"
+    dassie 1 cancel "$large"
+    dassie 0 retry "$large"
+    dassie 0 cancel --queue live --name n --yes
+    prints '^10000 jobs cancelled$'
+    dassie 1 purge --queue live
+    dassie 0 purge --queue live --yes --state cancelled
+    prints '^10000 jobs deleted$'
+    dassie 0 rm "$large"
+    dassie 0 resume live
+}
+
 # While it is owned; then told twice to end, and run again.
 test_interrupted() {
     dassie 0 add --queue i --attempts 1 x
@@ -299,9 +345,8 @@ test_interrupted() {
     # shellcheck disable=SC2016
     start "$dir/long" run -q i -- sh -c 'echo begun; exec sleep 1000'
     wait_for at_least 1 begun "$dir/long" || fail 'run runs nothing'
-    dassie 4 ls
-    says "held by pid $pid\$"
-    dassie 4 add x
+    look_at_live "$id"
+    steer_live
     kill -TERM "$pid"
     end_with TERM
     [ $status -eq 143 ] || fail "run after two SIGTERM: status $status"
@@ -349,10 +394,11 @@ look_at_killed() {
     [ "$killed" = "$(digest)" ] || fail 'to look has changed a killed store'
 }
 
-# kill_run RUN: once a quarter of the lines has been reported in it.
+# kill_run RUN: once some of the lines have been reported in it.
 kill_run() {
+    first=$((lines / 4 < 5000 ? lines / 4 : 5000))
     start_lines "$1"
-    wait_for at_least $((lines / 4)) complete "$dir/$1.out" ||
+    wait_for at_least "$first" complete "$dir/$1.out" ||
         fail "run: nothing is complete in $1"
     end_with KILL
     [ $status -eq 137 ] || fail "run: it has ended before the kill: $status"

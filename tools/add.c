@@ -3,6 +3,7 @@
 
 #include "lines.h"
 #include "out.h"
+#include "remote.h"
 #include "session.h"
 #include "tool.h"
 
@@ -14,6 +15,10 @@
 /* Lines go into the queue in pieces of so many, each of them whole. */
 #define PIECE_JOBS 100000
 #define PIECE_BYTES ((size_t)64 << 20)
+
+/* To an owner, in pieces that fit into one request. */
+#define ASK_JOBS 4096
+#define ASK_BYTES ((size_t)256 << 10)
 
 static const char *queue;
 static const char *name;
@@ -56,7 +61,9 @@ static int add_lines(const dassie_spec_t *spec)
     }
     while (rc == 0 && n > 0 && session.signal == 0) {
         dassie_spec_t *specs =
-            lines_specs(&lines, spec, PIECE_JOBS, PIECE_BYTES, &n);
+            remote_is()
+                ? lines_specs(&lines, spec, ASK_JOBS, ASK_BYTES, &n)
+                : lines_specs(&lines, spec, PIECE_JOBS, PIECE_BYTES, &n);
         rc = specs == NULL ? UV_ENOMEM : add_specs(specs, n);
         free(specs);
     }
@@ -129,7 +136,7 @@ static int run_add(int argc, char **argv)
     spec.attempts_max = (uint32_t)attempts;
     spec.backoff_ms = backoff_ms;
     spec.flags = once ? DASSIE_AT_MOST_ONCE : 0;
-    int code = session_open(0);
+    int code = session_open(0, true);
     if (code >= 0) {
         return code;
     }

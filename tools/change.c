@@ -8,6 +8,7 @@
 
 #include "look.h"
 #include "out.h"
+#include "remote.h"
 #include "session.h"
 #include "tool.h"
 
@@ -53,6 +54,9 @@ static void on_change(dassie_change_t *req, int status)
 static int change_jobs(const dassie_filter_t *filter, uint64_t *n)
 {
     dassie_change_t req = {.data = NULL};
+    if (remote_is()) {
+        return remote_change(change->action, filter, n);
+    }
     changed = false;
     int rc = dassie_change(&session.q, &req, change->action, filter, on_change);
     if (rc != 0) {
@@ -174,7 +178,7 @@ static int change_matching(void)
 /* The look is one of its own, so that it changes nothing. */
 static int run_preview(bool may_ask)
 {
-    int code = session_open(DASSIE_READ_ONLY);
+    int code = session_open(DASSIE_READ_ONLY, true);
     if (code >= 0) {
         return code;
     }
@@ -198,7 +202,7 @@ static int run_matching(void)
             return code;
         }
     }
-    int code = session_open(DASSIE_NO_CREATE);
+    int code = session_open(DASSIE_NO_CREATE, true);
     return code >= 0 ? code : session_close(change_matching());
 }
 
@@ -228,7 +232,7 @@ static int run_change(const struct change *which, int argc, char **argv)
     if (argc == 0) {
         return run_matching();
     }
-    int code = session_open(DASSIE_NO_CREATE);
+    int code = session_open(DASSIE_NO_CREATE, true);
     return code >= 0 ? code : session_close(change_ids(argv));
 }
 

@@ -2,6 +2,7 @@
 
 #include "lines.h"
 
+#include "remote.h"
 #include "session.h"
 
 #include <errno.h>
@@ -114,6 +115,9 @@ static void on_many(dassie_enqueue_many_t *req, int status)
 int lines_enqueue(const dassie_spec_t *specs, size_t n, uint64_t *first_id)
 {
     dassie_enqueue_many_t req = {.data = NULL};
+    if (remote_is()) {
+        return remote_enqueue(specs, n, first_id);
+    }
     acknowledged = false;
     int rc = dassie_enqueue_many(&session.q, &req, specs, n, on_many);
     if (rc != 0) {

@@ -3,6 +3,7 @@
 #include "look.h"
 
 #include "out.h"
+#include "remote.h"
 #include "session.h"
 
 #include <string.h>
@@ -56,6 +57,9 @@ static int list_page(dassie_list_t *req, int state, uint64_t limit)
     options.state = (dassie_state_t)state;
     options.queue = selected->queue;
     options.limit = limit < DASSIE_LIST_MAX ? (unsigned)limit : DASSIE_LIST_MAX;
+    if (remote_is()) {
+        return remote_list(req, &options, on_list);
+    }
     answered = false;
     return wait_for_answer(dassie_list(&session.q, req, &options, on_list));
 }
@@ -102,6 +106,9 @@ static void on_get(dassie_get_t *req, int status, const dassie_info_t *job)
 int look_get(uint64_t id, look_cb cb)
 {
     dassie_get_t req = {.data = NULL};
+    if (remote_is()) {
+        return remote_get(id, cb);
+    }
     tell = cb;
     answered = false;
     return wait_for_answer(dassie_get(&session.q, &req, id, on_get));
@@ -123,9 +130,37 @@ static void on_queues(dassie_queues_t *req, int status,
 int look_queues(void (*cb)(const dassie_queue_info_t *queues, size_t n))
 {
     dassie_queues_t req = {.data = NULL};
+    if (remote_is()) {
+        return remote_queues(cb);
+    }
     tell_queues = cb;
     answered = false;
     return wait_for_answer(dassie_queues(&session.q, &req, on_queues));
+}
+
+static const char *wanted;
+static dassie_count_t *wanted_count;
+
+/* The answer is UV_ENOENT unless this finds it. */
+static void find_queue(const dassie_queue_info_t *queues, size_t n)
+{
+    size_t len = strlen(wanted);
+    for (size_t i = 0; i < n; i++) {
+        if (queues[i].name_len == len &&
+            memcmp(queues[i].name, wanted, len) == 0) {
+            *wanted_count = queues[i].jobs;
+            answer = 0;
+        }
+    }
+}
+
+static int remote_counts(const char *queue, dassie_count_t *count)
+{
+    wanted = queue;
+    wanted_count = count;
+    answer = UV_ENOENT;
+    int rc = remote_queues(find_queue);
+    return rc != 0 ? rc : answer;
 }
 
 static void on_counts(dassie_counts_t *req, int status,
@@ -141,6 +176,9 @@ static void on_counts(dassie_counts_t *req, int status,
 int look_counts(const char *queue, dassie_count_t *count)
 {
     dassie_counts_t req = {.data = count};
+    if (remote_is()) {
+        return remote_counts(queue, count);
+    }
     answered = false;
     return wait_for_answer(
         dassie_counts(&session.q, &req, queue, 0, on_counts));

@@ -93,7 +93,7 @@ static int run_ls(int argc, char **argv)
     if (!read_place(&place)) {
         return tool_fail(TOOL_USAGE, "ls: --from cannot be '%s'", from);
     }
-    int code = session_open(DASSIE_READ_ONLY);
+    int code = session_open(DASSIE_READ_ONLY, true);
     return code >= 0 ? code : session_close(list(&place));
 }
 
@@ -239,7 +239,7 @@ static int run_show(int argc, char **argv)
             return tool_fail(TOOL_USAGE, "show: '%s' is no job's id", argv[i]);
         }
     }
-    int code = session_open(DASSIE_READ_ONLY);
+    int code = session_open(DASSIE_READ_ONLY, true);
     return code >= 0 ? code : session_close(show_each(argv));
 }
 

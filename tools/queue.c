@@ -3,6 +3,7 @@
 
 #include "look.h"
 #include "out.h"
+#include "remote.h"
 #include "session.h"
 #include "tool.h"
 
@@ -30,6 +31,9 @@ static int set_paused(const char *queue, int paused)
     int rc = look_counts(queue, &count);
     if (rc != 0) {
         return rc;
+    }
+    if (remote_is()) {
+        return remote_pause(queue, paused);
     }
     settings.set = DASSIE_SET_PAUSED;
     settings.paused = paused;
@@ -73,14 +77,14 @@ static int set_each(char **queues, int paused)
 
 static int run_pause(int argc, char **argv)
 {
-    int code = session_open(DASSIE_NO_CREATE);
+    int code = session_open(DASSIE_NO_CREATE, true);
     (void)argc;
     return code >= 0 ? code : session_close(set_each(argv, 1));
 }
 
 static int run_resume(int argc, char **argv)
 {
-    int code = session_open(DASSIE_NO_CREATE);
+    int code = session_open(DASSIE_NO_CREATE, true);
     (void)argc;
     return code >= 0 ? code : session_close(set_each(argv, 0));
 }

@@ -219,6 +219,15 @@ static void on_command_broken(void)
     session_end(); /* before the job is finished, so that it stays */
 }
 
+/* Others may look and steer meanwhile; without that it works as well. */
+static void on_listening(dassie_t *q, int status)
+{
+    (void)q;
+    if (status != 0 && status != UV_ECANCELED) {
+        tool_fail_rc(status, "nobody can look meanwhile");
+    }
+}
+
 /* Two descriptors for each child. */
 static void raise_files(void)
 {
@@ -248,6 +257,7 @@ static int run_jobs(void)
     if (rc != 0) {
         return session_close(tool_fail_rc(rc, "run"));
     }
+    dassie_admin_listen(&session.q, on_listening);
     start_progress();
     check_over();
     session_wait(&over);
@@ -276,7 +286,7 @@ static int prepare(void)
         }
         name_lines(&lines);
     }
-    int code = session_open(lines_file != NULL ? 0 : DASSIE_NO_CREATE);
+    int code = session_open(lines_file != NULL ? 0 : DASSIE_NO_CREATE, false);
     if (code >= 0) {
         lines_free(&lines);
         return code;

@@ -2,6 +2,7 @@
 
 #include "session.h"
 
+#include "remote.h"
 #include "tool.h"
 
 #include <signal.h>
@@ -71,7 +72,7 @@ static int watch_signals(void)
     return rc;
 }
 
-int session_open(unsigned flags)
+int session_open(unsigned flags, bool may_ask)
 {
     dassie_options_t options = DASSIE_OPTIONS_INIT;
     options.flags = flags;
@@ -90,6 +91,12 @@ int session_open(unsigned flags)
     if (opened_status == 0) {
         return -1;
     }
+    if (opened_status == UV_EBUSY && may_ask) {
+        if (remote_connect(tool.dir) == 0) {
+            session_close(TOOL_GOOD);
+            return -1;
+        }
+    }
     int code =
         tool_fail(tool_code(opened_status), "%s", dassie_errmsg(&session.q));
     return session_close(code);
@@ -102,6 +109,9 @@ void session_end(void)
 
 int session_close(int code)
 {
+    if (closed) {
+        return code; /* it was the owner's */
+    }
     session_end();
     session_wait(&closed);
     uv_run(&session.loop, UV_RUN_DEFAULT);

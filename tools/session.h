@@ -21,8 +21,9 @@ struct session {
 };
 extern struct session session;
 
-/* Opens the store. -1, or the exit code, after a line on stderr. */
-int session_open(unsigned flags);
+/* Opens the store; if it has an owner, connects to that, if the subcommand may
+ * be done so. -1, or the exit code, after a line on stderr. */
+int session_open(unsigned flags, bool may_ask);
 
 /* Runs the loop until *done. */
 void session_wait(const bool *done);

@@ -21,6 +21,7 @@ struct row {
 
 static struct row *rows;
 static size_t rows_n;
+static dassie_count_t total; /* of all queues */
 static uint64_t disk_bytes;
 
 static int add_bytes(const char *path, const struct stat *st, int type,
@@ -34,6 +35,16 @@ static int add_bytes(const char *path, const struct stat *st, int type,
     return 0;
 }
 
+static void add_counts(const dassie_count_t *count)
+{
+    total.pending += count->pending;
+    total.scheduled += count->scheduled;
+    total.running += count->running;
+    total.complete += count->complete;
+    total.failed += count->failed;
+    total.cancelled += count->cancelled;
+}
+
 static void keep_queues(const dassie_queue_info_t *queues, size_t n)
 {
     rows = calloc(n + 1, sizeof rows[0]);
@@ -45,6 +56,7 @@ static void keep_queues(const dassie_queue_info_t *queues, size_t n)
         memcpy(name, queues[rows_n].name, queues[rows_n].name_len + 1);
         rows[rows_n].info = queues[rows_n];
         rows[rows_n].info.name = name;
+        add_counts(&queues[rows_n].jobs);
     }
     if (rows_n < n) {
         exit(tool_fail(TOOL_ERROR, "out of memory"));
@@ -75,12 +87,12 @@ static int find_oldest(struct row *row)
     return rc;
 }
 
-static void print_json(const dassie_stats_t *stats)
+static void print_json(void)
 {
     json_t *object = json_object();
     json_t *queues = json_array();
     json_bytes(object, "store", tool.dir, strlen(tool.dir));
-    json_object_set_new(object, "jobs", json_counts(&stats->jobs));
+    json_object_set_new(object, "jobs", json_counts(&total));
     json_count(object, "disk_bytes", disk_bytes);
     for (size_t i = 0; i < rows_n; i++) {
         json_t *queue = json_object();
@@ -102,7 +114,7 @@ static void print_counts(const dassie_count_t *count)
            count->failed, count->cancelled);
 }
 
-static void print_text(const dassie_stats_t *stats)
+static void print_text(void)
 {
     char age[OUT_TIME_BYTES];
     printf("%10s %10s %8s %10s %8s %9s %6s  %s\n", "PENDING", "SCHEDULED",
@@ -115,7 +127,7 @@ static void print_text(const dassie_stats_t *stats)
         out_text(rows[i].info.name, rows[i].info.name_len, 0);
         puts(rows[i].info.paused ? " (paused)" : "");
     }
-    print_counts(&stats->jobs);
+    print_counts(&total);
     printf(" %6s  %zu %s, %.1f MiB on disk\n", "", rows_n,
            rows_n == 1 ? "queue" : "queues",
            (double)disk_bytes / (1024 * 1024));
@@ -123,11 +135,7 @@ static void print_text(const dassie_stats_t *stats)
 
 static int stat_store(void)
 {
-    dassie_stats_t stats;
-    int rc = dassie_stats(&session.q, &stats);
-    if (rc == 0) {
-        rc = look_queues(keep_queues);
-    }
+    int rc = look_queues(keep_queues);
     for (size_t i = 0; rc == 0 && i < rows_n && session.signal == 0; i++) {
         rc = find_oldest(&rows[i]);
     }
@@ -136,9 +144,9 @@ static int stat_store(void)
     }
     nftw(tool.dir, add_bytes, 16, FTW_PHYS);
     if (tool.json) {
-        print_json(&stats);
+        print_json();
     } else {
-        print_text(&stats);
+        print_text();
     }
     return TOOL_GOOD;
 }
@@ -147,7 +155,7 @@ static int run_stat(int argc, char **argv)
 {
     (void)argc;
     (void)argv;
-    int code = session_open(DASSIE_READ_ONLY);
+    int code = session_open(DASSIE_READ_ONLY, true);
     if (code >= 0) {
         return code;
     }

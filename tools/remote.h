@@ -1,0 +1,34 @@
+/* remote.h: the owner of a store, asked over its admin socket; dassie_admin(7).
+ *
+ * The happy path is: remote_connect() where the store is owned, then one call
+ * after the other, each of which waits for its reply.
+ *
+ * Possible failure modes are: nobody listens (UV_ECONNREFUSED, UV_ENOENT); the
+ * owner ends in the middle (UV_ECONNRESET); a reply that makes no sense
+ * (UV_EPROTO).
+ *
+ * A signal ends the process at once: there is nothing to be closed. */
+#ifndef DASSIE_TOOLS_REMOTE_H_
+#define DASSIE_TOOLS_REMOTE_H_
+
+#include "look.h"
+
+#include <stdbool.h>
+
+/* 0 if the owner of the store listens. */
+int remote_connect(const char *dir);
+
+/* Whether it was. */
+bool remote_is(void);
+
+/* As what they are called after in dassie.h, one page or piece at a time. */
+int remote_queues(void (*cb)(const dassie_queue_info_t *queues, size_t n));
+int remote_get(uint64_t id, look_cb cb);
+int remote_list(dassie_list_t *req, const dassie_list_options_t *options,
+                dassie_list_cb cb);
+int remote_change(dassie_action_t action, const dassie_filter_t *filter,
+                  uint64_t *n);
+int remote_pause(const char *queue, int paused);
+int remote_enqueue(const dassie_spec_t *specs, size_t n, uint64_t *first_id);
+
+#endif /* DASSIE_TOOLS_REMOTE_H_ */
