@@ -252,6 +252,42 @@ test_output() {
     prints '^3000 jobs deleted$'
 }
 
+# ---- Completion -------------------------------------------------------------
+
+# completes WORD...: the last of what follows "dassie", by bash.
+completes() {
+    # shellcheck disable=SC2016
+    PATH=${tool%/*}:$PATH bash -c '. "$0"; COMP_WORDS=(dassie "$@")
+        COMP_CWORD=$#; _dassie; printf "%s\n" "${COMPREPLY[@]}"' \
+        "$srcdir/tools/completion/dassie.bash" "$@" >"$dir/out" 2>"$dir/err" ||
+        fail "completion of '$*'"
+    [ ! -s "$dir/err" ] || fail "completion of '$*' says something"
+}
+
+test_completion() {
+    if command -v zsh >/dev/null; then
+        zsh -n "$srcdir/tools/completion/_dassie" || fail 'completion for zsh'
+    fi
+    command -v bash >/dev/null || return 0
+    completes pa
+    prints '^pause$'
+    [ "$(wc -l <"$dir/out")" -eq 1 ] || fail 'completion: not only pause'
+    completes -d "$store" ls --st
+    prints '^--state$'
+    completes ls -s run
+    prints '^running$'
+    completes show -p h
+    prints '^hex$'
+    completes --v
+    prints '^--version$'
+    dassie 0 add --queue that-one x
+    completes -d "$store" pause that
+    prints '^that-one$'
+    completes -d "$store" ls -q that
+    prints '^that-one$'
+    dassie 0 purge --yes --queue that-one --state pending
+}
+
 # ---- run --------------------------------------------------------------------
 
 # run STATUS ARGUMENT...: as dassie, but the summary is on stderr.
@@ -433,6 +469,7 @@ test_steer
 test_usage
 test_stores
 test_output
+test_completion
 test_run
 test_interrupted
 test_killed
