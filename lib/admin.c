@@ -24,13 +24,17 @@ struct connection {
     uint8_t *reply; /* while it is written */
     size_t reply_len;
     size_t sent;
-    uint8_t op;   /* of the request */
-    bool busy;    /* the library has its request */
-    bool last;    /* it is closed after this reply */
-    bool closing; /* uv_close() was called, */
-    bool closed;  /* and is over */
+    uint8_t op;      /* of the request */
+    bool busy;       /* the library has its request */
+    bool last;       /* it is closed after this reply */
+    bool closing;    /* uv_close() was called, */
+    bool closed;     /* and is over */
+    bool tails;      /* it is told of events, */
+    uint64_t missed; /* but not of so many, as it was slow */
+    dassie_subscription_t sub;
     dassie_spec_t *specs;
     union {
+        void *data; /* the begin of each: the connection */
         dassie_queues_t queues;
         dassie_get_t get;
         dassie_list_t list;
@@ -50,8 +54,6 @@ struct dassie__admin {
     struct connection *connections;
     unsigned n;
 };
-
-static void serve(struct connection *c);
 
 /* ---- The end ---- */
 
@@ -99,6 +101,9 @@ static void connection_close(struct connection *c)
 {
     if (!c->closing) {
         c->closing = true;
+        if (c->tails) {
+            dassie_unsubscribe(&c->sub);
+        }
         uv_close((uv_handle_t *)&c->poll, on_connection_closed);
     }
 }
@@ -114,6 +119,9 @@ static void await(struct connection *c, int events)
     }
 }
 
+static void tail_send(struct connection *c, const dassie_event_t *events,
+                      size_t n);
+
 static void reply_written(struct connection *c)
 {
     dassie__free(c->reply);
@@ -124,6 +132,8 @@ static void reply_written(struct connection *c)
     c->got = 0;
     if (c->last) {
         connection_close(c);
+    } else if (c->missed > 0) {
+        tail_send(c, NULL, 0);
     } else {
         await(c, UV_READABLE);
     }
@@ -263,12 +273,67 @@ static void on_many(dassie_enqueue_many_t *req, int status)
     reply(req->data, status, number_body, &req->first_id);
 }
 
-/* ---- Requests ---- */
-
 static const char *name_or_null(const struct wire_bytes *bytes)
 {
     return bytes->len > 0 ? bytes->p : NULL;
 }
+
+/* ---- Events ---- */
+
+struct told {
+    uint64_t missed;
+    struct array events;
+};
+
+static void events_body(struct wire_writer *w, const void *arg)
+{
+    const struct told *told = arg;
+    const dassie_event_t *events = told->events.p;
+    dassie__wire_put(w, told->missed, 8);
+    dassie__wire_put(w, told->events.n, 4);
+    for (size_t i = 0; i < told->events.n; i++) {
+        dassie__wire_event_write(w, &events[i]);
+    }
+}
+
+static void tail_send(struct connection *c, const dassie_event_t *events,
+                      size_t n)
+{
+    struct told told = {c->missed, {events, n}};
+    c->missed = 0;
+    reply(c, 0, events_body, &told);
+}
+
+/* While the last ones are still being sent, others are missed. */
+static void on_events(dassie_subscription_t *sub, const dassie_event_t *events,
+                      size_t n, uint64_t missed)
+{
+    struct connection *c = sub->data;
+    c->missed += missed;
+    if (c->reply != NULL) {
+        c->missed += n;
+    } else {
+        tail_send(c, events, n);
+    }
+}
+
+/* From now on the client has nothing to say. */
+static int ask_tail(struct connection *c, const struct wire_request *r)
+{
+    dassie_subscribe_options_t options = DASSIE_SUBSCRIBE_OPTIONS_INIT;
+    options.queue = name_or_null(&r->queue);
+    options.queue_len = r->queue.len;
+    options.states = r->states;
+    c->sub.data = c;
+    int rc = dassie_subscribe(c->admin->impl->q, &c->sub, &options, on_events);
+    if (rc == 0) {
+        c->tails = true;
+        tail_send(c, NULL, 0);
+    }
+    return rc;
+}
+
+/* ---- Requests ---- */
 
 static int ask_list(struct connection *c, const struct wire_request *r)
 {
@@ -278,7 +343,6 @@ static int ask_list(struct connection *c, const struct wire_request *r)
     options.queue_len = r->queue.len;
     options.limit = r->limit;
     memcpy(c->req.list.cursor, r->cursor, sizeof r->cursor);
-    c->req.list.data = c;
     return dassie_list(c->admin->impl->q, &c->req.list, &options, on_list);
 }
 
@@ -292,7 +356,6 @@ static int ask_change(struct connection *c, const struct wire_request *r)
     filter.name_len = r->name.len;
     filter.states = r->states;
     filter.age_ms = r->age_ms;
-    c->req.change.data = c;
     return dassie_change(c->admin->impl->q, &c->req.change,
                          (dassie_action_t)r->action, &filter, on_change);
 }
@@ -302,7 +365,6 @@ static int ask_pause(struct connection *c, const struct wire_request *r)
     dassie_settings_t settings = DASSIE_SETTINGS_INIT;
     settings.set = DASSIE_SET_PAUSED;
     settings.paused = r->paused;
-    c->req.configure.data = c;
     return dassie_configure(c->admin->impl->q, &c->req.configure,
                             name_or_null(&r->queue), r->queue.len, &settings,
                             on_configure);
@@ -318,7 +380,6 @@ static int ask_enqueue(struct connection *c, const struct wire_request *r)
     for (uint32_t i = 0; i < r->jobs_n; i++) {
         dassie__wire_job_read(&jobs, &c->specs[i]); /* was checked */
     }
-    c->req.many.data = c;
     return dassie_enqueue_many(c->admin->impl->q, &c->req.many, c->specs,
                                r->jobs_n, on_many);
 }
@@ -327,10 +388,8 @@ static int ask(struct connection *c, const struct wire_request *r)
 {
     switch (r->op) {
         case WIRE_QUEUES:
-            c->req.queues.data = c;
             return dassie_queues(c->admin->impl->q, &c->req.queues, on_queues);
         case WIRE_GET:
-            c->req.get.data = c;
             return dassie_get(c->admin->impl->q, &c->req.get, r->id, on_get);
         case WIRE_LIST:
             return ask_list(c, r);
@@ -338,8 +397,10 @@ static int ask(struct connection *c, const struct wire_request *r)
             return ask_change(c, r);
         case WIRE_PAUSE:
             return ask_pause(c, r);
-        default:
+        case WIRE_ENQUEUE:
             return ask_enqueue(c, r);
+        default:
+            return ask_tail(c, r);
     }
 }
 
@@ -358,6 +419,7 @@ static void serve(struct connection *c)
         return;
     }
     memset(&c->req, 0, sizeof c->req);
+    c->req.data = c;
     uv_poll_stop(&c->poll);
     c->busy = true;
     int rc = ask(c, &request);
@@ -367,21 +429,19 @@ static void serve(struct connection *c)
 }
 
 /* The length has arrived. */
-static bool begin_body(struct connection *c)
+static void begin_body(struct connection *c)
 {
     struct wire_reader r = {c->head, c->head + WIRE_HEAD_BYTES, false};
     c->body_len = (size_t)dassie__wire_take(&r, WIRE_HEAD_BYTES);
     if (c->body_len < 2 || c->body_len > WIRE_REQUEST_BYTES_MAX) {
         c->op = 0;
         refuse(c);
-        return false;
+        return;
     }
     c->body = dassie__malloc(c->body_len);
     if (c->body == NULL) {
         connection_close(c);
-        return false;
     }
-    return true;
 }
 
 /* Reads no more than belongs to one request. */
@@ -413,6 +473,8 @@ static void on_event(uv_poll_t *poll, int status, int events)
         connection_close(c);
     } else if (c->reply != NULL) {
         reply_send(c);
+    } else if ((events & UV_READABLE) != 0 && c->tails) {
+        connection_close(c); /* it has gone, or says something */
     } else if ((events & UV_READABLE) != 0) {
         receive(c);
     }
@@ -489,7 +551,6 @@ void dassie__admin_deliver(struct dassie__impl *impl, struct op *op)
     struct dassie__admin *admin = impl->admin;
     dassie_admin_cb cb = admin->cb;
     int status = op->status;
-    admin->op.answered = true;
     if (status == 0 && admin->closing) {
         close(admin->op.fd);
         status = UV_ECANCELED;

@@ -130,8 +130,7 @@ struct configure {
 /* The admin socket is made. */
 struct listen_op {
     struct op op;
-    int fd;        /* it */
-    bool answered; /* the loop has been told */
+    int fd; /* it */
 };
 
 struct drain_priv {

@@ -142,6 +142,10 @@ int dassie__wire_request_read(const uint8_t *p, size_t len,
         case WIRE_ENQUEUE:
             jobs_read(&r, q);
             break;
+        case WIRE_TAIL:
+            q->states = (uint32_t)dassie__wire_take(&r, 4);
+            q->queue = dassie__wire_take_bytes(&r);
+            break;
         default:
             return -1;
     }
@@ -176,6 +180,10 @@ static void body_write(struct wire_writer *w, const struct wire_request *q)
             break;
         case WIRE_ENQUEUE:
             dassie__wire_put(w, q->jobs_n, 4);
+            break;
+        case WIRE_TAIL:
+            dassie__wire_put(w, q->states, 4);
+            dassie__wire_put_bytes(w, q->queue.p, q->queue.len);
             break;
         default:
             break;
@@ -324,6 +332,32 @@ void dassie__wire_info_read(struct wire_reader *r, dassie_info_t *info)
     info->data_len = data.len;
     info->result = result.p;
     info->result_len = result.len;
+}
+
+/* A state, or DASSIE_NOWHERE, is one more than it is. */
+void dassie__wire_event_write(struct wire_writer *w,
+                              const dassie_event_t *event)
+{
+    dassie__wire_put(w, event->id, 8);
+    dassie__wire_put(w, (uint8_t)(event->from + 1), 1);
+    dassie__wire_put(w, (uint8_t)(event->to + 1), 1);
+    dassie__wire_put(w, event->attempts, 4);
+    dassie__wire_put(w, (uint32_t)event->code, 4);
+    dassie__wire_put(w, event->at_ms, 8);
+    put_name(w, event->queue, event->queue_len);
+}
+
+void dassie__wire_event_read(struct wire_reader *r, dassie_event_t *event)
+{
+    event->id = dassie__wire_take(r, 8);
+    event->from = (int)dassie__wire_take(r, 1) - 1;
+    event->to = (int)dassie__wire_take(r, 1) - 1;
+    event->attempts = (uint32_t)dassie__wire_take(r, 4);
+    event->code = (int)(uint32_t)dassie__wire_take(r, 4);
+    event->at_ms = dassie__wire_take(r, 8);
+    struct wire_bytes queue = take_name(r);
+    event->queue = queue.p;
+    event->queue_len = queue.len;
 }
 
 void dassie__wire_queue_write(struct wire_writer *w,

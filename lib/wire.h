@@ -29,7 +29,8 @@ enum wire_op {
     WIRE_LIST = 3,
     WIRE_CHANGE = 4,
     WIRE_PAUSE = 5,
-    WIRE_ENQUEUE = 6
+    WIRE_ENQUEUE = 6,
+    WIRE_TAIL = 7
 };
 
 struct wire_bytes {
@@ -55,12 +56,12 @@ struct wire_request {
     uint8_t action;          /* change */
     uint8_t paused;          /* pause */
     uint32_t limit;          /* list */
-    uint32_t states;         /* change */
+    uint32_t states;         /* change, tail */
     uint32_t jobs_n;         /* enqueue */
     uint64_t id;             /* get; change: or 0 */
     uint64_t age_ms;         /* change */
     uint64_t cursor[3];      /* list */
-    struct wire_bytes queue; /* list, change: or none; pause */
+    struct wire_bytes queue; /* list, change, tail: or none; pause */
     struct wire_bytes name;  /* change: or none */
     struct wire_reader jobs; /* enqueue: for dassie__wire_job_read() */
 };
@@ -93,6 +94,9 @@ struct wire_bytes dassie__wire_take_bytes(struct wire_reader *r);
 
 void dassie__wire_info_write(struct wire_writer *w, const dassie_info_t *info);
 void dassie__wire_info_read(struct wire_reader *r, dassie_info_t *info);
+void dassie__wire_event_write(struct wire_writer *w,
+                              const dassie_event_t *event);
+void dassie__wire_event_read(struct wire_reader *r, dassie_event_t *event);
 void dassie__wire_queue_write(struct wire_writer *w,
                               const dassie_queue_info_t *queue);
 void dassie__wire_queue_read(struct wire_reader *r, dassie_queue_info_t *queue);

@@ -287,7 +287,7 @@ static const struct {
     BAD(1, 0, 0, 0, 2, 0, 1),                      /* another version */
     BAD(1, 0, 0, 0, 2, 2, 1),                      /* so, too */
     BAD(0, 0, 0, 0, 2, 1, 0),                      /* no such operation */
-    BAD(7, 0, 0, 0, 2, 1, 7),                      /* so, too */
+    BAD(8, 0, 0, 0, 2, 1, 8),                      /* so, too */
     BAD(255, 0, 0, 0, 2, 1, 255),                  /* so, too */
     BAD(1, 0, 0, 0, 3, 1, 1, 0),                   /* a byte too many */
     BAD(2, 0, 0, 0, 9, 1, 2, 0, 0, 0, 0, 0, 0, 0), /* too few */
@@ -332,6 +332,84 @@ START_TEST(names_too_long)
     memset(name, 'n', sizeof name);
     dassie__wire_request_write(&w, &request, 0);
     check_refused(bytes, w.n, WIRE_PAUSE);
+}
+END_TEST
+
+/* ---- Events ---- */
+
+/* The events of one message, and how many were missed before. */
+static uint64_t pull_events(int fd, dassie_event_t *events, uint64_t *missed)
+{
+    struct wire_reader r;
+    ck_assert_int_eq(pull_reply(fd, WIRE_TAIL, &r), 0);
+    *missed = dassie__wire_take(&r, 8);
+    uint64_t n = dassie__wire_take(&r, 4);
+    for (uint64_t i = 0; i < n; i++) {
+        dassie__wire_event_read(&r, &events[i]);
+    }
+    ck_assert(!r.bad && r.p == r.end);
+    return n;
+}
+
+START_TEST(tail)
+{
+    static dassie_event_t events[DASSIE_EVENTS_MAX];
+    struct wire_request request = {.op = WIRE_TAIL, .queue = bytes_of("a")};
+    uint64_t missed;
+    int fd = client();
+    push_request(fd, &request);
+    ck_assert_uint_eq(pull_events(fd, events, &missed), 0);
+    rig_enqueue("b", "not this one");
+    uint64_t id = rig_enqueue("a", "x");
+    ck_assert_uint_eq(pull_events(fd, events, &missed), 1);
+    ck_assert_uint_eq(events[0].id, id);
+    ck_assert_int_eq(events[0].from, DASSIE_NOWHERE);
+    ck_assert_int_eq(events[0].to, DASSIE_PENDING);
+    ck_assert_str_eq(events[0].queue, "a");
+    ck_assert_uint_eq(missed, 0);
+    push(fd, "x", 1); /* it has nothing to say */
+    uint8_t byte;
+    ck_assert(!pull(fd, &byte, 1));
+    close(fd);
+    request.states = 1u << 3;
+    fd = client();
+    struct wire_reader r;
+    ck_assert_int_eq(ask(fd, &request, &r), UV_EINVAL);
+    close(fd);
+}
+END_TEST
+
+#define TAIL_BATCHES 64
+#define TAIL_JOBS 1000
+
+/* Each event is told or counted as missed. */
+START_TEST(slow_tail)
+{
+    static dassie_event_t events[DASSIE_EVENTS_MAX];
+    static dassie_spec_t specs[TAIL_JOBS];
+    struct wire_request request = {.op = WIRE_TAIL};
+    uint64_t missed;
+    uint64_t missed_n = 0;
+    uint64_t told_n = 0;
+    int fd = client();
+    push_request(fd, &request);
+    ck_assert_uint_eq(pull_events(fd, events, &missed), 0);
+    for (int i = 0; i < TAIL_JOBS; i++) {
+        specs[i] = rig_spec(NULL, NULL);
+    }
+    for (int i = 0; i < TAIL_BATCHES; i++) {
+        static dassie_enqueue_many_t many;
+        ck_assert_int_eq(
+            dassie_enqueue_many(&rig.q, &many, specs, TAIL_JOBS, NULL), 0);
+        rig_counts();
+    }
+    while (told_n + missed_n < TAIL_BATCHES * TAIL_JOBS) {
+        told_n += pull_events(fd, events, &missed);
+        missed_n += missed;
+    }
+    ck_assert_uint_eq(told_n + missed_n, TAIL_BATCHES * TAIL_JOBS);
+    ck_assert_uint_gt(missed_n, 0);
+    close(fd);
 }
 END_TEST
 
@@ -448,7 +526,13 @@ START_TEST(closed_meanwhile)
     pending(idle);
     int asks = client();
     push_request(asks, &request);
+    struct wire_request tail_request = {.op = WIRE_TAIL};
+    struct wire_reader r;
+    int tails = client();
+    ck_assert_int_eq(ask(tails, &tail_request, &r), 0);
     rig_close();
+    ck_assert_int_eq(recv(tails, &byte, 1, 0), 0);
+    close(tails);
     ck_assert_int_eq(recv(idle, &byte, 1, 0), 0);
     while (recv(asks, &byte, 1, 0) > 0) {
     }
@@ -529,6 +613,8 @@ int main(void)
     tcase_add_test(tc, pieces);
     tcase_add_loop_test(tc, malformed, 0, sizeof bad / sizeof bad[0]);
     tcase_add_loop_test(tc, cut, WIRE_GET, WIRE_ENQUEUE);
+    tcase_add_test(tc, tail);
+    tcase_add_test(tc, slow_tail);
     tcase_add_test(tc, names_too_long);
     tcase_add_test(tc, slow_reader);
     tcase_add_test(tc, many_clients);

@@ -22,10 +22,13 @@ tool=$(cd "$top_builddir" && pwd)/tools/dassie
 
 dir=$(mktemp -d)
 pid=
+tail=
 store=$dir/store
 
 cleanup() {
-    [ -z "$pid" ] || kill -KILL "$pid" 2>/dev/null || :
+    for each in $pid $tail; do
+        kill -KILL "$each" 2>/dev/null || :
+    done
     wait
     rm -rf "$dir"
 }
@@ -326,6 +329,7 @@ test_run() {
     dassie 0 show --json "$id"
     prints '"error_code":137,"error":"killed by signal 9"'
     dassie 3 run -q none -- true
+    dassie 3 tail
 }
 
 # look_at_live ID: the job that is under way, and the queue.
@@ -374,6 +378,18 @@ steer_live() {
     dassie 0 resume live
 }
 
+# tail tells of what happens from some time on.
+until_told() {
+    end=$(($(date +%s) + 60))
+    until grep -q '"from":"none","to":"pending"' "$dir/events"; do
+        dassie 0 add --queue tailed x
+        [ "$(date +%s)" -lt "$end" ] || fail 'tail tells nothing'
+    done
+    dassie 0 cancel --queue tailed --yes
+    wait_for grep -q '"from":"pending","to":"cancelled"' "$dir/events" ||
+        fail 'tail tells of no end'
+}
+
 # While it is owned; then told twice to end, and run again.
 test_interrupted() {
     dassie 0 add --queue i --attempts 1 x
@@ -382,9 +398,14 @@ test_interrupted() {
     start "$dir/long" run -q i -- sh -c 'echo begun; exec sleep 1000'
     wait_for at_least 1 begun "$dir/long" || fail 'run runs nothing'
     look_at_live "$id"
+    "$tool" -d "$store" tail -q tailed --json >"$dir/events" &
+    tail=$!
+    until_told
     steer_live
     kill -TERM "$pid"
     end_with TERM
+    wait "$tail" || fail "tail: status $? when its owner ends"
+    tail=
     [ $status -eq 143 ] || fail "run after two SIGTERM: status $status"
     dassie 0 show --json "$id"
     prints '"state":"scheduled",.*"attempts":1,"excused":1,'

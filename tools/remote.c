@@ -217,6 +217,35 @@ int remote_list(dassie_list_t *req, const dassie_list_options_t *options,
     return 0;
 }
 
+/* Missed ones are told with no event. */
+static bool tell_events(struct wire_reader *r,
+                        bool (*cb)(const dassie_event_t *event,
+                                   uint64_t missed))
+{
+    uint64_t missed = dassie__wire_take(r, 8);
+    size_t n = (size_t)dassie__wire_take(r, 4);
+    bool more = missed == 0 || cb(NULL, missed);
+    for (size_t i = 0; i < n && more && !r->bad; i++) {
+        dassie_event_t event;
+        dassie__wire_event_read(r, &event);
+        more = !r->bad && cb(&event, 0);
+    }
+    return more;
+}
+
+int remote_tail(const char *queue, unsigned states,
+                bool (*cb)(const dassie_event_t *event, uint64_t missed))
+{
+    struct wire_request request = {
+        .op = WIRE_TAIL, .states = states, .queue = bytes_of(queue)};
+    struct wire_reader r;
+    int rc = call(&request, NULL, &r);
+    while (rc == 0 && tell_events(&r, cb)) {
+        rc = receive_reply(WIRE_TAIL, &r);
+    }
+    return rc != 0 ? rc : r.bad ? UV_EPROTO : 0;
+}
+
 int remote_change(dassie_action_t action, const dassie_filter_t *filter,
                   uint64_t *n)
 {

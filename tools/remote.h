@@ -26,6 +26,9 @@ int remote_queues(void (*cb)(const dassie_queue_info_t *queues, size_t n));
 int remote_get(uint64_t id, look_cb cb);
 int remote_list(dassie_list_t *req, const dassie_list_options_t *options,
                 dassie_list_cb cb);
+/* Tells cb of events until that returns false, or the owner ends. */
+int remote_tail(const char *queue, unsigned states,
+                bool (*cb)(const dassie_event_t *event, uint64_t missed));
 int remote_change(dassie_action_t action, const dassie_filter_t *filter,
                   uint64_t *n);
 int remote_pause(const char *queue, int paused);

@@ -71,6 +71,7 @@ struct command {
 extern const struct command command_stat;
 extern const struct command command_ls;
 extern const struct command command_show;
+extern const struct command command_tail;
 extern const struct command command_add;
 extern const struct command command_run;
 extern const struct command command_retry;

@@ -40,7 +40,20 @@ void fuzz_request(const uint8_t *p, size_t len)
     same(&w, p, len);
 }
 
-/* What a reply may hold: the rest is read as a job, then as a queue. */
+static void fuzz_event(const uint8_t *p, const uint8_t *end)
+{
+    struct wire_reader r = {p, end, false};
+    dassie_event_t event;
+    dassie__wire_event_read(&r, &event);
+    if (!r.bad) {
+        struct wire_writer w = {malloc((size_t)(end - p)), 0};
+        MUST(w.p != NULL);
+        dassie__wire_event_write(&w, &event);
+        same(&w, p, (size_t)(r.p - p));
+    }
+}
+
+/* What a reply may hold: the rest is read as a job, an event and a queue. */
 void fuzz_reply(const uint8_t *p, size_t len)
 {
     struct wire_reader r = {p, p + len, false};
@@ -58,6 +71,7 @@ void fuzz_reply(const uint8_t *p, size_t len)
         dassie__wire_info_write(&w, &info);
         same(&w, from, (size_t)(r.p - from));
     }
+    fuzz_event(from, p + len);
     r.p = from;
     r.bad = false;
     dassie__wire_queue_read(&r, &queue);
