@@ -91,6 +91,8 @@ typedef enum {
 #define DASSIE_LIST_MAX 1000                   /* jobs of one page */
 #define DASSIE_LOOKUPS_MAX 65536               /* look-ups under way */
 #define DASSIE_SUBSCRIPTIONS_MAX 64            /* of one handle */
+#define DASSIE_ADMIN_CLIENTS_MAX 16            /* of one handle */
+#define DASSIE_ADMIN_BYTES_MAX 1048576         /* a request to its socket */
 #define DASSIE_EVENTS_MAX 4096                 /* kept for a subscription */
 #define DASSIE_CHANGE_IDS_MAX 10000            /* ids of one change */
 #define DASSIE_MEMORY_BYTES 67108864           /* default budget; see options */

@@ -15,8 +15,7 @@ struct connection {
     uv_poll_t poll;
     int fd;
     struct dassie__admin *admin;
-    struct connection *next;
-    struct connection *prev;
+    struct connection *next, *prev;
     uint8_t head[WIRE_HEAD_BYTES];
     uint8_t *body; /* of the request */
     size_t body_len;
@@ -433,7 +432,7 @@ static void begin_body(struct connection *c)
 {
     struct wire_reader r = {c->head, c->head + WIRE_HEAD_BYTES, false};
     c->body_len = (size_t)dassie__wire_take(&r, WIRE_HEAD_BYTES);
-    if (c->body_len < 2 || c->body_len > WIRE_REQUEST_BYTES_MAX) {
+    if (c->body_len < 2 || c->body_len > DASSIE_ADMIN_BYTES_MAX) {
         c->op = 0;
         refuse(c);
         return;
@@ -484,8 +483,9 @@ static void on_event(uv_poll_t *poll, int status, int events)
 
 static void connection_new(struct dassie__admin *admin, int fd)
 {
-    struct connection *c =
-        admin->n < ADMIN_CONNECTIONS_MAX ? dassie__calloc(1, sizeof *c) : NULL;
+    struct connection *c = admin->n < DASSIE_ADMIN_CLIENTS_MAX
+                               ? dassie__calloc(1, sizeof *c)
+                               : NULL;
     if (c == NULL || uv_poll_init(admin->impl->q->loop, &c->poll, fd) != 0) {
         dassie__free(c);
         close(fd);

@@ -6,9 +6,9 @@
  *
  * Possible failure modes are: a request that no writer makes (it is answered
  * with UV_EPROTO and the connection closed); one that is too long; a client
- * that neither reads nor writes (it holds one of ADMIN_CONNECTIONS_MAX, and no
- * more memory than a request and a reply); too many clients (closed at once);
- * no memory (that connection is closed).
+ * that neither reads nor writes (it holds one of DASSIE_ADMIN_CLIENTS_MAX, and
+ * no more memory than a request and a reply); too many clients (closed at
+ * once); no memory (that connection is closed).
  *
  * On close: connections are closed, requests under way are answered to nobody;
  * the engine removes the socket. The handle is gone only after this.
@@ -19,8 +19,6 @@
 #define DASSIE_ADMIN_H_
 
 #include "engine.h"
-
-#define ADMIN_CONNECTIONS_MAX 16
 
 /* The answer OP_LISTEN. */
 void dassie__admin_deliver(struct dassie__impl *impl, struct op *op);

@@ -19,8 +19,7 @@
 #include <stdint.h>
 
 #define WIRE_VERSION 1
-#define WIRE_HEAD_BYTES 4              /* the length */
-#define WIRE_REQUEST_BYTES_MAX 1048576 /* what the length may be */
+#define WIRE_HEAD_BYTES 4 /* the length */
 #define WIRE_REPLY_BYTES_MAX (17 * 1024 * 1024)
 
 enum wire_op {

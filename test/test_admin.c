@@ -335,6 +335,44 @@ START_TEST(names_too_long)
 }
 END_TEST
 
+/* A request of the longest that may be, and one that is longer by a byte. */
+START_TEST(longest)
+{
+    static char data[DASSIE_ADMIN_BYTES_MAX];
+    static uint8_t bytes[DASSIE_ADMIN_BYTES_MAX + 64];
+    struct wire_request request = {.op = WIRE_ENQUEUE, .jobs_n = 1};
+    dassie_spec_t spec = rig_spec("a", NULL);
+    struct wire_reader r;
+    spec.queue_len = 1;
+    spec.data = data;
+    for (size_t more = 0; more < 2; more++) {
+        struct wire_writer jobs = {NULL, 0};
+        struct wire_writer w = {bytes, 0};
+        spec.data_len = 0;
+        dassie__wire_job_write(&jobs, &spec);
+        spec.data_len = sizeof data - 6 - jobs.n + more;
+        dassie__wire_request_write(&w, &request, jobs.n + spec.data_len);
+        dassie__wire_job_write(&w, &spec);
+        ck_assert_uint_eq(w.n, WIRE_HEAD_BYTES + sizeof data + more);
+        int fd = client();
+        for (size_t at = 0; at < w.n;) {
+            ssize_t n =
+                send(fd, bytes + at, w.n - at, MSG_DONTWAIT | MSG_NOSIGNAL);
+            if (n < 0 && errno != EAGAIN) {
+                break; /* it was refused by its length */
+            }
+            at += n > 0 ? (size_t)n : 0;
+            uv_run(&rig.loop, UV_RUN_NOWAIT);
+        }
+        if (more == 0) {
+            ck_assert_int_eq(pull_reply(fd, WIRE_ENQUEUE, &r), 0);
+        }
+        close(fd);
+    }
+    ck_assert_uint_eq(rig_counts().pending, 1);
+}
+END_TEST
+
 /* ---- Events ---- */
 
 /* The events of one message, and how many were missed before. */
@@ -478,9 +516,9 @@ static int served(void)
 /* One too many is turned away; when one goes, there is room again. */
 START_TEST(many_clients)
 {
-    int fds[ADMIN_CONNECTIONS_MAX];
+    int fds[DASSIE_ADMIN_CLIENTS_MAX];
     uint8_t byte;
-    for (int i = 0; i < ADMIN_CONNECTIONS_MAX; i++) {
+    for (int i = 0; i < DASSIE_ADMIN_CLIENTS_MAX; i++) {
         fds[i] = client();
         pending(fds[i]);
     }
@@ -490,7 +528,7 @@ START_TEST(many_clients)
     close(fds[0]);
     more = served();
     close(more);
-    for (int i = 1; i < ADMIN_CONNECTIONS_MAX; i++) {
+    for (int i = 1; i < DASSIE_ADMIN_CLIENTS_MAX; i++) {
         pending(fds[i]);
         close(fds[i]);
     }
@@ -616,6 +654,7 @@ int main(void)
     tcase_add_test(tc, tail);
     tcase_add_test(tc, slow_tail);
     tcase_add_test(tc, names_too_long);
+    tcase_add_test(tc, longest);
     tcase_add_test(tc, slow_reader);
     tcase_add_test(tc, many_clients);
     tcase_add_test(tc, clients_that_go);

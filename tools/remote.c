@@ -121,7 +121,7 @@ static int call(struct wire_request *request, const dassie_spec_t *specs,
     struct wire_writer w = {NULL, 0};
     write_jobs(&jobs, specs, request->jobs_n);
     dassie__wire_request_write(&w, request, jobs.n);
-    if (w.n + jobs.n > WIRE_HEAD_BYTES + WIRE_REQUEST_BYTES_MAX) {
+    if (w.n + jobs.n > WIRE_HEAD_BYTES + DASSIE_ADMIN_BYTES_MAX) {
         return UV_E2BIG;
     }
     w.p = malloc(w.n + jobs.n);
