@@ -33,7 +33,7 @@ quietly() {
 # The packages that the action needs. None of them starts a service.
 packages() {
     echo gcc libc6-dev make autoconf automake libtool pkg-config
-    echo libuv1-dev librocksdb-dev uthash-dev
+    echo libuv1-dev librocksdb-dev uthash-dev libjansson-dev
     case $action in
     demo) echo libcurl4-openssl-dev busybox ;;
     check) echo libcurl4-openssl-dev check g++ busybox faketime ;;
@@ -82,6 +82,7 @@ generate() {
 # Whether configure was run, and with all of what is installed now.
 configured() {
     [ -e build/Makefile ] && [ $installed = no ] || return 1
+    grep -q '^JANSSON_LIBS = .' build/Makefile || return 1
     case $action in
     demo) grep -q '^CURL_LIBS = .' build/Makefile ;;
     check) grep -q '^CHECK_LIBS = .' build/Makefile ;;
