@@ -267,9 +267,16 @@ static void on_configure(dassie_configure_t *req, int status,
     reply(req->data, status, NULL, NULL);
 }
 
+static void many_body(struct wire_writer *w, const void *arg)
+{
+    const dassie_enqueue_many_t *req = arg;
+    dassie__wire_put(w, req->first_id, 8);
+    dassie__wire_put(w, req->count, 8);
+}
+
 static void on_many(dassie_enqueue_many_t *req, int status)
 {
-    reply(req->data, status, number_body, &req->first_id);
+    reply(req->data, status, many_body, req);
 }
 
 static const char *name_or_null(const struct wire_bytes *bytes)

@@ -214,6 +214,7 @@ void dassie__wire_job_write(struct wire_writer *w, const dassie_spec_t *spec)
     dassie__wire_put(w, spec->backoff_ms, 8);
     dassie__wire_put(w, spec->backoff_max_ms, 8);
     dassie__wire_put(w, spec->retry_for_ms, 8);
+    dassie__wire_put(w, spec->expire_ms, 8);
     dassie__wire_put_bytes(w, spec->unique, spec->unique_len);
     dassie__wire_put(w, (uint64_t)spec->unique_until, 1);
     dassie__wire_put(w, spec->unique_ms, 8);
@@ -241,6 +242,7 @@ int dassie__wire_job_read(struct wire_reader *r, dassie_spec_t *spec)
     spec->backoff_ms = dassie__wire_take(r, 8);
     spec->backoff_max_ms = dassie__wire_take(r, 8);
     spec->retry_for_ms = dassie__wire_take(r, 8);
+    spec->expire_ms = dassie__wire_take(r, 8);
     struct wire_bytes unique = dassie__wire_take_bytes(r);
     spec->unique = unique.len > 0 ? unique.p : NULL;
     spec->unique_len = unique.len;
@@ -281,6 +283,7 @@ void dassie__wire_info_write(struct wire_writer *w, const dassie_info_t *info)
     dassie__wire_put(w, info->enqueued_ms, 8);
     dassie__wire_put(w, info->ended_ms, 8);
     dassie__wire_put(w, info->due_ms, 8);
+    dassie__wire_put(w, info->expires_ms, 8);
     dassie__wire_put(w, (uint32_t)info->error_code, 4);
     dassie__wire_put(w, info->progress_done, 8);
     dassie__wire_put(w, info->progress_total, 8);
@@ -307,6 +310,7 @@ void dassie__wire_info_read(struct wire_reader *r, dassie_info_t *info)
     info->enqueued_ms = dassie__wire_take(r, 8);
     info->ended_ms = dassie__wire_take(r, 8);
     info->due_ms = dassie__wire_take(r, 8);
+    info->expires_ms = dassie__wire_take(r, 8);
     info->error_code = (int)(uint32_t)dassie__wire_take(r, 4);
     info->progress_done = dassie__wire_take(r, 8);
     info->progress_total = dassie__wire_take(r, 8);

@@ -140,6 +140,25 @@ test_add_and_look() {
     [ "$before" = "$(digest)" ] || fail 'to look has changed the store'
 }
 
+# The key is free again once its job has ended.
+test_unique() {
+    dassie 0 add --queue u --unique key --expires 1h one two
+    prints '^job [0-9]*$'
+    id=$(sed 's/job //' "$dir/out")
+    dassie 0 add --queue u --unique key three
+    prints '^no jobs$'
+    dassie 0 show "$id"
+    prints '^unique    key$'
+    prints '^expires   20'
+    dassie 0 show "$id" --json
+    prints '"expires":"20.*"unique":"key"'
+    dassie 0 cancel "$id"
+    dassie 0 add --queue u --unique key three
+    prints "^job [0-9]*\$"
+    dassie 0 purge --queue u --state pending,cancelled --yes
+    prints '^2 jobs deleted$'
+}
+
 # Page by page the same as at once.
 test_pages() {
     dassie 0 ls --limit 0
@@ -371,6 +390,14 @@ steer_live() {
     dassie 0 retry "$large"
     dassie 0 cancel --queue live --name n --yes
     prints '^10000 jobs cancelled$'
+    dassie 0 add --queue live --unique k --expires 1h x
+    keyed=$(sed 's/job //' "$dir/out")
+    dassie 0 add --queue live --unique k x
+    prints '^no jobs$'
+    dassie 0 show "$keyed"
+    prints '^unique    k$'
+    prints '^expires   20'
+    dassie 0 rm "$keyed"
     dassie 1 purge --queue live
     dassie 0 purge --queue live --yes --state cancelled
     prints '^10000 jobs deleted$'
@@ -486,6 +513,7 @@ test_killed() {
 
 test_add_and_look
 test_pages
+test_unique
 test_steer
 test_usage
 test_stores

@@ -28,6 +28,8 @@ static int priority;
 static uint64_t delay_ms;
 static uint64_t attempts;
 static uint64_t backoff_ms;
+static uint64_t expire_ms;
+static const char *unique;
 static int once;
 
 static uint64_t added;
@@ -44,9 +46,10 @@ static void note_added(uint64_t id, uint64_t n)
 static int add_specs(const dassie_spec_t *specs, size_t n)
 {
     uint64_t id;
-    int rc = n > 0 ? lines_enqueue(specs, n, &id) : 0;
-    if (rc == 0 && n > 0) {
-        note_added(id, n);
+    uint64_t count = 0;
+    int rc = n > 0 ? lines_enqueue(specs, n, &id, &count) : 0;
+    if (rc == 0 && count > 0) {
+        note_added(id, count);
     }
     return rc;
 }
@@ -135,6 +138,8 @@ static int run_add(int argc, char **argv)
     spec.delay_ms = delay_ms;
     spec.attempts_max = (uint32_t)attempts;
     spec.backoff_ms = backoff_ms;
+    spec.expire_ms = expire_ms;
+    spec.unique = unique;
     spec.flags = once ? DASSIE_AT_MOST_ONCE : 0;
     int code = session_open(0, true);
     if (code >= 0) {
@@ -170,6 +175,11 @@ static const struct tool_option options[] = {
      &attempts, 1, DASSIE_ATTEMPTS_MAX, 0},
     {"backoff", "TIME", "from the first to the second, then twice as long",
      OPTION_TIME, &backoff_ms, 0, 0, 0},
+    {"expires", "TIME", "cancelled if it has not begun so long after it is due",
+     OPTION_TIME, &expire_ms, 0, 0, 0},
+    {"unique", "KEY",
+     "no job if another one of the queue has it, until its end", OPTION_TEXT,
+     &unique, 0, 0, 'u'},
     {"at-most-once", NULL, "a run that is interrupted is not repeated",
      OPTION_FLAG, &once, 0, 0, 0},
     {.name = NULL}};

@@ -112,11 +112,12 @@ static void on_many(dassie_enqueue_many_t *req, int status)
     status_of_many = status;
 }
 
-int lines_enqueue(const dassie_spec_t *specs, size_t n, uint64_t *first_id)
+int lines_enqueue(const dassie_spec_t *specs, size_t n, uint64_t *first_id,
+                  uint64_t *count)
 {
     dassie_enqueue_many_t req = {.data = NULL};
     if (remote_is()) {
-        return remote_enqueue(specs, n, first_id);
+        return remote_enqueue(specs, n, first_id, count);
     }
     acknowledged = false;
     int rc = dassie_enqueue_many(&session.q, &req, specs, n, on_many);
@@ -125,5 +126,6 @@ int lines_enqueue(const dassie_spec_t *specs, size_t n, uint64_t *first_id)
     }
     session_wait(&acknowledged);
     *first_id = req.first_id;
+    *count = req.count;
     return status_of_many;
 }

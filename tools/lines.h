@@ -23,7 +23,8 @@ void lines_free(struct lines *lines);
 dassie_spec_t *lines_specs(struct lines *lines, const dassie_spec_t *spec,
                            size_t most, size_t most_bytes, size_t *n);
 
-/* Puts n jobs into the queue in one piece. */
-int lines_enqueue(const dassie_spec_t *specs, size_t n, uint64_t *first_id);
+/* Puts n jobs into the queue in one piece; *count of them are new. */
+int lines_enqueue(const dassie_spec_t *specs, size_t n, uint64_t *first_id,
+                  uint64_t *count);
 
 #endif /* DASSIE_TOOLS_LINES_H_ */

@@ -172,6 +172,7 @@ static void print_job(const dassie_info_t *job)
            "attempts", job->attempts, job->excused, job->crashes);
     print_when("enqueued", job->enqueued_ms);
     print_when("due", job->due_ms);
+    print_when("expires", job->expires_ms);
     print_when("ended", job->ended_ms);
     if (job->progress_done > 0 || job->progress_total > 0) {
         printf("%-9s %" PRIu64 " of %" PRIu64 "\n", "progress",

@@ -285,6 +285,7 @@ json_t *json_job(const dassie_info_t *job, bool data)
     json_count(object, "crashes", job->crashes);
     json_time(object, "enqueued", job->enqueued_ms);
     json_time(object, "due", job->due_ms);
+    json_time(object, "expires", job->expires_ms);
     json_time(object, "ended", job->ended_ms);
     json_count(object, "bytes", job->data_len);
     if (job->unique != NULL) {

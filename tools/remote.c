@@ -279,10 +279,12 @@ static dassie_spec_t measured(const dassie_spec_t *spec)
     dassie_spec_t copy = *spec;
     copy.queue_len = bytes_of(spec->queue).len;
     copy.name_len = bytes_of(spec->name).len;
+    copy.unique_len = bytes_of(spec->unique).len;
     return copy;
 }
 
-int remote_enqueue(const dassie_spec_t *specs, size_t n, uint64_t *first_id)
+int remote_enqueue(const dassie_spec_t *specs, size_t n, uint64_t *first_id,
+                   uint64_t *count)
 {
     struct wire_request request = {.op = WIRE_ENQUEUE, .jobs_n = (uint32_t)n};
     struct wire_reader r;
@@ -299,5 +301,6 @@ int remote_enqueue(const dassie_spec_t *specs, size_t n, uint64_t *first_id)
         return rc;
     }
     *first_id = dassie__wire_take(&r, 8);
+    *count = dassie__wire_take(&r, 8);
     return r.bad ? UV_EPROTO : 0;
 }

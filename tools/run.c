@@ -66,6 +66,7 @@ static int add_lines(struct lines *lines)
 {
     dassie_spec_t spec = DASSIE_SPEC_INIT;
     dassie_count_t count;
+    uint64_t count_new;
     uint64_t first_id;
     size_t n;
     int rc = look_counts(queue, &count);
@@ -78,7 +79,7 @@ static int add_lines(struct lines *lines)
     if (specs == NULL) {
         return UV_ENOMEM;
     }
-    rc = n > 0 ? lines_enqueue(specs, n, &first_id) : 0;
+    rc = n > 0 ? lines_enqueue(specs, n, &first_id, &count_new) : 0;
     free(specs);
     return rc;
 }
