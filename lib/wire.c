@@ -215,6 +215,7 @@ void dassie__wire_job_write(struct wire_writer *w, const dassie_spec_t *spec)
     dassie__wire_put(w, spec->backoff_max_ms, 8);
     dassie__wire_put(w, spec->retry_for_ms, 8);
     dassie__wire_put(w, spec->expire_ms, 8);
+    dassie__wire_put(w, spec->timeout_ms, 8);
     dassie__wire_put_bytes(w, spec->unique, spec->unique_len);
     dassie__wire_put(w, (uint64_t)spec->unique_until, 1);
     dassie__wire_put(w, spec->unique_ms, 8);
@@ -243,6 +244,7 @@ int dassie__wire_job_read(struct wire_reader *r, dassie_spec_t *spec)
     spec->backoff_max_ms = dassie__wire_take(r, 8);
     spec->retry_for_ms = dassie__wire_take(r, 8);
     spec->expire_ms = dassie__wire_take(r, 8);
+    spec->timeout_ms = dassie__wire_take(r, 8);
     struct wire_bytes unique = dassie__wire_take_bytes(r);
     spec->unique = unique.len > 0 ? unique.p : NULL;
     spec->unique_len = unique.len;

@@ -347,6 +347,11 @@ test_run() {
     prints '^{"complete":0,"failed":1,"cancelled":0}$'
     dassie 0 show --json "$id"
     prints '"error_code":137,"error":"killed by signal 9"'
+    dassie 0 add --queue r --attempts 1 --timeout 1s x
+    id=$(sed 's/job //' "$dir/out")
+    run 1 -q r -- sh -c 'exec sleep 1000'
+    dassie 0 show "$id"
+    prints '^error .*UV_ETIMEDOUT$'
     dassie 3 run -q none -- true
     dassie 3 tail
 }

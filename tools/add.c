@@ -29,6 +29,7 @@ static uint64_t delay_ms;
 static uint64_t attempts;
 static uint64_t backoff_ms;
 static uint64_t expire_ms;
+static uint64_t timeout_ms;
 static const char *unique;
 static int once;
 
@@ -139,6 +140,7 @@ static int run_add(int argc, char **argv)
     spec.attempts_max = (uint32_t)attempts;
     spec.backoff_ms = backoff_ms;
     spec.expire_ms = expire_ms;
+    spec.timeout_ms = timeout_ms;
     spec.unique = unique;
     spec.flags = once ? DASSIE_AT_MOST_ONCE : 0;
     int code = session_open(0, true);
@@ -177,6 +179,9 @@ static const struct tool_option options[] = {
      OPTION_TIME, &backoff_ms, 0, 0, 0},
     {"expires", "TIME", "cancelled if it has not begun so long after it is due",
      OPTION_TIME, &expire_ms, 0, 0, 0},
+    {"timeout", "TIME",
+     "a run that takes longer is asked to end, and has failed", OPTION_TIME,
+     &timeout_ms, 0, 0, 0},
     {"unique", "KEY",
      "no job if another one of the queue has it, until its end", OPTION_TEXT,
      &unique, 0, 0, 'u'},
