@@ -90,6 +90,7 @@ typedef enum {
 #define DASSIE_PROCESSOR_QUEUES_MAX 1024       /* queues of one processor */
 #define DASSIE_LIST_MAX 1000                   /* jobs of one page */
 #define DASSIE_LOOKUPS_MAX 65536               /* look-ups under way */
+#define DASSIE_METRICS_QUEUES_MAX 256          /* with metrics of their own */
 #define DASSIE_SUBSCRIPTIONS_MAX 64            /* of one handle */
 #define DASSIE_ADMIN_CLIENTS_MAX 16            /* of one handle */
 #define DASSIE_ADMIN_BYTES_MAX 1048576         /* a request to its socket */
@@ -127,6 +128,7 @@ typedef struct dassie_list_options_s dassie_list_options_t;
 typedef struct dassie_counts_s dassie_counts_t;
 typedef struct dassie_queues_s dassie_queues_t;
 typedef struct dassie_queue_info_s dassie_queue_info_t;
+typedef struct dassie_metrics_s dassie_metrics_t;
 typedef struct dassie_drain_s dassie_drain_t;
 typedef struct dassie_event_s dassie_event_t;
 typedef struct dassie_subscription_s dassie_subscription_t;
@@ -312,6 +314,10 @@ typedef void (*dassie_queues_cb)(dassie_queues_t *req, int status,
  * UV_ENOTSUP it is in memory, UV_ENAMETOOLONG, UV_EACCES, UV_ENOSPC, UV_EMFILE,
  * UV_ENOMEM. Loop thread. */
 typedef void (*dassie_admin_cb)(dassie_t *q, int status);
+/* The metrics, as text of len bytes and a zero byte (0), or UV_ENOMEM, with
+ * text NULL and len 0. Loop thread. */
+typedef void (*dassie_metrics_cb)(dassie_metrics_t *req, int status,
+                                  const char *text, size_t len);
 
 /* Nothing is pending or running any more, durably (0), whatever is scheduled;
  * UV_ECANCELED: the
@@ -1100,6 +1106,26 @@ DASSIE_EXTERN int dassie_admin_listen(dassie_t *q, dassie_admin_cb cb);
 
 /* Copies the figures into *stats. Any thread, while q is open. */
 DASSIE_EXTERN int dassie_stats(dassie_t *q, dassie_stats_t *stats);
+
+struct dassie_metrics_s {
+    void *data;           /* yours */
+    dassie_t *q;          /* set by dassie_metrics() */
+    dassie_metrics_cb cb; /* private from here on */
+    uint64_t reserved[5];
+};
+
+/* What an answer to a scrape of Prometheus says it is. */
+#define DASSIE_METRICS_CONTENT_TYPE "text/plain; version=0.0.4; charset=utf-8"
+
+/* Tells the figures, and those of each queue, in the text format of Prometheus;
+ * dassie_metrics(3) lists them. They are as of now, the commit under way
+ * included; counters begin with dassie_open(). The first
+ * DASSIE_METRICS_QUEUES_MAX queues that were made have a label each, the rest
+ * is summed up in samples without one. It answers while the store is opening,
+ * stalled or healing, too, behind the look-ups asked for before. Errors:
+ * UV_ENOBUFS; UV_ENOMEM; UV_EAGAIN no thread to be had. */
+DASSIE_EXTERN int dassie_metrics(dassie_t *q, dassie_metrics_t *req,
+                                 dassie_metrics_cb cb);
 
 /* Reads a store that nobody has open, works out the state of every job from
  * the rows alone, recounts, and tells cb (may be NULL) of everything out of

@@ -224,9 +224,24 @@ static enum event finish_event(struct core *c, job_t *job)
     return EVENT_COMPLETE;
 }
 
+/* Of the wait for its first run, and of its run. */
+static void run_measure(const struct core *c, const job_t *job)
+{
+    struct meter *meter = job->queue->meter;
+    if (job->attempts == 0) {
+        uint64_t ago_ms = (c->mono_ns - job->began_ns) / 1000000;
+        uint64_t began_ms = c->wall_ms - ago_ms;
+        histogram_add(&meter->waiting, &dassie__scale_waiting,
+                      began_ms > job->ready_ms ? began_ms - job->ready_ms : 0);
+    }
+    histogram_add(&meter->running, &dassie__scale_running,
+                  (job->ran_ns + 500) / 1000);
+}
+
 void dassie__core_finish(struct core *c, job_t *job)
 {
     bool kept;
+    run_measure(c, job);
     enum event event = finish_event(c, job);
     job->ended_ms = c->wall_ms;
     dassie__saves_end(&c->saves, &c->store, job, event == EVENT_COMPLETE);

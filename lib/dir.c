@@ -327,6 +327,32 @@ int dassie__dir_sync(const struct dir *dir, struct errmsg *e)
     return sync_dir(dir->path) == 0 ? 0 : sys_error(e, "sync");
 }
 
+/* A file that goes meanwhile does not count. */
+static uint64_t files_bytes(const char *path)
+{
+    uint64_t bytes = 0;
+    struct dirent *entry;
+    DIR *d = opendir(path);
+    while (d != NULL && (entry = readdir(d)) != NULL) {
+        struct stat st;
+        if (fstatat(dirfd(d), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+            S_ISREG(st.st_mode)) {
+            bytes += (uint64_t)st.st_size;
+        }
+    }
+    if (d != NULL) {
+        closedir(d);
+    }
+    return bytes;
+}
+
+uint64_t dassie__dir_bytes(const struct dir *dir)
+{
+    char db[PATH_MAX + 8];
+    snprintf(db, sizeof db, "%s/db", dir->path);
+    return files_bytes(dir->path) + files_bytes(db);
+}
+
 void dassie__dir_close(struct dir *dir)
 {
     lock_close(dir);

@@ -25,6 +25,7 @@
 
 #include <limits.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "error.h"
 
@@ -50,6 +51,9 @@ void dassie__dir_unlisten(const struct dir *dir);
 
 /* Makes what was created in the directory durable. */
 int dassie__dir_sync(const struct dir *dir, struct errmsg *e);
+
+/* Bytes of the files in it and in db. Any thread, while it is open. */
+uint64_t dassie__dir_bytes(const struct dir *dir);
 
 /* Begins to watch for forks; any number of times. */
 void dassie__dir_forks_watch(void);

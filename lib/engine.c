@@ -6,6 +6,7 @@
 #include "apply.h"
 #include "kv_mem.h"
 #include "kv_rocks.h"
+#include "pool.h"
 #include "salvage.h"
 
 #include <limits.h>
@@ -184,6 +185,34 @@ static void stats_copy(struct dassie__impl *impl, int degraded)
     uv_mutex_unlock(&impl->stats_mutex);
 }
 
+void dassie__engine_stats(struct dassie__impl *impl, dassie_stats_t *stats)
+{
+    uv_mutex_lock(&impl->stats_mutex);
+    *stats = impl->stats;
+    uv_mutex_unlock(&impl->stats_mutex);
+    uv_mutex_lock(&impl->mutex);
+    stats->inbox_jobs = impl->inbox_jobs;
+    stats->inbox_bytes = impl->inbox_bytes;
+    uv_mutex_unlock(&impl->mutex);
+    stats->pool_threads = dassie__pool_threads();
+    stats->runners = atomic_load(&impl->runners);
+    stats->work_slots = atomic_load(&impl->work_slots);
+}
+
+/* What the open batch has added to the database's counts is one commit's. */
+static void meter_commit(struct dassie__impl *impl, uint64_t ns)
+{
+    struct commit_meter *meter = &impl->commit_meter;
+    const struct kv *kv = impl->core.store.kv;
+    histogram_add(&meter->rows, &dassie__scale_rows,
+                  kv->rows - impl->rows_metered);
+    histogram_add(&meter->bytes, &dassie__scale_bytes,
+                  kv->row_bytes - impl->bytes_metered);
+    histogram_add(&meter->time, &dassie__scale_commit, (ns + 500) / 1000);
+    impl->rows_metered = kv->rows;
+    impl->bytes_metered = kv->row_bytes;
+}
+
 /* ---- Opening ---- */
 
 static void tell_salvage(void *arg, const char *line)
@@ -343,8 +372,11 @@ static int open_all(struct dassie__impl *impl, struct errmsg *e)
         return rc;
     }
     impl->open = true;
+    impl->rows_metered = impl->core.store.kv->rows;
+    impl->bytes_metered = impl->core.store.kv->row_bytes;
     check_backlog(impl);
     stats_copy(impl, 0);
+    atomic_store(&impl->metered, true);
     if (impl->core.rebuilt) {
         tell_rebuilt(impl);
     } else if (impl->core.stats.interrupted > 0) {
@@ -522,11 +554,13 @@ static void commit(struct dassie__impl *impl)
     struct errmsg e = {""};
     int status = 0;
     if (impl->open && !impl->lost && impl->core.store.changed) {
+        uint64_t begin = clock_mono_ns(&impl->clock);
         status =
             dassie__store_commit(&impl->core.store, impl->core.wall_ms, &e);
         if (status != 0 && heal(impl, status, &e) != 0) {
             give_up(impl);
         }
+        meter_commit(impl, clock_mono_ns(&impl->clock) - begin);
         impl->commits++;
     }
     dassie__apply_committed(impl, impl->lost ? DASSIE_EUNKNOWN : 0);

@@ -30,6 +30,7 @@
 #include "core.h"
 #include "dir.h"
 #include "look.h"
+#include "metrics.h"
 
 /* A commit holds no more operations or payload bytes than this. */
 #define BATCH_OPS_MAX 8192
@@ -159,6 +160,9 @@ struct runs {
 struct dassie__admin;
 struct dassie__sub;
 
+/* The thread that runs look-ups. It is started with the first one, by the
+ * engine, or by the loop for metrics, which it runs without the engine: also
+ * while that waits for a disk. */
 struct reader {
     uv_thread_t thread;
     uv_mutex_t mutex;
@@ -231,6 +235,11 @@ struct dassie__impl {
     bool lost;      /* the store did not heal */
     uint64_t commits;
     uint64_t heals;
+    struct commit_meter commit_meter;
+    uint64_t
+        rows_metered; /* rows of the database, and their bytes, that are in */
+    uint64_t bytes_metered;      /* there */
+    atomic_bool metered;         /* the meters of the queues can be read */
     int broken_told;             /* the core's error that the log knows, */
     int sweep_told;              /* the sweep's, */
     int mark_told;               /* and the database's */
@@ -342,7 +351,12 @@ void dassie__engine_log(struct dassie__impl *impl, dassie_log_level_t level,
                         const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* reader.c: the thread that runs look-ups. Engine. */
+/* How things stand. Any thread. */
+void dassie__engine_stats(struct dassie__impl *impl, dassie_stats_t *stats);
+
+/* reader.c: the thread that runs look-ups. Engine, but for metrics, which the
+ * loop asks for until the close. UV_EAGAIN: there is no thread to be had. */
+int dassie__reader_metrics(struct dassie__impl *impl, struct look *look);
 int dassie__reader_start(struct dassie__impl *impl);
 void dassie__reader_push(struct dassie__impl *impl, struct look *look);
 void dassie__reader_wait(

@@ -138,7 +138,7 @@ static int job_from_spec(const struct dassie__impl *impl,
     job->priority = row.priority;
     job->flags = row.flags;
     job->due_ms = row.options.number[JOB_DUE];
-    job->expires_ms = dassie__expire_of(&row);
+    dassie__job_times(job, &row);
     if (spec.unique != NULL) {
         job->unique = dassie__unique_new(&row);
         if (job->unique == NULL) {

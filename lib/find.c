@@ -62,7 +62,7 @@ static int job_of_row(struct store *s, uint64_t id,
     job->due_ms = row.options.number[JOB_DUE];
     job->position = id;
     job->state = job->due_ms != 0 ? DASSIE_SCHEDULED : DASSIE_PENDING;
-    job->expires_ms = dassie__expire_of(&row);
+    dassie__job_times(job, &row);
     int rc = dassie__unique_load(s, job, &row, e);
     if (rc != 0) {
         dassie__job_free(job);

@@ -3,6 +3,7 @@
 #include "job.h"
 
 #include "alloc.h"
+#include "expire.h"
 #include "lock.h"
 #include "save.h"
 #include "state.h"
@@ -66,6 +67,7 @@ job_t *dassie__job_copy(const job_t *job)
     copy->id = job->id;
     copy->position = job->position;
     copy->due_ms = job->due_ms;
+    copy->ready_ms = job->ready_ms;
     copy->last_run = job->last_run;
     copy->attempts = job->attempts;
     copy->excused = job->excused;
@@ -81,6 +83,12 @@ job_t *dassie__job_copy(const job_t *job)
     copy->timeout_ns = job->timeout_ns;
     copy->stored = job->stored;
     return copy;
+}
+
+void dassie__job_times(job_t *job, const struct job_row *row)
+{
+    job->ready_ms = job_row_ready_ms(row);
+    job->expires_ms = dassie__expire_of(row);
 }
 
 void dassie__job_free(job_t *job)

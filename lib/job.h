@@ -58,8 +58,11 @@ struct dassie_job_s {
     uint64_t ended_ms;
     uint64_t again_ms;   /* with verdict: after how long */
     uint64_t expires_ms; /* when it is too late to start it; 0: never */
-    uint32_t attempts;   /* runs counted so far; one under way is not */
-    uint32_t excused;    /* of them, those that use up no attempt */
+    uint64_t ready_ms;   /* when it could run first */
+    uint64_t began_ns;   /* a run: mono_ns, and how long it took */
+    uint64_t ran_ns;
+    uint32_t attempts; /* runs counted so far; one under way is not */
+    uint32_t excused;  /* of them, those that use up no attempt */
     uint32_t crashes;
     uint32_t slot; /* of the flight recorder, while it is claimed */
     int state;     /* dassie_state_t or STATE_NONE */
@@ -165,6 +168,9 @@ static inline void job_list_append(struct job_list *list, struct job_list *from)
 /* A job with room for a row of row_len bytes and, behind it, for extra more.
  * NULL: no memory. */
 job_t *dassie__job_new(size_t row_len, size_t extra);
+
+/* What its row says of the times at which it may begin. */
+void dassie__job_times(job_t *job, const struct job_row *row);
 void dassie__job_free(job_t *job);
 void dassie__job_list_free(struct job_list *list);
 

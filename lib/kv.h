@@ -47,6 +47,13 @@ struct kv_value {
     void *owner;
 };
 
+/* What the database has met since it was opened. */
+struct kv_counts {
+    uint64_t stalls;   /* writes that were held up, as it was behind, */
+    uint64_t stall_us; /* and for how long */
+    uint64_t skipped;  /* deleted or replaced rows that reads stepped over */
+};
+
 struct kv_ops {
     void (*put)(struct kv *kv, enum family family, struct kv_slice key,
                 struct kv_slice value);
@@ -84,6 +91,8 @@ struct kv_ops {
     void (*iter_seek)(struct kv_iter *it, struct kv_slice from);
     /* 0, or why it is not valid any more; then closes it. */
     int (*iter_close)(struct kv_iter *it, struct errmsg *e);
+    /* Any thread, until close. NULL: it counts nothing. */
+    void (*counts)(struct kv *kv, struct kv_counts *counts);
     /* clean: makes all commits durable before. False: it could not. */
     bool (*close)(struct kv *kv, bool clean);
     bool shared_reads;

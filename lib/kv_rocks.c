@@ -32,6 +32,7 @@
 
 struct kv_rocks {
     struct kv kv;
+    _Atomic uint64_t dead; /* rows that iter_live() found so */
     rocksdb_t *db;
     rocksdb_column_family_handle_t *families[FAMILIES];
     rocksdb_options_t *options;
@@ -346,6 +347,7 @@ static int rocks_iter_live(struct kv_iter *it, struct errmsg *e)
         rocks_value_release(&value);
         return 1;
     }
+    it->r->dead += rc == UV_ENOENT;
     return rc == UV_ENOENT ? 0 : rc;
 }
 
@@ -371,6 +373,33 @@ static int rocks_iter_close(struct kv_iter *it, struct errmsg *e)
     }
     dassie__free(it);
     return text != NULL ? rocks_error(text, e) : 0;
+}
+
+/* ---- Counts ---- */
+
+/* A number in RocksDB's statistics, which the C API has as text only: that
+ * behind field in the line that begins with name. */
+static uint64_t statistic(const char *text, const char *name, const char *field)
+{
+    const char *at = text;
+    size_t len = strlen(name);
+    while (at != NULL && (strncmp(at, name, len) != 0 || at[len] != ' ')) {
+        at = strchr(at, '\n');
+        at = at != NULL ? at + 1 : NULL;
+    }
+    at = at != NULL ? strstr(at, field) : NULL;
+    return at != NULL ? strtoull(at + strlen(field), NULL, 10) : 0;
+}
+
+static void rocks_counts(struct kv *kv, struct kv_counts *counts)
+{
+    struct kv_rocks *r = rocks(kv);
+    char *text = rocksdb_options_statistics_get_string(r->options);
+    counts->stalls = statistic(text, "rocksdb.db.write.stall", " COUNT : ");
+    counts->stall_us = statistic(text, "rocksdb.db.write.stall", " SUM : ");
+    counts->skipped =
+        statistic(text, "rocksdb.number.iter.skip", " COUNT : ") + r->dead;
+    rocksdb_free(text);
 }
 
 /* ---- Opening and closing ---- */
@@ -414,6 +443,7 @@ static int options_safety(struct kv_rocks *r, struct errmsg *e)
     rocksdb_options_set_keep_log_file_num(plain, 1);
     rocksdb_options_set_stats_dump_period_sec(plain, 0);
     rocksdb_options_set_stats_persist_period_sec(plain, 0);
+    rocksdb_options_enable_statistics(plain);
     /* One thread writes: then a put at the end of a family is nearly free. */
     rocksdb_options_set_allow_concurrent_memtable_write(plain, 0);
     rocksdb_options_set_enable_write_thread_adaptive_yield(plain, 0);
@@ -655,6 +685,7 @@ static const struct kv_ops rocks_ops = {
     .iter_next = rocks_iter_next,
     .iter_seek = rocks_iter_seek,
     .iter_close = rocks_iter_close,
+    .counts = rocks_counts,
     .close = rocks_close,
     .shared_reads = true,
 };

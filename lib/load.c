@@ -183,7 +183,7 @@ static void load_totals(struct store *s)
 {
     for (uint32_t i = 0; i < s->queues.n; i++) {
         struct queue *q = s->queues.by_id[i];
-        dassie__tally_add(&s->queues.tally, &q->tally);
+        dassie__queue_loaded(&s->queues, q);
         q->unfolded = true;
         q->unfolded_next = s->queues.unfolded;
         s->queues.unfolded = q;
@@ -371,7 +371,7 @@ static int job_of_row(struct store *s, uint64_t id,
     job->flags = row.flags;
     job->state = DASSIE_RUNNING;
     job->stored = value->len;
-    job->expires_ms = dassie__expire_of(&row);
+    dassie__job_times(job, &row);
     int rc = dassie__store_lines(s, q, row.priority) != 0
                  ? no_memory(e)
                  : dassie__unique_load(s, job, &row, e);

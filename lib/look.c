@@ -34,6 +34,7 @@ void dassie__look_free(struct look *look)
     dassie__free(look->runs);
     dassie__free(look->lines);
     dassie__free(look->queue_name);
+    dassie__free(look->text);
     dassie__free(look);
 }
 

@@ -25,7 +25,7 @@
 #define LOOK_READ_ROWS_MAX 10000
 #define LOOK_READ_BYTES_MAX ((size_t)64 << 20)
 
-enum look_type { LOOK_GET, LOOK_WATCH, LOOK_LIST };
+enum look_type { LOOK_GET, LOOK_WATCH, LOOK_LIST, LOOK_METRICS };
 
 /* A claimed job. */
 struct look_run {
@@ -65,7 +65,9 @@ struct look {
     struct progress **saved; /* and its progress, or NULL */
     size_t n;
     size_t bytes;
-    bool more; /* there may be */
+    bool more;  /* there may be */
+    char *text; /* metrics */
+    size_t text_len;
 };
 
 /* NULL: no memory. */

@@ -1,4 +1,4 @@
-/* query.c: get, list, counts, queues, drain and stats. */
+/* query.c: get, list, counts, queues, drain, stats and metrics. */
 #include "config.h"
 
 #include "alloc.h"
@@ -177,18 +177,37 @@ int dassie_stats(dassie_t *q, dassie_stats_t *stats)
     if (impl->forks != dassie__dir_forks()) {
         return UV_EPERM;
     }
-    uv_mutex_lock(&impl->stats_mutex);
-    *stats = impl->stats;
-    uv_mutex_unlock(&impl->stats_mutex);
+    dassie__engine_stats(impl, stats);
     uv_mutex_lock(&impl->mutex);
     bool closed = impl->closed;
-    stats->inbox_jobs = impl->inbox_jobs;
-    stats->inbox_bytes = impl->inbox_bytes;
     uv_mutex_unlock(&impl->mutex);
-    stats->pool_threads = dassie__pool_threads();
-    stats->runners = atomic_load(&impl->runners);
-    stats->work_slots = atomic_load(&impl->work_slots);
     return closed ? UV_ECANCELED : 0;
+}
+
+/* Straight to the reader: it answers whatever the engine waits for. */
+int dassie_metrics(dassie_t *q, dassie_metrics_t *req, dassie_metrics_cb cb)
+{
+    int rc = lookup_take(q);
+    if (rc == 0 && (req == NULL || cb == NULL)) {
+        rc = UV_EINVAL;
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    struct look *look = dassie__look_new(LOOK_METRICS, req);
+    if (look == NULL) {
+        return UV_ENOMEM;
+    }
+    look->op.type = OP_LOOK;
+    rc = dassie__reader_metrics(q->impl, look);
+    if (rc != 0) {
+        dassie__look_free(look);
+        return rc;
+    }
+    req->q = q;
+    req->cb = cb;
+    q->impl->lookups++;
+    return 0;
 }
 
 /* ---- Delivery ---- */
@@ -204,6 +223,10 @@ static void deliver_look(struct dassie__impl *impl, struct look *look)
             look->infos->data_len = 0;
         }
         dassie__waiter_tell(&priv->waiter, look->status, infos);
+    } else if (look->type == LOOK_METRICS) {
+        dassie_metrics_t *req = look->req;
+        impl->lookups--;
+        req->cb(req, look->status, look->text, look->text_len);
     } else if (look->type == LOOK_GET) {
         dassie_get_t *req = look->req;
         impl->lookups--;

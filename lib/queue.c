@@ -47,10 +47,13 @@ int dassie__queues_add(struct queues *qs, const char *name, size_t len,
     if (rc != 0) {
         return rc;
     }
-    struct queue *q = dassie__calloc(1, sizeof *q + len + 1);
+    struct meter *meter = dassie__meters_next(&qs->meters);
+    struct queue *q =
+        meter == NULL ? NULL : dassie__calloc(1, sizeof *q + len + 1);
     if (q == NULL) {
         return UV_ENOMEM;
     }
+    q->meter = meter;
     q->id = qs->n;
     q->name_len = len;
     memcpy(q->name, name, len);
@@ -59,6 +62,7 @@ int dassie__queues_add(struct queues *qs, const char *name, size_t len,
         dassie__free(q);
         return UV_ENOMEM;
     }
+    dassie__meters_add(&qs->meters, q->name, len);
     qs->by_id[qs->n++] = q;
     *queue = q;
     return 0;
@@ -83,6 +87,7 @@ void dassie__queues_free(struct queues *qs)
         queue_free(qs->by_id[i]);
     }
     dassie__free(qs->by_id);
+    dassie__meters_free(&qs->meters);
     memset(qs, 0, sizeof *qs);
 }
 
@@ -273,6 +278,18 @@ void dassie__tally_add(struct tally *tally, const struct tally *more)
     tally->cancelled_bytes += more->cancelled_bytes;
 }
 
+void dassie__queue_loaded(struct queues *qs, const struct queue *q)
+{
+    static const int states[] = {DASSIE_PENDING, DASSIE_SCHEDULED,
+                                 DASSIE_RUNNING, DASSIE_COMPLETE,
+                                 DASSIE_FAILED,  DASSIE_CANCELLED};
+    struct tally tally = q->tally;
+    dassie__tally_add(&qs->tally, &tally);
+    for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) {
+        meter_add(&q->meter->jobs[states[i]], *tally_of(&tally, states[i]));
+    }
+}
+
 static uint64_t *bytes_of(struct tally *tally, int state)
 {
     switch (state) {
@@ -296,5 +313,6 @@ void dassie__queue_count(struct queues *qs, struct queue *q, int state,
                          int64_t d)
 {
     *tally_of(&q->tally, state) += (uint64_t)d;
+    meter_add(&q->meter->jobs[state], (uint64_t)d);
     *tally_of(&qs->tally, state) += (uint64_t)d;
 }

@@ -18,6 +18,7 @@
 #include <uthash.h>
 
 #include "job.h"
+#include "meter.h"
 
 struct line {
     struct line_row row;
@@ -52,6 +53,7 @@ struct queue {
     uint32_t id;
     struct tally tally;
     struct settings_row settings;
+    struct meter *meter;  /* its own, or that of many */
     struct lines **lines; /* by priority, the first to run first */
     unsigned lines_n;
     uint64_t priorities;          /* that have lines */
@@ -77,6 +79,7 @@ struct queues {
     struct queue *unfolded; /* since the last fold */
     struct queue *last;     /* found last */
     struct tally tally;     /* of all queues */
+    struct meters meters;
 };
 
 /* The queue of that name, or NULL. */
@@ -138,6 +141,9 @@ void dassie__queue_touch(struct queues *qs, struct queue *q);
 /* Adds d to the count of a state, of q and of all. */
 void dassie__queue_count(struct queues *qs, struct queue *q, int state,
                          int64_t d);
+
+/* The counts of q were read: adds them to those of all. */
+void dassie__queue_loaded(struct queues *qs, const struct queue *q);
 
 /* Adds all numbers of more. */
 void dassie__tally_add(struct tally *tally, const struct tally *more);

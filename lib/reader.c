@@ -1,7 +1,7 @@
 /* reader.c: the thread that runs look-ups; see engine.h.
  *
  * On the engine they would delay commits, on libuv's pool they would wait
- * behind processors. It is started with the first look-up. */
+ * behind processors. */
 #include "config.h"
 
 #include "engine.h"
@@ -11,6 +11,22 @@ static void reader_answer(struct dassie__impl *impl, struct look *look)
     struct ops answer = {NULL, NULL};
     ops_push(&answer, &look->op);
     dassie__outbox_post(impl, &answer);
+}
+
+/* The engine need not know: it stops the reader before it closes the store. */
+static void metrics_run(struct dassie__impl *impl, struct look *look)
+{
+    struct metrics m = {.commits = &impl->commit_meter};
+    dassie__engine_stats(impl, &m.stats);
+    if (atomic_load(&impl->metered)) {
+        struct kv *kv = impl->core.store.kv;
+        m.meters = &impl->core.store.queues.meters;
+        if (kv->ops->counts != NULL) {
+            kv->ops->counts(kv, &m.counts);
+        }
+        m.store_bytes = impl->clock.fake ? 0 : dassie__dir_bytes(&impl->dir);
+    }
+    look->status = dassie__metrics_text(&m, &look->text, &look->text_len);
 }
 
 static void reader_main(void *arg)
@@ -32,7 +48,11 @@ static void reader_main(void *arg)
         }
         r->busy = true;
         uv_mutex_unlock(&r->mutex);
-        dassie__look_run(look);
+        if (look->type == LOOK_METRICS) {
+            metrics_run(impl, look);
+        } else {
+            dassie__look_run(look);
+        }
         reader_answer(impl, look);
         uv_mutex_lock(&r->mutex);
         r->busy = false;
@@ -44,15 +64,28 @@ static void reader_main(void *arg)
 int dassie__reader_start(struct dassie__impl *impl)
 {
     struct reader *r = &impl->reader;
-    if (r->started) {
+    uv_mutex_lock(&r->mutex);
+    if (!r->started) {
+        r->tail = &r->head;
+        r->started = uv_thread_create(&r->thread, reader_main, impl) == 0;
+    }
+    bool started = r->started;
+    uv_mutex_unlock(&r->mutex);
+    return started ? 0 : UV_EAGAIN;
+}
+
+int dassie__reader_metrics(struct dassie__impl *impl, struct look *look)
+{
+    if (impl->clock.fake) {
+        metrics_run(impl, look);
+        reader_answer(impl, look);
         return 0;
     }
-    r->tail = &r->head;
-    if (uv_thread_create(&r->thread, reader_main, impl) != 0) {
-        return UV_EAGAIN;
+    int rc = dassie__reader_start(impl);
+    if (rc == 0) {
+        dassie__reader_push(impl, look);
     }
-    r->started = true;
-    return 0;
+    return rc;
 }
 
 void dassie__reader_push(struct dassie__impl *impl, struct look *look)

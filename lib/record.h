@@ -70,6 +70,13 @@ size_t dassie__job_row_bytes(size_t name_len, size_t data_len);
 void dassie__job_row_write(uint8_t *row, const struct job_row *job);
 int dassie__job_row_read(const uint8_t *row, size_t len, struct job_row *job);
 
+/* When the job could run first. */
+static inline uint64_t job_row_ready_ms(const struct job_row *row)
+{
+    uint64_t due_ms = row->options.number[JOB_DUE];
+    return due_ms > row->enqueued_ms ? due_ms : row->enqueued_ms;
+}
+
 /* pending: empty for a fresh job, whose position is its id; else version, id,
  * attempts. */
 #define PENDING_ROW_MAX (1 + 2 * VARINT_MAX)

@@ -86,7 +86,7 @@ static int load_job(struct refill *r, const struct place *place,
     job->attempts = pending->attempts;
     job->queue = r->line->queue;
     job->state = DASSIE_PENDING;
-    job->expires_ms = dassie__expire_of(&row);
+    dassie__job_times(job, &row);
     int rc = dassie__unique_load(r->s, job, &row, e);
     if (rc == 0 && pending->id != place->position) {
         rc = dassie__store_history(r->s, job, e);

@@ -45,7 +45,7 @@ static bool run_is_late(struct dassie__processor *p, job_t *job)
 }
 
 /* False: it was given up before it returned. */
-static bool job_run(struct dassie__processor *p, job_t *job)
+static bool job_run(struct dassie__processor *p, job_t *job, uint64_t begin)
 {
     if (atomic_load_explicit(&job->cancelled, memory_order_relaxed)) {
         job->op.type = OP_BACK; /* before it began */
@@ -54,10 +54,12 @@ static bool job_run(struct dassie__processor *p, job_t *job)
     }
     dassie__job_begin(job);
     recorder_executing(&p->impl->recorder, job->slot);
-    limit_begin(job, clock_mono_ns(&p->impl->clock));
+    job->began_ns = begin;
+    limit_begin(job, begin);
     working = p->impl;
     int status = p->work(job);
     working = NULL;
+    job->ran_ns = clock_mono_ns(&p->impl->clock) - begin;
     if (status != 0 && p->backoff != NULL && job->verdict == VERDICT_NONE) {
         job->verdict = VERDICT_RETRY;
         job->again_ms = p->backoff(job, job->attempts - job->excused + 1);
@@ -83,8 +85,7 @@ static void pace_update(struct dassie__processor *p, uint64_t ns)
 /* The next job, or NULL when it is time to leave. Holds the mutex. */
 static job_t *runner_next(struct dassie__processor *p, uint64_t until)
 {
-    uint64_t linger = clock_mono_ns(&p->impl->clock) + LINGER_NS;
-    linger = linger < until ? linger : until;
+    uint64_t linger = 0;
     while (!p->ending) {
         job_t *job = job_list_pop(&p->runq);
         if (job != NULL) {
@@ -92,6 +93,9 @@ static job_t *runner_next(struct dassie__processor *p, uint64_t until)
             return job;
         }
         uint64_t now = clock_mono_ns(&p->impl->clock);
+        if (linger == 0) {
+            linger = now + LINGER_NS < until ? now + LINGER_NS : until;
+        }
         if (now >= linger) {
             break;
         }
@@ -115,7 +119,7 @@ static void runner_work(uv_work_t *work)
         }
         uv_mutex_unlock(&p->mutex);
         begin = clock_mono_ns(&p->impl->clock);
-        if (!job_run(p, job)) {
+        if (!job_run(p, job, begin)) {
             return;
         }
         uint64_t end = clock_mono_ns(&p->impl->clock);
@@ -157,7 +161,7 @@ static void run_here(struct dassie__processor *p)
         p->popped += job != NULL;
         uv_mutex_unlock(&p->mutex);
         if (job != NULL) {
-            job_run(p, job);
+            job_run(p, job, clock_mono_ns(&p->impl->clock));
         }
     } while (job != NULL);
 }

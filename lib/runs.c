@@ -45,6 +45,8 @@ int dassie__runs_finish(struct runs *runs, uint64_t id, uint32_t attempt,
     }
     bool late = limit_end(found);
     if (!late) {
+        found->ran_ns =
+            clock_mono_ns(&found->processor->impl->clock) - found->began_ns;
         found->status = status;
         found->out = out;
         found->out_len = out_len;

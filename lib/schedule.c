@@ -134,7 +134,7 @@ static int load_row(struct store *s, const struct due *due, job_t **job,
         memcpy((*job)->row, value.p, value.len);
         (*job)->flags = row.flags;
         (*job)->id = due->id;
-        (*job)->expires_ms = dassie__expire_of(&row);
+        dassie__job_times(*job, &row);
         rc = dassie__unique_load(s, *job, &row, e);
     }
     s->kv->ops->value_release(&value);

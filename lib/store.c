@@ -333,6 +333,7 @@ static int job_move(struct store *s, job_t *job, enum event event, bool *kept)
         return t->error;
     }
     s->changed = true;
+    meter_add(&job->queue->meter->events[event], 1);
     dassie__queue_touch(&s->queues, job->queue);
     job->attempts += t->counts;
     job->excused += t->excused;

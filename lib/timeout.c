@@ -42,6 +42,8 @@ static void give_up(struct core *c, job_t *job)
     p->hung_n++;
     c->hung_n++;
     c->stats.given_up++;
+    copy->began_ns = job->began_ns;
+    copy->ran_ns = c->mono_ns - job->began_ns;
     copy->status = UV_ETIMEDOUT;
     copy->verdict =
         (job->flags & DASSIE_AT_MOST_ONCE) != 0 ? VERDICT_NO_RETRY : 0;

@@ -304,7 +304,7 @@ static inline job_t *cr_job_of(const char *queue, const struct job_row *row)
     job->priority = row->priority;
     job->flags = row->flags;
     job->due_ms = row->options.number[JOB_DUE];
-    job->expires_ms = dassie__expire_of(row);
+    dassie__job_times(job, row);
     return job;
 }
 

@@ -339,11 +339,25 @@ static void on_ack_count(dassie_enqueue_t *req, int status)
     acks_n++;
 }
 
-/* Without a descriptor for its next log file the store waits for one. */
+static int degraded_told;
+
+static void on_metrics(dassie_metrics_t *req, int status, const char *text,
+                       size_t len)
+{
+    (void)req;
+    ck_assert_int_eq(status, 0);
+    ck_assert_uint_eq(strlen(text), len);
+    ck_assert_ptr_nonnull(strstr(text, "\ndassie_degraded 1\n"));
+    degraded_told++;
+}
+
+/* Without a descriptor for its next log file the store waits for one. Metrics
+ * are told meanwhile. */
 START_TEST(no_file_for_the_log)
 {
     enum { BIG = 1 << 20, JOBS = 40 };
     static dassie_enqueue_t reqs[JOBS];
+    static dassie_metrics_t metrics;
     dassie_spec_t spec = DASSIE_SPEC_INIT;
     char *big = calloc(1, BIG);
     ck_assert_ptr_nonnull(big);
@@ -363,6 +377,9 @@ START_TEST(no_file_for_the_log)
     }
     free(big);
     ck_assert(is_degraded());
+    degraded_told = 0;
+    ck_assert_int_eq(dassie_metrics(&rig.q, &metrics, on_metrics), 0);
+    rig_wait(&degraded_told, 1);
     files_open(0);
     rig_wait(&acks_n, asked_n);
     ck_assert_uint_eq(rig_counts().pending, (uint64_t)asked_n);

@@ -87,6 +87,15 @@ static void on_queues(dassie_queues_t *req, int status,
     tell(status);
 }
 
+static void on_metrics(dassie_metrics_t *req, int status, const char *text,
+                       size_t len)
+{
+    (void)req;
+    ck_assert_int_eq(text == NULL, status != 0);
+    ck_assert_int_eq(len == 0, status != 0);
+    tell(status);
+}
+
 static void on_drain(dassie_drain_t *req, int status)
 {
     (void)req;
@@ -543,6 +552,12 @@ static int run_counts(void)
 {
     static dassie_counts_t counts;
     return outcome(dassie_counts(&rig.q, &counts, "ends", 0, on_counts));
+}
+
+static int run_metrics(void)
+{
+    static dassie_metrics_t metrics;
+    return outcome(dassie_metrics(&rig.q, &metrics, on_metrics));
 }
 
 static int run_queues(void)
@@ -1061,6 +1076,7 @@ static const struct operation {
     {"dassie_list", "list pending jobs", LOOKS, NULL, run_list_pending, NULL},
     {"dassie_list", "list running jobs", LOOKS, NULL, run_list_running, NULL},
     {"dassie_counts", "counts", LOOKS, NULL, run_counts, NULL},
+    {"dassie_metrics", "metrics", LOOKS, NULL, run_metrics, NULL},
     {"dassie_queues", "queues", LOOKS, NULL, run_queues, NULL},
     {"dassie_admin_listen", "listen", LOOKS, NULL, run_listen, NULL},
     {"dassie_change", "cancel", 0, before_change, run_change, after_change},

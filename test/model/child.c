@@ -254,6 +254,55 @@ static void check_queues(void)
     session_wait(&answered);
 }
 
+/* What the metrics say of a queue, whose name is not in plain letters. */
+static uint64_t told_jobs(const char *text, unsigned queue, const char *state)
+{
+    char sample[64 + 5 * DASSIE_NAME_BYTES_MAX];
+    size_t name_len;
+    const char *name = plan_queue(queue, &name_len);
+    int len = snprintf(sample, sizeof sample, "\ndassie_jobs{queue=\"");
+    for (size_t i = 0; i < name_len; i++) {
+        bool plain = name[i] >= ' ' && name[i] < 0x7f && name[i] != '\\';
+        len += snprintf(sample + len, sizeof sample - (size_t)len,
+                        plain ? "%c" : "\\\\x%02x",
+                        plain ? name[i] : (unsigned char)name[i]);
+    }
+    snprintf(sample + len, sizeof sample - (size_t)len, "\",state=\"%s\"} ",
+             state);
+    const char *found = strstr(text, sample);
+    return found != NULL ? strtoull(found + strlen(sample), NULL, 10) : 0;
+}
+
+static void on_check_metrics(dassie_metrics_t *req, int status,
+                             const char *text, size_t len)
+{
+    (void)req;
+    MODEL_CHECK(status == 0 && strlen(text) == len, "metrics: %d", status);
+    for (unsigned queue = 0; queue < PLAN_QUEUES; queue++) {
+        dassie_count_t expected;
+        dassie_count_t told = {
+            .pending = told_jobs(text, queue, "pending"),
+            .scheduled = told_jobs(text, queue, "scheduled"),
+            .running = told_jobs(text, queue, "running"),
+            .complete = told_jobs(text, queue, "complete"),
+            .failed = told_jobs(text, queue, "failed"),
+            .cancelled = told_jobs(text, queue, "cancelled")};
+        model_counts(queue, &expected);
+        MODEL_CHECK(same_counts(&expected, &told), "metrics of queue %u:\n%s",
+                    queue, text);
+    }
+    answered = true;
+}
+
+static void check_metrics(void)
+{
+    dassie_metrics_t req = {0};
+    answered = false;
+    int rc = CALL(dassie_metrics)(&session.q, &req, on_check_metrics);
+    MODEL_CHECK(rc == 0, "metrics: %d", rc);
+    session_wait(&answered);
+}
+
 /* before: as the rows alone say. */
 static void check_totals(const dassie_count_t *before)
 {
@@ -290,6 +339,7 @@ static void session_check(const dassie_count_t *before)
         check_counts(q);
     }
     check_queues();
+    check_metrics();
     check_totals(before);
     order_open();
     ledger->killed = false;

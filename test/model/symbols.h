@@ -38,6 +38,7 @@
     XX(dassie_job_step)            \
     XX(dassie_job_touch)           \
     XX(dassie_list)                \
+    XX(dassie_metrics)             \
     XX(dassie_now)                 \
     XX(dassie_open)                \
     XX(dassie_process)             \
