@@ -3,10 +3,11 @@
  * "done ID RESULT" or "failed ID TEXT" when it has ended. Whatever happens to
  * the client or the server in between, the job will run.
  *
- *     tcp_server [-d DIR] [-p PORT] [-t MS] [-i JOBS]
+ *     tcp_server [-d DIR] [-p PORT] [-m PORT] [-t MS] [-i JOBS]
  *
  * The work is to turn a line round and into upper case; "fail" fails. -t lets
- * it take that long. -i is how many jobs may wait for a commit.
+ * it take that long. -i is how many jobs may wait for a commit. -m answers GET
+ * /metrics of Prometheus at another port (0: any).
  *
  * The memory that a client takes is bounded: nobody is read while the queue's
  * inbox is full, and a client is not while too many of its jobs are under way
@@ -14,6 +15,8 @@
  *
  * SIGTERM and Ctrl-C end it cleanly. Exit status: 0 ended by them, 1 an error,
  * 2 wrong usage. */
+#include "scrape.h"
+
 #include <dassie.h>
 
 #include <ctype.h>
@@ -57,6 +60,8 @@ struct answer {
 
 static const char *dir = "tcp_server.db";
 static long port;
+static long metrics_port;
+static int metrics;
 static long job_ms;
 static long inbox_jobs;
 
@@ -375,6 +380,7 @@ static void stop(int code)
     uv_close((uv_handle_t *)&on_interrupt, NULL);
     uv_close((uv_handle_t *)&on_terminate, NULL);
     uv_close((uv_handle_t *)&listener, NULL);
+    scrape_stop();
     for (struct conn *c = conns; c != NULL; c = c->next)
         conn_go_on(c);
 }
@@ -466,6 +472,13 @@ static int start_listening(void)
         (rv = uv_listen((uv_stream_t *)&listener, BACKLOG, connected)) != 0 ||
         (rv = uv_tcp_getsockname(&listener, (struct sockaddr *)&addr, &len)))
         return rv;
+    if (metrics) {
+        int at = (int)metrics_port;
+
+        if ((rv = scrape_listen(&queue, &at)) != 0)
+            return rv;
+        printf("http://127.0.0.1:%d/metrics\n", at);
+    }
     printf("listening on 127.0.0.1:%d\n", ntohs(addr.sin_port));
     return 0;
 }
@@ -528,19 +541,23 @@ static int parse(int argc, char **argv)
 {
     int c;
 
-    while ((c = getopt(argc, argv, "d:p:t:i:")) != -1) {
+    while ((c = getopt(argc, argv, "d:p:m:t:i:")) != -1) {
         if (c == 'd')
             dir = optarg;
         else if (c == 'p')
             port = number(optarg, 0, 65535);
-        else if (c == 't')
+        else if (c == 'm') {
+            metrics = 1;
+            metrics_port = number(optarg, 0, 65535);
+        } else if (c == 't')
             job_ms = number(optarg, 0, 3600000);
         else if (c == 'i')
             inbox_jobs = number(optarg, 1, 1000000);
         else
             return -1;
     }
-    if (optind < argc || port < 0 || job_ms < 0 || inbox_jobs < 0)
+    if (optind < argc || port < 0 || metrics_port < 0 || job_ms < 0 ||
+        inbox_jobs < 0)
         return -1;
     return 0;
 }
@@ -551,7 +568,8 @@ int main(int argc, char **argv)
 
     if (parse(argc, argv) != 0) {
         fprintf(stderr,
-                "usage: tcp_server [-d DIR] [-p PORT] [-t MS] [-i JOBS]\n");
+                "usage: tcp_server [-d DIR] [-p PORT] [-m PORT] [-t MS] "
+                "[-i JOBS]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0); /* a line at a time, also to a file */

@@ -211,6 +211,41 @@ test_tcp_answers() {
     check_status 0 'tcp_server after SIGTERM' "$out"
 }
 
+# scrape PATH: into $dir/scraped.
+scrape() {
+    url=$(sed -n 's/^http:..\(.*\)\/metrics$/\1/p' "$out")
+    printf 'GET %s HTTP/1.1\r\nHost: x\r\n\r\n' "$1" |
+        timeout 60 busybox nc "${url%:*}" "${url#*:}" >"$dir/scraped" || :
+}
+
+# check_scraped LINE
+check_scraped() {
+    tr -d '\r' <"$dir/scraped" | grep -qxF "$1" ||
+        fail "tcp_server: no '$1' in what it tells Prometheus" "$dir/scraped"
+}
+
+test_tcp_metrics() {
+    rm -rf "$dir/tcp"
+    start_server "$dir/tcp.5" -m 0
+    printf 'abc\nfail\n' | talk >"$dir/answers"
+    scrape /metrics
+    check_scraped 'HTTP/1.1 200 OK'
+    check_scraped 'Content-Type: text/plain; version=0.0.4; charset=utf-8'
+    check_scraped 'dassie_jobs{queue="default",state="complete"} 1'
+    check_scraped 'dassie_jobs{queue="default",state="failed"} 1'
+    bytes=$(sed -n 's/^Content-Length: \([0-9]*\).*/\1/p' "$dir/scraped")
+    sed '1,/^.$/d' "$dir/scraped" >"$dir/text"
+    [ "$(wc -c <"$dir/text")" -eq "$bytes" ] ||
+        fail 'tcp_server: another length' "$dir/scraped"
+    if command -v promtool >/dev/null; then
+        promtool check metrics <"$dir/text" || fail 'promtool' "$dir/text"
+    fi
+    scrape /
+    check_scraped 'HTTP/1.1 404 Not Found'
+    end_with TERM
+    check_status 0 'tcp_server after SIGTERM' "$out"
+}
+
 # start_client N: sends lines and stays connected. Sets client.
 start_client() {
     rm -f "$dir/lines"
@@ -355,6 +390,7 @@ test_resume
 test_retry
 test_tcp_answers
 test_tcp_kills
+test_tcp_metrics
 if [ -e "$samples/crawl" ]; then
     test_crawl_fails
     test_crawl_kill
