@@ -577,7 +577,8 @@ struct dassie_queue_info_s {
     int paused; /* 1: none of its jobs starts */
 };
 
-/* What a handle has done since it was opened, and how it stands. */
+/* What a handle has done since it was opened, and how it stands: what a
+ * callback tells of is counted by then. */
 struct dassie_stats_s {
     dassie_count_t jobs;   /* of all queues, as of the last commit */
     uint64_t queues;       /* queues in the store */

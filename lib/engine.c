@@ -563,14 +563,17 @@ static void commit(struct dassie__impl *impl)
         meter_commit(impl, clock_mono_ns(&impl->clock) - begin);
         impl->commits++;
     }
-    dassie__apply_committed(impl, impl->lost ? DASSIE_EUNKNOWN : 0);
+    /* Whoever is told anything finds it counted, and its room in the inbox. */
     inbox_release(impl);
+    if (impl->open && !impl->lost) {
+        stats_copy(impl, impl->core.broken);
+    }
+    dassie__apply_committed(impl, impl->lost ? DASSIE_EUNKNOWN : 0);
     impl->batch_work = 0;
     if (impl->open && !impl->lost) {
         tell_unreadable(impl);
         tell_mark(impl);
         check_backlog(impl);
-        stats_copy(impl, impl->core.broken);
     }
 }
 

@@ -60,6 +60,7 @@ static struct {
     bool get_due;
     bool counts_due;
     bool drain_due;
+    unsigned ended[7]; /* ends told of jobs enqueued here, by state */
 } users;
 
 struct dassie__impl *model_impl(void)
@@ -108,10 +109,35 @@ static void refused_at_once(struct job *job, int rc)
     reached->inbox_full += rc == UV_ENOBUFS;
 }
 
+/* Who is told of a job finds its room in the inbox free. */
+static void check_inbox(void)
+{
+    dassie_stats_t stats;
+    unsigned due = 0;
+    dassie_stats(&users.q, &stats);
+    for (unsigned i = 0; i < model.jobs_n; i++) {
+        due += model.job[i].ack_due;
+    }
+    SIM_CHECK(stats.inbox_jobs <= due, "%u jobs in the inbox, %u to be told of",
+              (unsigned)stats.inbox_jobs, due);
+}
+
 static void on_ack(dassie_enqueue_t *req, int status)
 {
     reached->no_space += status == UV_ENOSPC;
     model_acked(req->data, req->id, status);
+    check_inbox();
+}
+
+/* What is told is counted by then. */
+static void check_counted(dassie_state_t state)
+{
+    dassie_stats_t stats;
+    users.ended[state]++;
+    dassie_stats(&users.q, &stats);
+    SIM_CHECK(stats.completed >= users.ended[DASSIE_COMPLETE] &&
+                  stats.failed >= users.ended[DASSIE_FAILED],
+              "an end is told before it is counted");
 }
 
 static void on_done(dassie_enqueue_t *req, int status,
@@ -122,6 +148,9 @@ static void on_done(dassie_enqueue_t *req, int status,
               "an end is told twice, or before its beginning");
     job->done_due = false;
     model_ended(job, status, info);
+    if (status == 0) {
+        check_counted(info->state);
+    }
 }
 
 static bool may_enqueue(unsigned n)
@@ -162,6 +191,7 @@ static void on_many(dassie_enqueue_many_t *req, int status)
     for (size_t i = 0; i < req->count; i++) {
         model_acked(&first[i], req->first_id + i, status);
     }
+    check_inbox();
 }
 
 static bool op_enqueue_many(void)
