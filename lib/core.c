@@ -392,6 +392,7 @@ void dassie__core_promote(struct core *c)
     c->promote_error = dassie__schedule_promote(&c->store, c->wall_ms,
                                                 PROMOTE_MAX, &n, &c->error);
     c->stats.promoted += n;
+    c->promote_passed = c->store.passed > 0;
     job_t *job;
     while ((job = job_list_pop(&c->store.expired)) != NULL) {
         c->stats.cancelled++;
@@ -591,10 +592,24 @@ static void retry_later(struct core *c)
     if (c->broken == 0) {
         c->retry_ns = 0;
     } else if (c->retry_ns == 0 || c->mono_ns >= c->retry_at) {
+        if (c->retry_ns > 0) {
+            dassie__schedule_again(&c->store);
+        }
         c->retry_ns = c->retry_ns == 0 ? RETRY_NS_MIN : 2 * c->retry_ns;
         c->retry_ns = c->retry_ns < RETRY_NS_MAX ? c->retry_ns : RETRY_NS_MAX;
         c->retry_at = c->mono_ns + c->retry_ns;
     }
+}
+
+/* What keeps scheduled jobs from being looked at. What was passed over may be
+ * gone, or about to be tried again. */
+static int schedule_error(struct core *c)
+{
+    c->promote_passed &=
+        c->store.passed > 0 || dassie__schedule_due(&c->store) <= c->wall_ms;
+    return c->promote_error != 0 ? c->promote_error
+           : c->promote_passed   ? DASSIE_ECORRUPT
+                                 : 0;
 }
 
 void dassie__core_dispatch(struct core *c)
@@ -602,7 +617,7 @@ void dassie__core_dispatch(struct core *c)
     if (c->stopping) {
         return;
     }
-    c->broken = c->promote_error;
+    c->broken = schedule_error(c);
     c->again = false;
     c->late_n = 0;
     dassie__sweep_clock(&c->store, c->wall_ms);

@@ -131,9 +131,10 @@ struct core {
     unsigned late_n;      /* jobs of the batch that were claimed too late */
     int refuse;           /* 0, or why new jobs are refused */
     bool stopping;
-    bool promote_again; /* more is due than one commit takes */
-    int promote_error;  /* why the schedule could not be read, or 0 */
-    int sweep_error;    /* what the last pass, or this one, has met, or 0 */
+    bool promote_again;  /* more is due than one commit takes */
+    bool promote_passed; /* damaged rows were passed over */
+    int promote_error;   /* why the schedule could not be read, or 0 */
+    int sweep_error;     /* what the last pass, or this one, has met, or 0 */
     struct errmsg sweep_text;
     uint64_t sweep_at;     /* the sweep rests until then, */
     unsigned sweep_earned; /* or until so many rows are SWEEP_ROWS_MAX */

@@ -9,8 +9,9 @@
  * to state; dassie__expire_due() when the timer is due.
  *
  * Possible failure modes are: no memory, a read error, damaged rows, all of
- * them where the timer is due: the schedule stops before its row. On close:
- * nothing. Threads: the engine; dassie__expire_of() any. */
+ * them where the timer is due: the schedule stops before its row or, where it
+ * is damaged, passes over it. On close: nothing. Threads: the engine;
+ * dassie__expire_of() any. */
 #ifndef DASSIE_EXPIRE_H_
 #define DASSIE_EXPIRE_H_
 

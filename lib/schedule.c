@@ -16,7 +16,15 @@ static struct kv_slice due_key(uint8_t key[KEY_DUE_BYTES],
 
 uint64_t dassie__schedule_due(const struct store *s)
 {
-    return s->schedule.live > 0 ? s->schedule.head_ms : UINT64_MAX;
+    if (s->schedule.live <= s->passed) {
+        return UINT64_MAX;
+    }
+    return s->passed > 0 ? s->ahead.ms : s->schedule.head_ms;
+}
+
+void dassie__schedule_again(struct store *s)
+{
+    s->passed = 0;
 }
 
 /* ---- Rows come and go ---- */
@@ -44,6 +52,15 @@ static bool before_head(const struct schedule_row *row, const struct due *due)
            (due->ms == row->head_ms && due->id < row->head_id);
 }
 
+/* Whether a row was passed over, or would be missed from there on. */
+static bool before_ahead(const struct store *s, const struct due *due)
+{
+    const struct due *at = &s->ahead;
+    return s->passed > 0 && (due->ms != at->ms   ? due->ms < at->ms
+                             : due->id != at->id ? due->id < at->id
+                                                 : due->kind < at->kind);
+}
+
 /* One more live row, at due. */
 static void enter(struct store *s, const struct due *due)
 {
@@ -59,6 +76,11 @@ static void enter(struct store *s, const struct due *due)
     if (row->dead == 0) {
         row->start_ms = row->head_ms;
         row->start_id = row->head_id;
+    }
+    if (before_ahead(s, due)) {
+        dassie__schedule_again(s);
+    } else if (row->live == s->passed) {
+        s->ahead = *due;
     }
     row->live++;
     s->changed = true;
@@ -76,6 +98,9 @@ void dassie__schedule_remove_row(struct store *s, const struct due *due)
 {
     uint8_t key[KEY_DUE_BYTES];
     s->kv->ops->del(s->kv, FAMILY_SCHEDULED, due_key(key, due));
+    if (before_ahead(s, due)) {
+        dassie__schedule_again(s);
+    }
     s->schedule.live--;
     s->changed = true;
 }
@@ -191,14 +216,14 @@ static int promote_job(struct store *s, const struct due *due,
     return rc;
 }
 
-/* Where the head stands now: no live row is before it. */
-static int settle_head(struct store *s, const struct kv_iter *it,
-                       struct errmsg *e)
+/* Where the next row stands: no live one is before it that was not passed
+ * over. */
+static int settle(struct store *s, const struct kv_iter *it, struct errmsg *e)
 {
     struct schedule_row *row = &s->schedule;
     struct due due;
     if (!s->kv->ops->iter_valid(it)) {
-        return row->live == 0
+        return row->live <= s->passed
                    ? 0
                    : dassie__errmsg_set(e, DASSIE_ECORRUPT,
                                         "scheduled rows are missing");
@@ -207,8 +232,12 @@ static int settle_head(struct store *s, const struct kv_iter *it,
     if (dassie__key_parse_due(key.p, key.len, &due) != 0) {
         return dassie__errmsg_set(e, DASSIE_ECORRUPT, "a scheduled row's key");
     }
-    row->head_ms = due.ms;
-    row->head_id = due.id;
+    if (s->passed > 0) {
+        s->ahead = due;
+    } else {
+        row->head_ms = due.ms;
+        row->head_id = due.id;
+    }
     return 0;
 }
 
@@ -217,6 +246,7 @@ struct promotion {
     uint64_t wall_ms;
     unsigned rows; /* that may be looked at yet */
     unsigned n;    /* jobs moved */
+    bool again;    /* what was passed over before has changed */
 };
 
 /* What is due with a row. */
@@ -227,7 +257,9 @@ static int see_to(struct store *s, const struct due *due, struct kv_slice value,
         return dassie__unique_expire(s, due, value, e);
     }
     if (due->kind == DUE_EXPIRY) {
-        return dassie__expire_due(s, due, p->wall_ms, e);
+        int rc = dassie__expire_due(s, due, p->wall_ms, e);
+        /* Its job is not in this batch, so it was passed over. */
+        return rc == EXPIRE_LATER && p->n == 0 ? damaged(e, due) : rc;
     }
     int rc = promote_job(s, due, value, e);
     p->n += rc == 0;
@@ -246,44 +278,68 @@ static bool has_place(struct store *s, const struct kv_iter *it,
            other.ms == due->ms && other.id == due->id;
 }
 
-/* Takes one row, if it is there (a head that was lowered has some before it
- * again that a range has deleted), and goes to the next. Nothing may be alive
- * before the head: where the next row has the same place in it, this one goes
+/* A damaged one stays, and so does the head. */
+static void pass_over(struct store *s, const struct due *due)
+{
+    if (s->passed++ == 0) {
+        s->schedule.head_ms = due->ms;
+        s->schedule.head_id = due->id;
+    }
+}
+
+/* A row is done with, live or not. Nothing may be alive before the head: where
+ * one was passed over, or the next row has the same place in it, this one goes
  * by its key. */
+static void row_done(struct store *s, const struct due *due, bool live,
+                     bool stays)
+{
+    struct schedule_row *row = &s->schedule;
+    if (live && stays) {
+        dassie__schedule_remove_row(s, due);
+    } else if (live) {
+        row->live--;
+        row->dead++;
+    }
+    if (!stays) {
+        row->head_ms = due->ms;
+        row->head_id = due->id + 1;
+    }
+}
+
+/* Takes one row, if it is there (a head that was lowered has some before it
+ * again that a range has deleted), and goes to the next. */
 static int promote_row(struct store *s, const struct due *due,
                        struct kv_iter *it, struct promotion *p,
                        struct errmsg *e)
 {
-    struct schedule_row *row = &s->schedule;
+    bool passed = s->passed > 0;
     int live = s->kv->ops->iter_live(it, e);
     int rc =
         live == 1 ? see_to(s, due, s->kv->ops->iter_value(it), p, e) : live;
-    p->rows = rc == 0 ? p->rows - 1 : 0;
-    if (rc != 0 && rc != EXPIRE_LAST) {
+    bool is_damaged = live == 1 && rc == DASSIE_ECORRUPT;
+    p->rows = rc == 0 || is_damaged ? p->rows - 1 : 0;
+    p->again = passed && s->passed == 0;
+    if (rc != 0 && rc != EXPIRE_LAST && !is_damaged) {
         return rc == EXPIRE_LATER ? 0 : rc;
     }
     s->kv->ops->iter_next(it);
-    bool shared = has_place(s, it, due);
-    if (live == 1 && shared) {
-        dassie__schedule_remove_row(s, due);
-    } else if (live == 1) {
-        row->live--;
-        row->dead++;
+    if (is_damaged) {
+        pass_over(s, due);
+    } else {
+        row_done(s, due, live == 1, passed || has_place(s, it, due));
     }
-    if (!shared) {
-        row->head_ms = due->ms;
-        row->head_id = due->id + 1;
-    }
+    s->ahead = *due;
+    s->ahead.kind++;
     return 0;
 }
 
-/* Takes rows from the head on. */
+/* Takes rows as long as they are due. */
 static int promote_rows(struct store *s, struct kv_iter *it,
                         struct promotion *p, struct errmsg *e)
 {
     const struct kv_ops *ops = s->kv->ops;
     struct due due;
-    while (p->rows > 0 && ops->iter_valid(it)) {
+    while (p->rows > 0 && !p->again && ops->iter_valid(it)) {
         struct kv_slice key = ops->iter_key(it);
         if (dassie__key_parse_due(key.p, key.len, &due) != 0) {
             return dassie__errmsg_set(e, DASSIE_ECORRUPT,
@@ -297,7 +353,7 @@ static int promote_rows(struct store *s, struct kv_iter *it,
             return rc;
         }
     }
-    return settle_head(s, it, e);
+    return p->again ? 0 : settle(s, it, e);
 }
 
 int dassie__schedule_promote(struct store *s, uint64_t wall_ms, unsigned max,
@@ -307,10 +363,11 @@ int dassie__schedule_promote(struct store *s, uint64_t wall_ms, unsigned max,
                                   0xff, 0xff, 0xff, 0xff};
     struct due head = {s->schedule.head_ms, s->schedule.head_id, 0};
     uint8_t from[KEY_DUE_BYTES];
-    struct promotion p = {wall_ms, max, 0};
+    struct promotion p = {.wall_ms = wall_ms, .rows = max};
     *n = 0;
     struct kv_iter *it =
-        s->kv->ops->iter(s->kv, NULL, FAMILY_SCHEDULED, due_key(from, &head),
+        s->kv->ops->iter(s->kv, NULL, FAMILY_SCHEDULED,
+                         due_key(from, s->passed > 0 ? &s->ahead : &head),
                          kv_slice(end, sizeof end));
     if (it == NULL) {
         return dassie__errmsg_set(e, UV_ENOMEM, "out of memory");

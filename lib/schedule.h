@@ -11,8 +11,11 @@
  * lines, a bounded number at a time; dassie__schedule_due() tells when there is
  * more to do.
  *
- * Possible failure modes are: a read error, no memory, damaged rows: promoting
- * stops before the row in question.
+ * Possible failure modes are: a read error, no memory, a damaged key: promoting
+ * stops before the row in question. A damaged row, or one whose job is damaged,
+ * is passed over: the head stays there, and what is due behind it goes by its
+ * key. It is tried once more at open, when what stands there changes, and by
+ * dassie__schedule_again().
  *
  * Threads: the engine. */
 #ifndef DASSIE_SCHEDULE_H_
@@ -35,11 +38,16 @@ void dassie__schedule_remove_row(struct store *s, const struct due *due);
 void dassie__schedule_remove(struct store *s, const job_t *job);
 
 /* Sees to what is due, and looks at up to max rows: jobs go to the ends of
- * their lines. Nothing is in the open batch. *n: how many jobs were moved. */
+ * their lines. Nothing is in the open batch. *n: how many jobs were moved. When
+ * s->passed is not 0, *e is of one that was passed over. */
 int dassie__schedule_promote(struct store *s, uint64_t wall_ms, unsigned max,
                              unsigned *n, struct errmsg *e);
 
-/* No row is due before this; UINT64_MAX: there is none. */
+/* What was passed over is tried again. */
+void dassie__schedule_again(struct store *s);
+
+/* No row that was not passed over is due before this; UINT64_MAX: there is
+ * none. */
 uint64_t dassie__schedule_due(const struct store *s);
 
 /* Deletes the dead rows. */

@@ -86,6 +86,8 @@ struct store {
     struct line **dead_end;
     uint64_t dead_rows; /* of all lines */
     struct schedule_row schedule;
+    uint64_t passed;     /* damaged rows that the schedule has passed over, */
+    struct due ahead;    /* and where it goes on then */
     uint64_t next;       /* the number that the next job or position gets */
     uint64_t commit;     /* the number of the open batch */
     uint64_t folded;     /* commits up to this are in the queues' rows */

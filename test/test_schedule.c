@@ -459,58 +459,6 @@ END_TEST
 
 /* ---- What goes wrong ---- */
 
-/* A turn with a store that is not sound. */
-static void turn_damaged(void)
-{
-    dassie__core_promote(core);
-    dassie__core_dispatch(core);
-    CR_OK(dassie__store_commit(&core->store, core->wall_ms, &rig.base.e));
-}
-
-/* A row that cannot be read stops the schedule, and nothing else; it is tried
- * again by time. */
-START_TEST(damaged_row)
-{
-    struct dassie__processor *p = cr_processor("a", 1, 0);
-    uint8_t key[KEY_DUE_BYTES];
-    uint8_t row[DUE_ROW_MAX];
-    struct kv_value value;
-    size_t len;
-    struct kv *kv = rig.base.kv;
-    uint64_t id = put_in("a", 0, 10);
-    put_in("a", 0, 20);
-    cr_commit();
-    struct due due = {core->wall_ms + 10, id, DUE_JOB};
-    dassie__key_due(key, &due);
-    CR_OK(kv->ops->get(kv, NULL, FAMILY_SCHEDULED, kv_slice(key, sizeof key),
-                       &value, &rig.base.e));
-    len = value.len;
-    memcpy(row, value.p, len);
-    kv->ops->value_release(&value);
-    kv->ops->put(kv, FAMILY_SCHEDULED, kv_slice(key, sizeof key),
-                 kv_slice("\7", 1));
-    CR_OK(kv->ops->commit(kv, false, &rig.base.e));
-    cr_pass(30);
-    turn_damaged();
-    ck_assert_int_eq(core->broken, DASSIE_ECORRUPT);
-    ck_assert_ptr_nonnull(strstr(core->error.text, "scheduled row of job"));
-    ck_assert_uint_eq(wakes(), RETRY_NS_MIN / CR_MS);
-    uint64_t fresh = cr_put("a");
-    turn_damaged();
-    ck_assert_uint_eq(core->store.queues.tally.scheduled, 2);
-    ck_assert_uint_eq(p->starting.head->id, fresh);
-    kv->ops->put(kv, FAMILY_SCHEDULED, kv_slice(key, sizeof key),
-                 kv_slice(row, len));
-    CR_OK(kv->ops->commit(kv, false, &rig.base.e));
-    cr_turn();
-    ck_assert_uint_eq(core->store.queues.tally.scheduled, 2);
-    cr_pass(RETRY_NS_MIN / CR_MS);
-    cr_turn();
-    ck_assert_uint_eq(core->store.queues.tally.scheduled, 0);
-    ck_assert_int_eq(core->broken, 0);
-}
-END_TEST
-
 /* Without memory it is tried again, and nothing is lost. */
 START_TEST(no_memory)
 {
@@ -559,18 +507,14 @@ int main(void)
     Suite *suite = suite_create("schedule");
     TCase *mem = tcase_create("mem");
     TCase *rocks = tcase_create("rocks");
-    TCase *damaged = tcase_create("damaged");
     tcase_add_checked_fixture(mem, setup_mem, cr_teardown);
     tcase_add_checked_fixture(rocks, setup_rocks, cr_teardown);
-    tcase_add_checked_fixture(damaged, setup_mem, NULL);
     suite_add_tcase(suite, mem);
     suite_add_tcase(suite, rocks);
-    suite_add_tcase(suite, damaged);
     add_all(mem);
     tcase_add_test(mem, many_due_at_once);
     tcase_add_test(mem, dead_rows_go);
     add_all(rocks);
     tcase_add_test(rocks, no_memory);
-    tcase_add_test(damaged, damaged_row);
     return cr_run_suite(suite);
 }
