@@ -440,19 +440,23 @@ static uint64_t heal_wait(struct dassie__impl *impl, uint64_t ms)
     return give_up;
 }
 
-/* What the commit holds that is in doubt. */
+/* What the commit holds that is in doubt. The figures were copied after the
+ * last one. */
 static void tell_doubt(struct dassie__impl *impl, const struct errmsg *e)
 {
     size_t claimed = 0;
+    const struct core_stats *now = &impl->core.stats;
     for (struct dassie__processor *p = impl->core.starting; p != NULL;
          p = p->starting_next) {
         claimed += p->starting.n;
     }
-    dassie__engine_log(impl, DASSIE_LOG_ERROR,
-                       "a commit is in doubt: %zu enqueued, %zu claimed, "
-                       "%u ended: %s",
-                       impl->batch_jobs, claimed,
-                       (unsigned)impl->core.released_n, e->text);
+    dassie__engine_log(
+        impl, DASSIE_LOG_ERROR,
+        "a commit is in doubt: %zu enqueued, %zu claimed, "
+        "%u ended, %llu promoted, %llu swept: %s",
+        impl->batch_jobs, claimed, (unsigned)impl->core.released_n,
+        (unsigned long long)(now->promoted - impl->stats.promoted),
+        (unsigned long long)(now->swept - impl->stats.swept), e->text);
 }
 
 /* The commit is in doubt. Reopens the store until it is settled; once the

@@ -12,6 +12,7 @@
 #include "subject.h"
 
 #include "ledger.h"
+#include "operate.h"
 #include "sync.h"
 
 #include <stdbool.h>
@@ -30,17 +31,21 @@ static uint32_t owner[IDS_MAX]; /* token + 1 */
 static uint64_t id_max;         /* told or found */
 static dassie_count_t listed;
 static dassie_count_t counted;
+static unsigned swept;
 
 /* ---- Jobs ---- */
 
-static void judge_pending(uint32_t token, const dassie_info_t *job)
+/* Pending, or scheduled. An end that is lost is so once: another one follows.
+ */
+static void judge_waiting(uint32_t token, const dassie_info_t *job)
 {
-    const struct entry *entry = &ledger->entry[token];
+    struct entry *entry = &ledger->entry[token];
     if (job->attempts > 0 && (job->flags & DASSIE_AT_MOST_ONCE) != 0) {
         ledger_loss(token, "would run again, but at most once was asked for");
     }
     if (entry->ended != 0) {
         ledger_loss(token, "would run again, its end was told");
+        entry->ended = 0;
     }
 }
 
@@ -59,8 +64,8 @@ static void judge_ended(uint32_t token, const dassie_info_t *job)
     if (!interrupted && entry->executing != 0) {
         ledger_fault(token, "has ended while it was executing");
     }
-    if (!interrupted &&
-        (entry->attempt == 0 || entry->attempt != job->attempts)) {
+    bool unrun = entry->attempt == 0 && job->state != DASSIE_CANCELLED;
+    if (!interrupted && (unrun || entry->attempt != job->attempts)) {
         ledger_loss(token, "has ended after another run than the last");
     }
 }
@@ -99,6 +104,17 @@ static bool is_renamed(const dassie_info_t *job)
            memcmp(job->queue, made, strlen(made)) == 0;
 }
 
+/* What was deleted, or swept, is there again, as a job that is to run. */
+static void revive(uint32_t token, const dassie_info_t *job)
+{
+    struct entry *entry = &ledger->entry[token];
+    if (ledger->revives && job->state == DASSIE_PENDING &&
+        plan_may_be_gone(token) && (entry->ended != 0 || entry->changed)) {
+        entry->ended = entry->changed = 0;
+        ledger->revived++;
+    }
+}
+
 static void judge(const dassie_info_t *job)
 {
     uint32_t token = ledger_token(job->name, job->name_len);
@@ -115,13 +131,18 @@ static void judge(const dassie_info_t *job)
     } else if (what != NULL) {
         ledger_fault(token, "%s", what);
     }
+    revive(token, job);
+    const char *lost = plan_change_lost(token, job);
+    if (lost != NULL) {
+        ledger_loss(token, lost);
+    }
     judge_id(token, job);
     uint32_t kills = ledger_kills();
     if (job->crashes > (kills > 0 ? kills - 1 : 0)) {
         ledger_fault(token, "is blamed for %u crashes", job->crashes);
     }
-    if (job->state == DASSIE_PENDING) {
-        judge_pending(token, job);
+    if (job->state == DASSIE_PENDING || job->state == DASSIE_SCHEDULED) {
+        judge_waiting(token, job);
     } else if (job->state == DASSIE_RUNNING) {
         ledger_fault(token, "is running, but nobody runs it");
     } else {
@@ -160,6 +181,31 @@ static uint32_t kill_slots(void)
     return kills * (WORK_SLOTS + ASYNC_SLOTS);
 }
 
+static const dassie_state_t states[] = {DASSIE_PENDING, DASSIE_SCHEDULED,
+                                        DASSIE_RUNNING, DASSIE_COMPLETE,
+                                        DASSIE_FAILED,  DASSIE_CANCELLED};
+#define STATES (sizeof states / sizeof states[0])
+
+/* Of a queue that keeps few jobs none is gone that is to be kept. */
+static void judge_kept(void)
+{
+    uint32_t complete = 0;
+    uint32_t kept = 0;
+    struct plan plan;
+    for (uint32_t token = 0; token < ledger->tokens; token++) {
+        plan_of(token, &plan);
+        if (plan.queue == QUEUE_BRIEF) {
+            bool is = found[token].id != 0;
+            complete += ledger->entry[token].ended == DASSIE_COMPLETE;
+            kept += is && found[token].state == DASSIE_COMPLETE;
+            swept += !is && ledger->entry[token].id != 0;
+        }
+    }
+    if (kept < BRIEF_KEPT && kept < complete) {
+        ledger_loss(NO_TOKEN, "jobs are gone that are to be kept");
+    }
+}
+
 /* All of a batch, with ids in a row, or nothing of it. */
 static void judge_batch(uint32_t first)
 {
@@ -174,20 +220,21 @@ static void judge_batch(uint32_t first)
 static void judge_all(void)
 {
     uint64_t *count[] = {[DASSIE_PENDING] = &listed.pending,
+                         [DASSIE_SCHEDULED] = &listed.scheduled,
                          [DASSIE_RUNNING] = &listed.running,
                          [DASSIE_COMPLETE] = &listed.complete,
-                         [DASSIE_FAILED] = &listed.failed};
+                         [DASSIE_FAILED] = &listed.failed,
+                         [DASSIE_CANCELLED] = &listed.cancelled};
     memset(found, 0, sizeof found);
     memset(&listed, 0, sizeof listed);
-    sync_list(DASSIE_PENDING, judge);
-    sync_list(DASSIE_RUNNING, judge);
-    sync_list(DASSIE_COMPLETE, judge);
-    sync_list(DASSIE_FAILED, judge);
+    for (size_t i = 0; i < STATES; i++) {
+        sync_list(states[i], judge);
+    }
     for (uint32_t token = 0; token < ledger->tokens; token++) {
         uint64_t id = ledger->entry[token].id;
         if (found[token].id != 0) {
             ++*count[found[token].state];
-        } else if (id != 0) {
+        } else if (id != 0 && !plan_may_be_gone(token)) {
             ledger_loss(token, "is lost, it was acknowledged");
         }
         id_max = id > id_max ? id : id_max;
@@ -195,6 +242,8 @@ static void judge_all(void)
             judge_batch(token);
         }
     }
+    swept = 0;
+    judge_kept();
     count_all();
     if (ledger->cuts == 0 && ledger->unheard > kill_slots() + ledger->excused) {
         ledger_fault(NO_TOKEN, "%u runs are counted that never began",
@@ -221,6 +270,9 @@ static void keep(const dassie_info_t *job)
     }
     struct entry *entry = &ledger->entry[token];
     kept[token] = true;
+    forgotten += plan_change_lost(token, job) != NULL;
+    entry->changed = 0;
+    entry->gave_up = 0;
     entry->attempt = job->attempts;
     entry->executing = 0;
     if (entry->ended != 0 && (entry->ended != (uint32_t)job->state ||
@@ -232,16 +284,20 @@ static void keep(const dassie_info_t *job)
 
 static void forget_all(void)
 {
-    sync_list(DASSIE_PENDING, keep);
-    sync_list(DASSIE_COMPLETE, keep);
-    sync_list(DASSIE_FAILED, keep);
+    for (size_t i = 0; i < STATES; i++) {
+        sync_list(states[i], keep);
+    }
+    ledger->keeps = ledger->paused = 0;
+    ledger->pause = 1; /* nobody knows */
     for (uint32_t token = 0; token < ledger->tokens; token++) {
         struct entry *entry = &ledger->entry[token];
         if (!kept[token]) {
-            forgotten += entry->id != 0;
+            forgotten += entry->id != 0 && !plan_may_be_gone(token);
             entry->id = 0;
-            entry->attempt = entry->executing = entry->ended = 0;
+            entry->attempt = entry->executing = 0;
+            entry->ended = entry->changed = 0;
         }
+        entry->kept = 0;
     }
     if (forgotten > 0 && rig.rebuilt == 0 && ledger_first_since_cut()) {
         ledger_fault(NO_TOKEN, "%u promises are forgotten, and nobody told",
@@ -268,6 +324,7 @@ static int work(dassie_job_t *job)
     if (before >= suspects && was_executing[token]) {
         ledger_fault(token, "was executing, but others run first");
     }
+    was_executing[token] = false;
     int status = ledger_end(job, token);
     atomic_fetch_sub(&runs, 1);
     return status;
@@ -303,8 +360,9 @@ static void run_all(void)
     options.queues_n = ledger_renamed() ? 2 * QUEUES : QUEUES;
     options.concurrency = WORK_SLOTS;
     options.work = work;
+    operate_pause(false);
     sync_must(dassie_process(&rig.q, &processor, &options), "process");
-    sync_drain();
+    operate_finish();
 }
 
 /* ---- The check ---- */
@@ -362,14 +420,19 @@ static void print_found(uint32_t certain)
 {
     unsigned acknowledged = 0;
     unsigned ended = 0;
+    unsigned changed = 0;
+    unsigned saved = 0;
     for (uint32_t token = 0; token < ledger->tokens; token++) {
         acknowledged += ledger->entry[token].id != 0;
         ended += ledger->entry[token].ended != 0;
+        changed += ledger->entry[token].changed;
+        saved += ledger->entry[token].kept != 0;
     }
     printf(
         "acknowledged %u ended %u executing %u suspects %u unheard %u "
-        "forgotten %u\n",
-        acknowledged, ended, certain, suspects, ledger->unheard, forgotten);
+        "forgotten %u changed %u saved %u swept %u\n",
+        acknowledged, ended, certain, suspects, ledger->unheard, forgotten,
+        changed, saved, swept);
 }
 
 /* What the last process has left. */
@@ -381,6 +444,7 @@ static void check_left(const char *path, bool lossy)
     if (lossy) {
         forget_all();
     }
+    operate_look();
     judge_all();
     uint32_t certain = find_suspects();
     uint32_t slots = kill_slots();
@@ -398,9 +462,9 @@ static void check_rest(void)
     enqueue_fresh();
     run_all();
     judge_all();
-    if (listed.pending > 0) {
+    if (listed.pending + listed.scheduled > 0) {
         ledger_fault(NO_TOKEN, "drained, but %llu jobs wait",
-                     (unsigned long long)listed.pending);
+                     (unsigned long long)(listed.pending + listed.scheduled));
     }
 }
 

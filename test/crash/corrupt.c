@@ -64,6 +64,7 @@ static struct {
     unsigned healed;
     unsigned saved[FILE_KINDS][SAVED_KINDS];
     unsigned lost;
+    unsigned revived;
     bool verbose;
 } c;
 
@@ -186,23 +187,24 @@ static bool is_healed(const struct store_file *file)
     return judge("judge") == INTACT;
 }
 
-/* How many jobs were lost, as the subject printed it. */
-static unsigned lost_read(void)
+/* The number that the subject printed in a line of its own. */
+static unsigned number_read(const char *name)
 {
     char path[PATH_MAX];
     char line[1024];
-    unsigned lost = 0;
+    unsigned number = 0;
     path_of(path, c.work, "out");
     FILE *file = fopen(path, "r");
     while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        if (sscanf(line, "lost %u", &lost) == 1) {
+        if (strncmp(line, name, strlen(name)) == 0) {
+            number = (unsigned)strtoul(line + strlen(name), NULL, 10);
             break;
         }
     }
     if (file != NULL) {
         fclose(file);
     }
-    return lost;
+    return number;
 }
 
 static void tell(const struct test *t, const struct store_file *file,
@@ -253,10 +255,11 @@ static void salvage(const struct test *t)
                 break;
             case 12:
                 saved = WITH_LOSSES;
-                c.lost += lost_read();
+                c.lost += number_read("lost ");
                 break;
         }
     }
+    c.revived += number_read("revived ");
     if (saved == SPOILED || c.verbose) {
         printf("salvage %s: ", saved_names[saved]);
         tell(t, file, saved == SPOILED ? SILENT : INTACT);
@@ -338,7 +341,10 @@ static unsigned print_saved(void)
             }
         }
     }
-    printf("\n%u stores, %u promises lost and told\n", n, c.lost);
+    printf(
+        "\n%u stores, %u promises lost and told, %u deleted jobs there "
+        "again\n",
+        n, c.lost, c.revived);
     return spoiled;
 }
 

@@ -85,11 +85,13 @@ is_aborted() {
 
 # The figures that a run has printed.
 add() {
-    read -r _ h _ a _ r _ u _ d _ m _ o _ l _ c _ k _ b <"$dir/out"
+    read -r _ h _ a _ r _ u _ d _ m _ o _ l _ c _ k _ b _ p _ s _ g <"$dir/out"
     acknowledged=$((acknowledged + a)) refused=$((refused + r))
     unknown=$((unknown + u)) doubts=$((doubts + d)) mixed=$((mixed + m))
     healed=$((healed + o)) lost=$((lost + l)) unopened=$((unopened + c))
     lookups=$((lookups + k)) unreadable=$((unreadable + b))
+    promoting=$((promoting + p)) sweeping=$((sweeping + s))
+    changes=$((changes + g))
     [ "$h" -eq 0 ] || hit=$((hit + 1))
 }
 
@@ -120,6 +122,15 @@ try_ways() {
     try "$1" "$3" on lose
 }
 
+# try_commits CALLS: commits, in the first half, where most gathers in them.
+try_commits() {
+    i=0
+    while [ $i -lt $((8 * points)) ]; do
+        try $(($1 / 10 + i * $1 / 16 / points)) EIO once heal
+        i=$((i + 1))
+    done
+}
+
 # try_kind CALLS: the commits' own kinds more often.
 try_kind() {
     i=$first hit=0
@@ -133,6 +144,7 @@ try_kind() {
         [ -n "$QUICK" ] || try_ways $((1 + i * $1 / n)) ENOSPC EIO
         i=$((i + 1))
     done
+    [ "$kind" != fdatasync ] || try_commits "$1"
     reached=$((reached + hit))
     [ $hit -gt 0 ] || {
         echo "$kind: of $1 calls no point was reached"
@@ -144,7 +156,7 @@ try_kind() {
 campaign() {
     injected=0 reached=0 resolved=0 acknowledged=0 refused=0 unknown=0
     doubts=0 mixed=0 healed=0 lost=0 unopened=0 lookups=0 unreadable=0
-    aborted=0 points=$2 first=$3
+    promoting=0 sweeping=0 changes=0 aborted=0 points=$2 first=$3
     begin
     run heal
     [ $status -eq 0 ] || fail 'a run without a fault'
@@ -153,11 +165,12 @@ campaign() {
         try_kind "$(sed -n "s/^$kind \([0-9]*\) .*/\1/p" "$top/calls")"
     done
     echo "$1: $injected injected, $reached reached, $resolved resolved;" \
-        "$doubts commits in doubt ($mixed of enqueues, claims and ends)," \
+        "$doubts commits in doubt ($mixed of enqueues, claims and ends," \
+        "$promoting with jobs that are due, $sweeping with a sweep)," \
         "$healed healed, $lost given up; $acknowledged jobs acknowledged," \
-        "$refused refused, $unknown unknown; $unopened opens, $lookups" \
+        "$refused refused, $unknown unknown, $changes changed by operators; $unopened opens, $lookups" \
         "look-ups, $unreadable refills failed; $aborted aborted by RocksDB"
-    need "$reached" "$resolved" "$acknowledged" "$doubts" "$healed"
+    need "$reached" "$resolved" "$acknowledged" "$doubts" "$healed" "$changes"
 }
 
 # None of these may be zero.
@@ -176,7 +189,7 @@ if [ -n "$QUICK" ]; then
 else
     campaign 'a new store' 8 0
 fi
-need "$mixed" "$lost" "$refused" "$unopened" "$lookups"
+need "$mixed" "$promoting" "$sweeping" "$lost" "$refused" "$unopened" "$lookups"
 [ -n "$QUICK" ] || need "$unknown" "$unreadable"
 
 # Killed while jobs were executing, and others claimed.
@@ -222,5 +235,5 @@ planted silence heal on '0 answers'
 planted refusal heal on 'is there, it was refused'
 planted acknowledgement lose on 'is lost, it was acknowledged'
 # The disk takes a write to the log and forgets it: acknowledged jobs are lost.
-planted '' heal lie 'the log lost its end'
+planted '' heal lie 'the log lost its end\|a part of the log is lost'
 echo "$noticed planted faults noticed"

@@ -30,6 +30,7 @@
 static struct ask {
     dassie_enqueue_t req;
     dassie_watch_t watch;
+    dassie_change_t change;
     bool doomed; /* nothing could be written when it was asked for */
     unsigned acks;
     unsigned ends_due;
@@ -53,6 +54,8 @@ static struct {
 static struct {
     unsigned doubts; /* commits in doubt, */
     unsigned mixed;  /* of enqueues, claims and ends at once */
+    unsigned promoting;
+    unsigned sweeping;
     unsigned failures;
     unsigned healed;
     unsigned lost;
@@ -68,6 +71,7 @@ static struct {
     unsigned unknown;
     unsigned unopened;
     unsigned lookups; /* that failed */
+    unsigned changes;
 } counts;
 
 /* ---- Waiting ---- */
@@ -114,16 +118,22 @@ static void on_log(dassie_t *q, dassie_log_level_t level, const char *line)
     unsigned enqueued;
     unsigned claimed;
     unsigned ended;
+    unsigned promoted;
+    unsigned swept;
     unsigned jobs;
     (void)q;
     (void)level;
     if (getenv("SUBJECT_LOG") != NULL) {
         fprintf(stderr, "log: %s\n", line);
     }
-    if (sscanf(line, "a commit is in doubt: %u enqueued, %u claimed, %u ended",
-               &enqueued, &claimed, &ended) == 3) {
+    if (sscanf(line,
+               "a commit is in doubt: %u enqueued, %u claimed, %u ended, "
+               "%u promoted, %u swept",
+               &enqueued, &claimed, &ended, &promoted, &swept) == 5) {
         told.doubts++;
         told.mixed += enqueued > 0 && claimed > 0 && ended > 0;
+        told.promoting += promoted > 0;
+        told.sweeping += swept > 0;
     } else if (begins(line, "the store does not heal")) {
         on_failure();
     } else if (begins(line, "the store has healed")) {
@@ -152,6 +162,45 @@ static bool planted(const char *what)
 {
     const char *plant = getenv("SUBJECT_PLANT");
     return plant != NULL && strcmp(plant, what) == 0 && trouble_hits() > 0;
+}
+
+/* In doubt, or not to be answered any more. */
+static bool is_lost(int status)
+{
+    return trouble_is(status) || (run.closing && (status == UV_ECANCELED ||
+                                                  status == DASSIE_EUNKNOWN));
+}
+
+/* What has started meanwhile may be in another state by now. */
+static void on_change(dassie_change_t *req, int status)
+{
+    struct ask *ask = req->data;
+    uint32_t token = (uint32_t)(ask - asks);
+    run.waiting--;
+    if (status == 0 && req->was != DASSIE_RUNNING) {
+        ledger->entry[token].changed = 1;
+        counts.changes++;
+    } else if (status != 0 && status != DASSIE_ESTATE && !is_lost(status)) {
+        ledger_fault(token, "is not changed: %s", dassie_strerror(status));
+    }
+}
+
+static void ask_change(uint32_t token, bool late)
+{
+    struct ask *ask = &asks[token];
+    dassie_filter_t filter = DASSIE_FILTER_INIT;
+    struct plan plan;
+    plan_of(token, &plan);
+    if (plan.change == 0 || plan.change_late != late || run.closing ||
+        ledger->entry[token].id == 0) {
+        return;
+    }
+    plan_change(token, &plan, &filter);
+    ask->change.data = ask;
+    run.waiting++;
+    sync_must(dassie_change(&rig.q, &ask->change, (dassie_action_t)plan.change,
+                            &filter, on_change),
+              "change");
 }
 
 static void answered(uint32_t token, int status, uint64_t id)
@@ -193,8 +242,13 @@ static void on_end(uint32_t token, int status, const dassie_info_t *job)
     if (asks[token].ends++ > 0) {
         ledger_fault(token, "has its end told twice");
     }
+    bool deleted =
+        status == UV_ENOENT && ledger->entry[token].change == DASSIE_DELETE;
     if (status == 0) {
         ledger_told(token, job);
+        ask_change(token, true);
+    } else if (deleted) {
+        return;
     } else if (!run.closing || job != NULL ||
                (status != UV_ECANCELED && status != DASSIE_EUNKNOWN)) {
         ledger_fault(token, "has no end: %s", dassie_strerror(status));
@@ -223,6 +277,9 @@ static void on_ack(dassie_enqueue_t *req, int status)
     run.waiting--;
     ask->ends_due = status == 0;
     answered((uint32_t)(ask - asks), status, req->id);
+    if (status == 0) {
+        ask_change((uint32_t)(ask - asks), false);
+    }
 }
 
 static void prepare(uint32_t token, struct plan *plan)
@@ -260,6 +317,7 @@ static void on_batch(dassie_enqueue_many_t *req, int status)
         sync_must(
             dassie_watch(&rig.q, &ask->watch, req->first_id + i, on_watch),
             "watch");
+        ask_change(first + i, false);
     }
 }
 
@@ -315,13 +373,14 @@ static void on_get(dassie_get_t *req, int status, const dassie_info_t *job)
 
 static void ask_lookups(void)
 {
-    static const dassie_state_t states[] = {DASSIE_PENDING, DASSIE_COMPLETE,
-                                            DASSIE_FAILED};
-    static dassie_list_t lists[ROUNDS][3];
+    static const dassie_state_t states[] = {DASSIE_PENDING, DASSIE_SCHEDULED,
+                                            DASSIE_COMPLETE, DASSIE_FAILED,
+                                            DASSIE_CANCELLED};
+    static dassie_list_t lists[ROUNDS][5];
     static dassie_get_t gets[ROUNDS];
     dassie_list_options_t options = DASSIE_LIST_OPTIONS_INIT;
     memset(lists[run.in_session], 0, sizeof lists[0]);
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 5; i++) {
         options.state = states[i];
         run.waiting++;
         sync_must(
@@ -351,10 +410,37 @@ static void serve(int first, unsigned n)
     memcpy(served, queues, sizeof served);
     options.queues = &served[first];
     options.queues_n = n;
-    options.concurrency = first == QUEUE_WEB ? ASYNC_SLOTS : WORK_SLOTS;
-    options.work = first == QUEUE_WEB ? NULL : work;
-    options.start = first == QUEUE_WEB ? subject_start : NULL;
+    options.concurrency = first == QUEUE_BRIEF ? ASYNC_SLOTS : WORK_SLOTS;
+    options.work = first == QUEUE_BRIEF ? NULL : work;
+    options.start = first == QUEUE_BRIEF ? subject_start : NULL;
     sync_must(dassie_process(&rig.q, &processors[first], &options), "process");
+}
+
+static void on_keep(dassie_configure_t *req, int status,
+                    const dassie_settings_t *settings)
+{
+    (void)req;
+    (void)settings;
+    run.waiting--;
+    if (status == 0) {
+        ledger->keeps = 1;
+    } else if (!is_lost(status)) {
+        ledger_fault(NO_TOKEN, "settings: %s", dassie_strerror(status));
+    }
+}
+
+/* So that jobs are swept. */
+static void ask_keep(void)
+{
+    static dassie_configure_t req;
+    const uv_buf_t *queue = &queues[QUEUE_BRIEF];
+    dassie_settings_t settings = DASSIE_SETTINGS_INIT;
+    settings.set = DASSIE_SET_KEEP;
+    settings.keep_complete.jobs = BRIEF_KEPT;
+    run.waiting++;
+    sync_must(dassie_configure(&rig.q, &req, queue->base, queue->len, &settings,
+                               on_keep),
+              "configure");
 }
 
 static int open_status;
@@ -464,8 +550,9 @@ static void run_session(const char *path, bool last)
 {
     uint32_t first = ledger->tokens;
     open_queue(path);
+    ask_keep();
     serve(QUEUE_MAIL, 2);
-    serve(QUEUE_WEB, 1);
+    serve(QUEUE_BRIEF, 2);
     if (last) {
         serve(QUEUE_LATER, 1);
     }
@@ -500,10 +587,12 @@ static void end(void)
     subject_end();
     printf(
         "hits %ld acknowledged %u refused %u unknown %u doubts %u mixed %u "
-        "healed %u lost %u unopened %u lookups %u unreadable %u\n",
+        "healed %u lost %u unopened %u lookups %u unreadable %u promoting %u "
+        "sweeping %u changes %u\n",
         trouble_hits(), counts.acknowledged, counts.refused, counts.unknown,
         told.doubts, told.mixed, told.healed, told.lost, counts.unopened,
-        counts.lookups, told.unreadable);
+        counts.lookups, told.unreadable, told.promoting, told.sweeping,
+        counts.changes);
 }
 
 static void run_sessions(const char *path)
@@ -546,7 +635,7 @@ void subject_floor(const char *path)
     trouble_begin();
     rounds_until(&counts.refused, 0);
     serve(QUEUE_MAIL, 2);
-    serve(QUEUE_WEB, 1);
+    serve(QUEUE_BRIEF, 2);
     serve(QUEUE_LATER, 1);
     drain();
     trouble_end();

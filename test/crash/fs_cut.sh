@@ -129,7 +129,7 @@ judge() {
     judged=$((judged + 1))
     n=$(sed -n 's/^acknowledged \([0-9]*\) .*/\1/p' "$top/out")
     acknowledged=$((acknowledged + n))
-    n=$(sed -n 's/^acknowledged .* forgotten \([0-9]*\)$/\1/p' "$top/out")
+    n=$(sed -n 's/^acknowledged .* forgotten \([0-9]*\) .*/\1/p' "$top/out")
     forgotten=$((forgotten + n))
 }
 

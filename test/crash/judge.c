@@ -3,7 +3,8 @@
  * Either it is refused, or everything that was acknowledged is there and right,
  * or the damage is told where it is met. What ends the program says which. With
  * salvage it is sound afterwards; only where rows were damaged something may be
- * lost, and then it is told. */
+ * lost, and then it is told. Where the tables are read one by one, deletions
+ * are not known: what was deleted or swept may run again, and is counted. */
 #include "subject.h"
 
 #include "ledger.h"
@@ -51,6 +52,7 @@ static void on_log(dassie_t *q, dassie_log_level_t level, const char *line)
     }
     if (strstr(line, "salvage:") != NULL) {
         forget_runs();
+        ledger->revives |= strstr(line, "read by itself") != NULL;
         loss_told = loss_told || strstr(line, "lost") != NULL ||
                     strstr(line, "cannot be read") != NULL ||
                     strstr(line, "No such file") != NULL;
@@ -131,7 +133,8 @@ static void salvage(const char *path)
     if (ledger->lost > 0 && !loss_told) {
         ledger_fault(NO_TOKEN, "%u losses, and no word of them", ledger->lost);
     }
-    printf("lost %u\n", ledger->lost);
+    ledger->revives = 0;
+    printf("revived %u\nlost %u\n", ledger->revived, ledger->lost);
     end(ledger->lost > 0 ? WITH_LOSSES : 0);
 }
 

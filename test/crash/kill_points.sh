@@ -35,6 +35,7 @@ points=48 marks='2 3 6 8' marked=1 states=3 again=3
 [ -z "$QUICK" ] || points=12 marks=2 states=1
 [ -z "$NIGHTLY" ] || marks='1 2 3 4 5 6 7 8' marked=6
 turn=0 tried=0 reached=0 checked=0 acknowledged=0 executing=0
+changed=0 saved=0 swept=0
 
 # Ends the test, and keeps the store that shows what is wrong.
 fail() {
@@ -89,10 +90,13 @@ check() {
     status=0
     "$subject" check "$dir" >"$top/out" 2>&1 || status=$?
     [ $status -eq 0 ] || fail "check after $*"
-    read -r _ acks _ _ _ runs _ <"$top/out"
+    read -r _ acks _ _ _ runs _ _ _ _ _ _ _ changes _ saves _ sweeps \
+        <"$top/out"
     checked=$((checked + 1))
     acknowledged=$((acknowledged + acks))
     executing=$((executing + runs))
+    changed=$((changed + changes)) saved=$((saved + saves))
+    swept=$((swept + sweeps))
 }
 
 begin() {
@@ -138,7 +142,7 @@ try_again() {
 begin
 calls run
 check 'a run without a kill'
-acknowledged=0 executing=0 checked=0
+acknowledged=0 executing=0 checked=0 changed=0 saved=0 swept=0
 total=$calls
 i=0
 if [ -n "$NIGHTLY" ]; then
@@ -165,8 +169,9 @@ done
 unset KILL_AT_MARK
 
 echo "$total calls: $tried points, $reached reached, $checked checked;" \
-    "$acknowledged jobs acknowledged, $executing executing at the kills"
-for n in $reached $acknowledged $executing; do
+    "$acknowledged jobs acknowledged, $executing executing at the kills;" \
+    "$changed changed by operators, $saved with a checkpoint, $swept swept"
+for n in $reached $acknowledged $executing $changed $saved $swept; do
     [ "$n" -gt 0 ] || exit 1
 done
 
@@ -197,3 +202,29 @@ while [ $i -lt $states ]; do
 done
 echo "killed again: $tried points, $reached reached, $checked checked"
 [ $reached -gt 0 ] || exit 1
+
+# ---- Lies --------------------------------------------------------------------
+
+# lie WHAT TEXT: it is noted, but not done; so the run or the check says TEXT.
+lie() {
+    begin
+    export SUBJECT_LIE="$1"
+    run run
+    unset SUBJECT_LIE
+    [ $status -ne 0 ] || "$subject" check "$dir" >>"$top/out" 2>&1 ||
+        status=$?
+    if [ $status -ne 1 ] || ! grep -q "$2" "$top/out"; then
+        fail "lie $1: not noticed"
+    fi
+    lies=$((lies + 1))
+}
+
+lies=0
+lie cancel 'is not cancelled, it was told to be'
+lie retry 'is failed, it was told to be tried again'
+lie delete 'is there, it was deleted'
+lie run-now 'waits for its time, it was told not to'
+lie pause 'runs, its queue is paused'
+lie keep 'a queue keeps other jobs than it was told to'
+lie save 'is handed an older checkpoint'
+echo "$lies lies noticed"

@@ -14,143 +14,6 @@ struct ledger *ledger;
 
 static uint32_t process; /* this one's number, from 1 */
 
-/* ---- The plan ---- */
-
-#define NAMED(text)                                  \
-    {                                                \
-        .base = (char *)text, .len = sizeof text - 1 \
-    }
-
-const uv_buf_t queues[QUEUES] = {[QUEUE_MAIL] = NAMED("mail"),
-                                 [QUEUE_ZERO] = NAMED("with\0zero"),
-                                 [QUEUE_WEB] = NAMED("web"),
-                                 [QUEUE_LATER] = NAMED("later")};
-
-static const struct kind {
-    int queue;
-    int priority;
-    unsigned flags;
-    size_t data_len;
-    enum how how;
-} kinds[ROUND_JOBS] = {
-    /* The batch: once the gates are reached, the rest is only claimed. */
-    {QUEUE_MAIL, 0, 0, 100, QUICK},
-    {QUEUE_MAIL, 0, 0, 0, QUICK},
-    {QUEUE_MAIL, 0, 0, 10, GATED},
-    {QUEUE_MAIL, 0, 0, 10, GATED},
-    {QUEUE_MAIL, 0, 0, 10, QUICK},
-    {QUEUE_MAIL, 0, 0, 11, QUICK},
-    {QUEUE_MAIL, 0, 0, 12, QUICK},
-    {QUEUE_MAIL, 0, 0, 13, QUICK},
-    {QUEUE_MAIL, 0, 0, 14, QUICK},
-    {QUEUE_MAIL, 0, 0, 15, QUICK},
-    {QUEUE_MAIL, 0, 0, 16, QUICK},
-    {QUEUE_MAIL, 0, 0, 17, QUICK},
-    {QUEUE_MAIL, 0, 0, 18, QUICK},
-    {QUEUE_MAIL, 0, 0, 19, QUICK},
-    {QUEUE_MAIL, 0, 0, 3000, QUICK},
-    {QUEUE_MAIL, 0, 0, 20, QUICK},
-    /* The single ones. */
-    {QUEUE_WEB, 0, 0, 50, QUICK},
-    {QUEUE_WEB, 0, DASSIE_AT_MOST_ONCE, 50, QUICK},
-    {QUEUE_ZERO, -20, 0, 30, SLOW},
-    {QUEUE_ZERO, 0, DASSIE_AT_MOST_ONCE, 30, SLOW},
-    {QUEUE_LATER, 3, 0, 200, QUICK},
-    {QUEUE_WEB, 5, 0, DATA_MAX, QUICK},
-    {QUEUE_MAIL, 19, 0, 40, QUICK},
-    {QUEUE_ZERO, 7, DASSIE_AT_MOST_ONCE, 40, QUICK},
-    {QUEUE_WEB, -3, 0, 0, QUICK},
-    {QUEUE_LATER, -1, DASSIE_AT_MOST_ONCE, 60, QUICK},
-};
-
-static void data_fill(unsigned char *p, size_t n, uint32_t token)
-{
-    uint32_t x = token * 2654435761u + 1;
-    for (size_t i = 0; i < n; i++) {
-        x ^= x << 13;
-        x ^= x >> 17;
-        x ^= x << 5;
-        p[i] = (unsigned char)x;
-    }
-}
-
-void plan_of(uint32_t token, struct plan *plan)
-{
-    static const dassie_spec_t defaults = DASSIE_SPEC_INIT;
-    const struct kind *kind = &kinds[token % ROUND_JOBS];
-    bool well = token % 5 != 3;
-    plan->how = kind->how;
-    plan->status = well ? 0 : UV_EPROTO;
-    plan->outcome_len =
-        (size_t)snprintf(plan->outcome, sizeof plan->outcome, "%s of job %u",
-                         well ? "result" : "error", token);
-    snprintf(plan->name, sizeof plan->name, "job %u", token);
-    data_fill(plan->data, kind->data_len, token);
-    plan->spec = defaults;
-    plan->spec.queue = queues[kind->queue].base;
-    plan->spec.queue_len = queues[kind->queue].len;
-    plan->spec.name = plan->name;
-    plan->spec.data = plan->data;
-    plan->spec.data_len = kind->data_len;
-    plan->spec.priority = kind->priority;
-    plan->spec.flags = kind->flags;
-    plan->spec.attempts_max = 1;
-}
-
-static bool same(const void *a, size_t a_len, const void *b, size_t b_len)
-{
-    return a_len == b_len && (a_len == 0 || memcmp(a, b, a_len) == 0);
-}
-
-const char *plan_end_differs(uint32_t token, const dassie_info_t *job)
-{
-    struct plan plan;
-    plan_of(token, &plan);
-    bool complete = job->state == DASSIE_COMPLETE;
-    bool once = (job->flags & DASSIE_AT_MOST_ONCE) != 0;
-    if (job->error_code == DASSIE_EINTERRUPTED && once && !complete) {
-        return NULL;
-    }
-    if (complete != (plan.status == 0) || job->error_code != plan.status) {
-        return "has ended otherwise than it should";
-    }
-    const void *out = complete ? job->result : job->error;
-    size_t len = complete ? job->result_len : job->error_len;
-    return same(out, len, plan.outcome, plan.outcome_len)
-               ? NULL
-               : "has another result or error text";
-}
-
-bool ledger_renamed(void)
-{
-    return ledger->unsynced && ledger->cuts > 0;
-}
-
-static bool is_renamed(const dassie_info_t *job)
-{
-    return ledger_renamed() &&
-           strncmp(job->queue, RENAMED, sizeof RENAMED - 1) == 0;
-}
-
-const char *plan_differs(uint32_t token, const dassie_info_t *job)
-{
-    struct plan plan;
-    plan_of(token, &plan);
-    if (!is_renamed(job) && !same(job->queue, job->queue_len, plan.spec.queue,
-                                  plan.spec.queue_len)) {
-        return "is in another queue";
-    }
-    if (!same(job->data, job->data_len, plan.data, plan.spec.data_len)) {
-        return "has another payload";
-    }
-    if (job->priority != plan.spec.priority || job->flags != plan.spec.flags) {
-        return "has another priority or other flags";
-    }
-    return job->state == DASSIE_COMPLETE || job->state == DASSIE_FAILED
-               ? plan_end_differs(token, job)
-               : NULL;
-}
-
 /* ---- The ledger ---- */
 
 static void ledger_map(const char *path)
@@ -191,6 +54,11 @@ void ledger_cut_now(const char *path)
 void ledger_close(void)
 {
     ledger->ended++;
+}
+
+bool ledger_renamed(void)
+{
+    return ledger->unsynced && ledger->cuts > 0;
 }
 
 bool ledger_cut(void)
@@ -282,7 +150,116 @@ void ledger_attempts(uint32_t token, uint32_t attempts)
     ledger->entry[token].attempt = attempts;
 }
 
-uint32_t ledger_begin(const dassie_job_t *job)
+bool ledger_lies(const char *what)
+{
+    const char *lie = getenv("SUBJECT_LIE");
+    return lie != NULL && strcmp(lie, what) == 0;
+}
+
+/* ---- What runs save ---- */
+
+static uint16_t returned[TOKENS_MAX]; /* saved by a run of this process */
+
+static void save(dassie_job_t *job, uint32_t token)
+{
+    struct entry *entry = &ledger->entry[token];
+    struct plan plan;
+    plan_of(token, &plan);
+    if (plan.course != SAVES) {
+        return;
+    }
+    uint16_t number = ++entry->saving;
+    if (ledger_lies("save")) {
+        entry->saved = number;
+        return;
+    }
+    int rc = dassie_job_checkpoint(job, &number, sizeof number);
+    if (rc == 0) {
+        rc = dassie_job_step(job, number, UINT16_MAX);
+    }
+    if (rc != 0 && rc != UV_ECANCELED) {
+        fprintf(stderr, "save: %s\n", dassie_strerror(rc));
+        _exit(3);
+    }
+    entry->saved = number;
+}
+
+void ledger_saves_look(uint32_t first, uint16_t said[ROUND_JOBS])
+{
+    for (uint32_t i = 0; i < ROUND_JOBS; i++) {
+        said[i] = ledger->entry[first + i].saved;
+    }
+}
+
+void ledger_saves_kept(uint32_t first, const uint16_t said[ROUND_JOBS])
+{
+    for (uint32_t i = 0; i < ROUND_JOBS; i++) {
+        ledger->entry[first + i].kept = said[i];
+    }
+}
+
+static void check_number(uint32_t token, uint64_t number, const char *old)
+{
+    const struct entry *entry = &ledger->entry[token];
+    if (number > entry->saving) {
+        ledger_fault(token, "is handed what no run of it has saved");
+    } else if (number < entry->kept || number < returned[token]) {
+        ledger_loss(token, old);
+    }
+}
+
+/* What a run is handed that earlier ones have saved. */
+static void check_saved(uint32_t token, const dassie_job_t *job)
+{
+    size_t len;
+    uint16_t number = 0;
+    const void *data = dassie_job_checkpoint_data(job, &len);
+    if (data != NULL && len == sizeof number) {
+        memcpy(&number, data, len);
+    } else if (data != NULL) {
+        ledger_fault(token, "is handed a checkpoint of another size");
+    }
+    check_number(token, number, "is handed an older checkpoint");
+    check_number(token, dassie_job_resume_at(job), "goes on at an older step");
+}
+
+/* ---- Runs ---- */
+
+static bool hastened;
+
+void ledger_hasten(void)
+{
+    hastened = true;
+}
+
+/* Whether it may begin now, at all. */
+static void check_begin(uint32_t token, const struct plan *plan)
+{
+    const struct entry *entry = &ledger->entry[token];
+    bool at_most_once = (plan->spec.flags & DASSIE_AT_MOST_ONCE) != 0;
+    if (entry->ended != 0) {
+        ledger_loss(token, "runs again, its end was told");
+    }
+    if (entry->executing == process) {
+        ledger_fault(token, "runs twice at the same time");
+    }
+    if (entry->attempt > 0 && at_most_once) {
+        ledger_loss(token, "runs again, but at most once was asked for");
+    }
+    if (entry->changed &&
+        (entry->change == DASSIE_CANCEL || entry->change == DASSIE_DELETE)) {
+        ledger_loss(token, "runs, it was told to be cancelled or deleted");
+    }
+    if (plan->spec.delay_ms == FAR_MS && !hastened &&
+        entry->change != DASSIE_RUN_NOW) {
+        ledger_fault(token, "runs before its time");
+    }
+    if (plan->queue == QUEUE_BRIEF && ledger->paused && ledger->pause) {
+        ledger_loss(token, "runs, its queue is paused");
+    }
+}
+
+uint32_t ledger_begin(dassie_job_t *job)
 {
     size_t len;
     const char *name = dassie_job_name(job, &len);
@@ -294,42 +271,48 @@ uint32_t ledger_begin(const dassie_job_t *job)
     struct plan plan;
     plan_of(token, &plan);
     const void *data = dassie_job_data(job, &len);
-    if (!same(data, len, plan.data, plan.spec.data_len)) {
+    if (len != plan.spec.data_len ||
+        (len > 0 && memcmp(data, plan.data, len) != 0)) {
         ledger_fault(token, "runs with another payload");
     }
-    if (entry->ended != 0) {
-        ledger_loss(token, "runs again, its end was told");
-    }
-    if (entry->executing == process) {
-        ledger_fault(token, "runs twice at the same time");
-    }
-    if (entry->attempt > 0 && (plan.spec.flags & DASSIE_AT_MOST_ONCE) != 0) {
-        ledger_loss(token, "runs again, but at most once was asked for");
-    }
+    check_begin(token, &plan);
+    check_saved(token, job);
     ledger_attempts(token, dassie_job_attempt(job) - 1);
     entry->attempt++;
     entry->executing = process;
+    save(job, token);
     return token;
+}
+
+bool ledger_gives_up(uint32_t token, const dassie_job_t *job)
+{
+    struct entry *entry = &ledger->entry[token];
+    if (entry->change != DASSIE_CANCEL || !dassie_job_cancelled(job)) {
+        return false;
+    }
+    entry->gave_up = (uint8_t)dassie_job_attempt(job);
+    return true;
 }
 
 void ledger_return(uint32_t token)
 {
+    returned[token] = ledger->entry[token].saved;
     ledger->entry[token].executing = 0;
 }
 
 int ledger_end(dassie_job_t *job, uint32_t token)
 {
-    struct plan plan;
-    plan_of(token, &plan);
-    int rc = plan.status == 0
-                 ? dassie_job_set_result(job, plan.outcome, plan.outcome_len)
-                 : dassie_job_set_error(job, plan.outcome, plan.outcome_len);
+    struct run run;
+    plan_run(token, job, &run);
+    int rc = run.status == 0
+                 ? dassie_job_set_result(job, run.outcome, run.outcome_len)
+                 : dassie_job_set_error(job, run.outcome, run.outcome_len);
     if (rc != 0) {
         fprintf(stderr, "set result: %s\n", dassie_strerror(rc));
         _exit(3);
     }
     ledger_return(token);
-    return plan.status;
+    return run.status;
 }
 
 void ledger_told(uint32_t token, const dassie_info_t *job)
@@ -338,5 +321,20 @@ void ledger_told(uint32_t token, const dassie_info_t *job)
     if (what != NULL) {
         ledger_fault(token, "%s, when it is told", what);
     }
-    ledger->entry[token].ended = (uint32_t)job->state;
+    ledger->entry[token].ended = (uint8_t)job->state;
+}
+
+/* ---- Settings ---- */
+
+void ledger_settings(const dassie_settings_t *settings)
+{
+    uint64_t jobs = settings != NULL ? settings->keep_complete.jobs : 0;
+    uint32_t paused = settings != NULL ? (uint32_t)settings->paused : 0;
+    if (ledger->keeps && jobs != BRIEF_KEPT) {
+        ledger_loss(NO_TOKEN, "a queue keeps other jobs than it was told to");
+    }
+    if (ledger->paused == ledger->pause && ledger->paused != paused) {
+        ledger_loss(NO_TOKEN, "a queue is paused, or not, and was told so");
+    }
+    ledger->pause = ledger->paused = paused;
 }

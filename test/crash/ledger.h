@@ -15,59 +15,34 @@
 #ifndef DASSIE_TEST_CRASH_LEDGER_H_
 #define DASSIE_TEST_CRASH_LEDGER_H_
 
+#include "plan.h"
+
 #include <dassie.h>
 
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#define TOKENS_MAX 16384
+#define TOKENS_MAX 16380 /* whole rounds */
 #define NO_TOKEN TOKENS_MAX
-#define DATA_MAX 20000
 #define FAULT_BYTES 160
-
-/* Jobs come in rounds: a batch, then single ones. */
-#define ROUND_JOBS 26u
-#define BATCH_JOBS 16u
 
 /* How many jobs of each kind run at a time. */
 #define WORK_SLOTS 2
 #define ASYNC_SLOTS 2
 
-enum how {
-    QUICK, /* returns at once */
-    SLOW,  /* takes a little longer than a commit */
-    GATED  /* the first run waits until it is let go */
-};
-
-enum { QUEUE_MAIL, QUEUE_ZERO, QUEUE_WEB, QUEUE_LATER, QUEUES };
-extern const uv_buf_t queues[QUEUES];
-
-/* What a rebuild calls a queue whose name is lost, before its number. */
-#define RENAMED "recovered-"
-
-struct plan {
-    dassie_spec_t spec; /* points into what follows */
-    enum how how;
-    int status;       /* how it ends ... */
-    char outcome[32]; /* ... and what it leaves behind */
-    size_t outcome_len;
-    char name[16];
-    unsigned char data[DATA_MAX];
-};
-
-void plan_of(uint32_t token, struct plan *plan);
-
-/* What differs between a job and its plan, or between their ends, or NULL. */
-const char *plan_differs(uint32_t token, const dassie_info_t *job);
-const char *plan_end_differs(uint32_t token, const dassie_info_t *job);
-
 struct entry {
     _Atomic uint64_t id;        /* it was acknowledged with; 0: it was not */
-    _Atomic uint32_t asked;     /* dassie_enqueue() was called */
-    _Atomic uint32_t refused;   /* and told that it is not in the queue */
     _Atomic uint32_t attempt;   /* the last run that began */
     _Atomic uint32_t executing; /* by which process; 0: it has returned */
-    _Atomic uint32_t ended;     /* the state that was told; 0: none */
+    _Atomic uint8_t asked;      /* dassie_enqueue() was called */
+    _Atomic uint8_t refused;    /* and told that it is not in the queue */
+    _Atomic uint8_t ended;      /* the state that was told; 0: none */
+    _Atomic uint8_t change;     /* what dassie_change() was called for, ... */
+    _Atomic uint8_t changed;    /* ... and told that it is so, durably */
+    _Atomic uint8_t gave_up;    /* the run that did, as it was cancelled */
+    _Atomic uint16_t saving;    /* the last number that a run saves, ... */
+    _Atomic uint16_t saved;     /* ... that it has saved, ... */
+    _Atomic uint16_t kept;      /* ... and that is as durable as what is */
 };
 
 struct ledger {
@@ -84,6 +59,11 @@ struct ledger {
     _Atomic uint32_t closed;   /* the store was closed properly */
     _Atomic uint32_t lossy;    /* what was acknowledged may be gone, ... */
     _Atomic uint32_t lost;     /* ... and so often it is */
+    _Atomic uint32_t keeps;    /* QUEUE_BRIEF keeps BRIEF_KEPT jobs */
+    _Atomic uint32_t pause;    /* whether it was asked to be paused, ... */
+    _Atomic uint32_t paused;   /* ... and was told to be */
+    _Atomic uint32_t revives;  /* a salvage knows of no deletions, ... */
+    _Atomic uint32_t revived;  /* ... and so many jobs are there again */
     _Atomic uint32_t faults;   /* promises that were broken */
     char fault[FAULT_BYTES];   /* the first of them */
     struct entry entry[TOKENS_MAX];
@@ -124,15 +104,35 @@ uint32_t ledger_round(uint32_t n);
 void ledger_fault(uint32_t token, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+/* Whether SUBJECT_LIE names this: a mistake made on purpose, which the checker
+ * has to notice. */
+bool ledger_lies(const char *what);
+
+/* All times come soon, from now on. */
+void ledger_hasten(void);
+
 /* The same of what an acknowledgement promised: no fault in a lossy store. */
 void ledger_loss(uint32_t token, const char *text);
 
 /* The token in a job's name; NO_TOKEN: nobody asked for such a job. */
 uint32_t ledger_token(const char *name, size_t len);
 
-/* A run begins (the job's token), and returns. */
-uint32_t ledger_begin(const dassie_job_t *job);
+/* A run begins (the job's token), and saves something if it is to; and
+ * returns. */
+uint32_t ledger_begin(dassie_job_t *job);
 void ledger_return(uint32_t token);
+
+/* The number that a run has saved is handed to the next one, or that of a later
+ * save, once what was asked for after it is acknowledged: look before that, and
+ * tell then. */
+void ledger_saves_look(uint32_t first, uint16_t said[ROUND_JOBS]);
+void ledger_saves_kept(uint32_t first, const uint16_t said[ROUND_JOBS]);
+
+/* Whether the run is asked to end, as the job was cancelled; it does. */
+bool ledger_gives_up(uint32_t token, const dassie_job_t *job);
+
+/* Settings of QUEUE_BRIEF: NULL if there is no such queue. */
+void ledger_settings(const dassie_settings_t *settings);
 
 /* What a run leaves behind, as planned; then it returns so. Pool thread. */
 int ledger_end(dassie_job_t *job, uint32_t token);

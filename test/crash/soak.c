@@ -2,6 +2,7 @@
  * until it is killed; see soak.sh. What a killed process has left is run first.
  * A few thousand jobs fill the ledger: then it ends by itself. */
 #include "ledger.h"
+#include "operate.h"
 #include "subject.h"
 #include "sync.h"
 
@@ -36,12 +37,7 @@ static int work(dassie_job_t *job)
     if (plan.how != QUICK) {
         uv_sleep(HELD_MS);
     }
-    sync_must(plan.status == 0
-                  ? dassie_job_set_result(job, plan.outcome, plan.outcome_len)
-                  : dassie_job_set_error(job, plan.outcome, plan.outcome_len),
-              "set result");
-    ledger_return(token);
-    return plan.status;
+    return ledger_end(job, token);
 }
 
 void soak_shrink(const char *path)
@@ -56,7 +52,10 @@ void soak_shrink(const char *path)
     options.work = work;
     sync_open(path);
     ledger_opened();
+    operate_look();
+    operate_pause(false);
+    operate_keep();
     sync_must(dassie_process(&rig.q, &processor, &options), "process");
-    sync_drain();
+    operate_finish();
     sync_close();
 }

@@ -2,14 +2,16 @@
  *
  * The work comes in rounds. A batch of jobs keeps both runners waiting at
  * gates, so that the rest of it is claimed, but not started; single jobs go to
- * other queues, where some end, some are held for a moment, and some stay. Then
- * the processor of the batch is stopped, or the queue closed: what was only
- * claimed goes back. */
+ * other queues, where some end, some are held for a moment, some run again, and
+ * some stay; operators change what they do not like, and pause a queue that
+ * keeps few of its jobs. Then the processor of the batch is stopped, or the
+ * queue closed: what was only claimed goes back. */
 #define _GNU_SOURCE /* RTLD_DEFAULT */
 
 #include "subject.h"
 
 #include "ledger.h"
+#include "operate.h"
 #include "sync.h"
 
 #include <dlfcn.h>
@@ -32,7 +34,9 @@ static atomic_int acks;
 
 static void on_end(uint32_t token, int status, const dassie_info_t *job)
 {
-    if (status != UV_ECANCELED) {
+    bool deleted =
+        status == UV_ENOENT && ledger->entry[token].change == DASSIE_DELETE;
+    if (status != UV_ECANCELED && !deleted) {
         sync_must(status, "end");
         ledger_told(token, job);
     }
@@ -60,14 +64,27 @@ void subject_enqueue(uint32_t token)
 {
     struct ask *ask = &asks[token];
     struct plan plan;
+    uint16_t said[ROUND_JOBS];
+    uint32_t first = token - token % ROUND_JOBS;
     plan_of(token, &plan);
     memset(ask, 0, sizeof *ask);
     ask->req.data = ask;
     ask->req.done_cb = on_done;
     ledger->entry[token].asked = 1;
     int before = acks;
+    ledger_saves_look(first, said);
     sync_must(dassie_enqueue(&rig.q, &ask->req, &plan.spec, on_ack), "enqueue");
     sync_wait(&acks, before + 1);
+    ledger_saves_kept(first, said);
+}
+
+static void watch(uint32_t token)
+{
+    struct ask *ask = &asks[token];
+    ask->watch.data = ask;
+    sync_must(
+        dassie_watch(&rig.q, &ask->watch, ledger->entry[token].id, on_watch),
+        "watch");
 }
 
 static void on_batch(dassie_enqueue_many_t *req, int status)
@@ -78,10 +95,7 @@ static void on_batch(dassie_enqueue_many_t *req, int status)
         struct ask *ask = &asks[first + i];
         ledger->entry[first + i].id = req->first_id + i;
         memset(ask, 0, sizeof *ask);
-        ask->watch.data = ask;
-        sync_must(
-            dassie_watch(&rig.q, &ask->watch, req->first_id + i, on_watch),
-            "watch");
+        watch(first + i);
     }
     acks++;
 }
@@ -155,8 +169,7 @@ static int work(dassie_job_t *job)
 static struct {
     uv_timer_t timer;
     struct {
-        uint64_t id;
-        uint32_t attempt;
+        dassie_job_t *job;
         uint32_t token;
     } job[ASYNC_SLOTS];
     int n;
@@ -164,12 +177,13 @@ static struct {
 
 static void on_held(uv_timer_t *timer)
 {
-    struct plan plan;
+    struct run run;
     int last = --held.n;
-    plan_of(held.job[last].token, &plan);
+    dassie_job_t *job = held.job[last].job;
+    plan_run(held.job[last].token, job, &run);
     ledger_return(held.job[last].token);
-    sync_must(dassie_finish(&rig.q, held.job[last].id, held.job[last].attempt,
-                            plan.status, plan.outcome, plan.outcome_len),
+    sync_must(dassie_finish(&rig.q, dassie_job_id(job), dassie_job_attempt(job),
+                            run.status, run.outcome, run.outcome_len),
               "finish");
     if (held.n == 0) {
         uv_timer_stop(timer);
@@ -178,8 +192,7 @@ static void on_held(uv_timer_t *timer)
 
 void subject_start(dassie_job_t *job)
 {
-    held.job[held.n].id = dassie_job_id(job);
-    held.job[held.n].attempt = dassie_job_attempt(job);
+    held.job[held.n].job = job;
     held.job[held.n].token = ledger_begin(job);
     held.n++;
     sync_must(uv_timer_start(&held.timer, on_held, HELD_MS, HELD_MS), "timer");
@@ -238,6 +251,53 @@ static void processor_stop(dassie_processor_t *p)
     sync_wait(&stopped, 1);
 }
 
+static bool is_brief(uint32_t token)
+{
+    uint32_t i = token % ROUND_JOBS;
+    return i >= BRIEF_FIRST && i < BRIEF_FIRST + BRIEF_JOBS;
+}
+
+static void wait_end(uint32_t token)
+{
+    while (!ledger->entry[token].ended) {
+        uv_run(&rig.loop, UV_RUN_ONCE);
+    }
+}
+
+/* None of them is executing when their queue is paused. */
+static void run_brief(uint32_t first)
+{
+    operate_pause(true);
+    for (uint32_t i = 0; i < BRIEF_JOBS; i++) {
+        subject_enqueue(first + BRIEF_FIRST + i);
+    }
+    operate_pause(false);
+    for (uint32_t i = 0; i < BRIEF_JOBS; i++) {
+        wait_end(first + BRIEF_FIRST + i);
+    }
+}
+
+/* The one that waits at a gate comes last. */
+static void change_all(uint32_t first)
+{
+    struct plan plan;
+    for (uint32_t token = first + BATCH_JOBS; token < first + ROUND_JOBS;
+         token++) {
+        plan_of(token, &plan);
+        if (plan.change_late) {
+            wait_end(token);
+        }
+        if (plan.change != 0) {
+            operate_change(token);
+        }
+        if (plan.change == DASSIE_RETRY) {
+            watch(token);
+        }
+    }
+    sync_wait(&gate.waiting, WORK_SLOTS);
+    operate_change(first + GATED_CANCELLED);
+}
+
 static void run_round(dassie_processor_t *p)
 {
     dassie_process_options_t options = DASSIE_PROCESS_OPTIONS_INIT;
@@ -251,9 +311,12 @@ static void run_round(dassie_processor_t *p)
     sync_must(dassie_process(&rig.q, p, &options), "process");
     subject_enqueue_batch(first);
     for (uint32_t i = BATCH_JOBS; i < ROUND_JOBS; i++) {
-        subject_enqueue(first + i);
+        if (!is_brief(i)) {
+            subject_enqueue(first + i);
+        }
     }
-    sync_wait(&gate.waiting, WORK_SLOTS);
+    run_brief(first);
+    change_all(first);
 }
 
 static void run_session(const char *path)
@@ -261,10 +324,15 @@ static void run_session(const char *path)
     dassie_process_options_t options = DASSIE_PROCESS_OPTIONS_INIT;
     static dassie_processor_t processor;
     static dassie_processor_t async;
+    uv_buf_t served[] = {queues[QUEUE_BRIEF], queues[QUEUE_WEB]};
     ledger->closed = 0;
     sync_open(path);
     ledger_opened();
-    options.queue = queues[QUEUE_WEB].base;
+    operate_look();
+    operate_pause(false);
+    operate_keep();
+    options.queues = served;
+    options.queues_n = 2;
     options.concurrency = ASYNC_SLOTS;
     options.start = subject_start;
     sync_must(dassie_process(&rig.q, &async, &options), "process");

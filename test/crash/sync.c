@@ -104,7 +104,6 @@ void sync_drain(void)
 struct list {
     dassie_list_t req;
     void (*each)(const dassie_info_t *job);
-    size_t n;
     atomic_int pages;
 };
 
@@ -116,17 +115,16 @@ static void on_list(dassie_list_t *req, int status, const dassie_info_t *jobs,
     for (size_t i = 0; i < n; i++) {
         list->each(&jobs[i]);
     }
-    list->n = n;
     list->pages++;
 }
 
 void sync_list(dassie_state_t state, void (*each)(const dassie_info_t *job))
 {
-    struct list list = {.each = each, .n = 1};
+    struct list list = {.each = each, .req.more = 1};
     dassie_list_options_t options = DASSIE_LIST_OPTIONS_INIT;
     options.state = state;
     list.req.data = &list;
-    for (int pages = 1; list.n > 0; pages++) {
+    for (int pages = 1; list.req.more; pages++) {
         sync_must(dassie_list(&rig.q, &list.req, &options, on_list), "list");
         sync_wait(&list.pages, pages);
     }
