@@ -74,6 +74,9 @@ target() {
     test/crash/power.sh)
         echo test/crash/power test/crash/subject test/crash/record.la
         ;;
+    test/crash/kill_points.sh)
+        echo test/crash/subject test/crash/kill_at.la
+        ;;
     *) echo "$1" ;;
     esac
 }
