@@ -125,18 +125,19 @@ try_ways() {
 # try_commits CALLS: commits, in the first half, where most gathers in them.
 try_commits() {
     i=0
-    while [ $i -lt $((8 * points)) ]; do
-        try $(($1 / 10 + i * $1 / 16 / points)) EIO once heal
+    while [ $i -lt $((12 * points)) ]; do
+        try $(($1 / 10 + i * $1 / 24 / points)) EIO once heal
         i=$((i + 1))
     done
 }
 
-# try_kind CALLS: the commits' own kinds more often.
+# try_kind CALLS: the commits' own kinds more often, and what look-ups do.
 try_kind() {
     i=$first hit=0
     n=$points
     case $kind in
     write | fdatasync) n=$((2 * points)) ;;
+    read) n=$((3 * points)) ;;
     esac
     [ "$n" -le "$1" ] || n=$1 i=0
     while [ "$i" -lt "$n" ]; do
@@ -215,7 +216,7 @@ fi
 # planted WHAT MODE HOW TEXT: one is made at some write, the first of them that
 # makes a difference, and then this is said of it.
 planted() {
-    for call in 24 27 30 33 36 39 42 45; do
+    for call in 24 27 30 33 36 39 42 45 107 109 113 117 121 125 129 133 137 141; do
         export SUBJECT_PLANT="$1"
         begin
         run "$2" "write $call EIO $3"

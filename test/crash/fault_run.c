@@ -22,7 +22,8 @@
 #include <string.h>
 
 #define SESSIONS 2
-#define ROUNDS 3 /* a session */
+#define ROUNDS 3        /* a session */
+#define ASKED_AT_ONCE 4 /* single jobs: others end meanwhile */
 #define GRACE_MS 200
 #define FLOOR_BYTES (32u << 20)
 #define CLOSE_MS_MAX 20000 /* beyond the grace period: it hangs */
@@ -507,6 +508,9 @@ static void run_round(void)
     ask_batch(first);
     for (uint32_t i = BATCH_JOBS; i < ROUND_JOBS; i++) {
         ask_one(first + i);
+        if (i % ASKED_AT_ONCE == 0) {
+            wait_answers();
+        }
     }
     ask_lookups();
     wait_answers();

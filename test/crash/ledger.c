@@ -14,6 +14,9 @@ struct ledger *ledger;
 
 static uint32_t process; /* this one's number, from 1 */
 
+/* What a run has saved that has returned, since the store was opened. */
+static uint16_t returned[TOKENS_MAX];
+
 /* ---- The ledger ---- */
 
 static void ledger_map(const char *path)
@@ -73,6 +76,7 @@ bool ledger_first_since_cut(void)
 
 void ledger_opened(void)
 {
+    memset(returned, 0, sizeof returned); /* the last close may have failed */
     if (ledger_cut()) {
         for (uint32_t token = 0; token < ledger->tokens; token++) {
             ledger->entry[token].executing = 0;
@@ -157,8 +161,6 @@ bool ledger_lies(const char *what)
 }
 
 /* ---- What runs save ---- */
-
-static uint16_t returned[TOKENS_MAX]; /* saved by a run of this process */
 
 static void save(dassie_job_t *job, uint32_t token)
 {
