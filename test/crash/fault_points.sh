@@ -205,8 +205,8 @@ mkdir "$start"
     exit 1
 }
 if [ -n "$QUICK" ]; then
-    kinds='write read'
-    campaign 'a store of a killed process' 2 1
+    kinds='write fdatasync read'
+    campaign 'a store of a killed process' 1 1
 else
     campaign 'a store of a killed process' 2 0
 fi

@@ -17,7 +17,7 @@
 #
 #     power.sh [write|sync N ERRNO|close] OPTION...
 #
-# QUICK=1 takes each 30th point or so. A violation keeps the trace and the
+# QUICK=1 takes each 100th point or so. A violation keeps the trace and the
 # image, and prints the command that makes and judges this one image again.
 set -eu
 
@@ -50,7 +50,7 @@ echo 5a5a5a5a-0000-4000-8000-5a5a5a5a5a5a >"$top/boot_id"
 if [ -z "$QUICK" ]; then
     few=1 some=3 many=12 twice=6 lie=10 late=3 seeds=3 places='1 2 3' cuts='1 2 3 4 5 6'
 else
-    few=60 some=120 many=100 twice=120 lie=70 late=11 seeds=1 places=2 cuts=3
+    few=120 some=240 many=200 twice=120 lie=140 late=33 seeds=1 places=2 cuts=3
 fi
 
 # Ends the test, and keeps all that shows what is wrong.
