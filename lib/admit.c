@@ -83,6 +83,7 @@ static void undo(struct core *c, struct job_list *jobs, const job_t *end)
 
 static int weigh_all(struct core *c, struct job_list *jobs, struct admit *admit)
 {
+    uint32_t queues = c->store.queues.n;
     for (job_t *job = jobs->head; job != NULL; job = job->next) {
         int rc = dassie__core_prepare(c, job);
         if (rc == 0 && job->unique != NULL) {
@@ -90,6 +91,7 @@ static int weigh_all(struct core *c, struct job_list *jobs, struct admit *admit)
         }
         if (rc != 0) {
             undo(c, jobs, job);
+            dassie__queues_drop(&c->store.queues, queues);
             return rc;
         }
     }

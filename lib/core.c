@@ -689,12 +689,14 @@ static void server_remove(struct core *c, struct dassie__processor *p,
 
 int dassie__core_processor_add(struct core *c, struct dassie__processor *p)
 {
+    uint32_t queues = c->store.queues.n;
     for (unsigned i = 0; i < p->queues_n; i++) {
         int rc = server_add(c, p, i);
         if (rc != 0) {
             while (i-- > 0) {
                 server_remove(c, p, i);
             }
+            dassie__queues_drop(&c->store.queues, queues);
             return rc;
         }
     }

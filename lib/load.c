@@ -211,6 +211,7 @@ static int load_rows(struct store *s, struct errmsg *e)
     if (rc == 0) {
         rc = each_row(s, FAMILY_META, kv_slice(name_from, 1),
                       kv_slice(name_to, 1), load_name, e);
+        s->named = s->queues.n;
     }
     if (rc == 0) {
         rc = each_row(s, FAMILY_META, kv_slice(settings_from, 1),

@@ -80,6 +80,17 @@ static void queue_free(struct queue *q)
     dassie__free(q);
 }
 
+void dassie__queues_drop(struct queues *qs, uint32_t n)
+{
+    while (qs->n > n) {
+        struct queue *q = qs->by_id[--qs->n];
+        HASH_DELETE(hh, qs->by_name, q);
+        qs->lines_n -= q->lines_n;
+        qs->last = NULL;
+        queue_free(q);
+    }
+}
+
 void dassie__queues_free(struct queues *qs)
 {
     HASH_CLEAR(hh, qs->by_name);

@@ -89,6 +89,9 @@ struct queue *dassie__queues_find(struct queues *qs, const char *name,
 /* A new queue with the next id. Errors: UV_ENOBUFS, UV_ENOMEM. */
 int dassie__queues_add(struct queues *qs, const char *name, size_t len,
                        struct queue **queue);
+
+/* Undoes that, for those with ids from n on: nobody has used them. */
+void dassie__queues_drop(struct queues *qs, uint32_t n);
 void dassie__queues_free(struct queues *qs);
 
 /* The lines of a priority. Makes them if need be: NULL is no memory. */

@@ -46,33 +46,29 @@ int dassie__store_lines(struct store *s, struct queue *q, int8_t priority)
     return rc;
 }
 
-static void put_queue_name(struct store *s, const struct queue *q)
+static int make_queue(struct store *s, const char *name, size_t len,
+                      struct queue **q)
 {
-    uint8_t key[KEY_QUEUE_BYTES];
-    uint8_t row[NAME_ROW_MAX];
-    dassie__key_queue(key, KEY_NAME_TAG, q->id);
-    size_t len = dassie__name_row_write(row, q->name, q->name_len);
-    s->kv->ops->put(s->kv, FAMILY_META, kv_slice(key, sizeof key),
-                    kv_slice(row, len));
-    s->changed = true;
+    int rc = dassie__store_make_room(s);
+    return rc == 0 ? dassie__queues_add(&s->queues, name, len, q) : rc;
 }
 
 int dassie__store_queue(struct store *s, const char *name, size_t len,
                         int8_t priority, struct queue **queue)
 {
+    uint32_t n = s->queues.n;
     struct queue *q = dassie__queues_find(&s->queues, name, len);
-    if (q == NULL) {
-        int rc = dassie__store_make_room(s);
-        if (rc == 0) {
-            rc = dassie__queues_add(&s->queues, name, len, &q);
-        }
-        if (rc != 0) {
-            return rc;
-        }
-        put_queue_name(s, q);
+    int rc = q == NULL ? make_queue(s, name, len, &q) : 0;
+    if (rc == 0) {
+        rc = dassie__store_lines(s, q, priority);
     }
+    if (rc != 0) {
+        dassie__queues_drop(&s->queues, n);
+        return rc;
+    }
+    s->changed |= s->queues.n > n;
     *queue = q;
-    return dassie__store_lines(s, q, priority);
+    return 0;
 }
 
 void dassie__store_settings(struct store *s, struct queue *q,
@@ -583,6 +579,20 @@ static void put_commit(struct store *s, uint64_t wall_ms)
                     kv_slice(s->commit_row, len));
 }
 
+/* The names of new queues. */
+static void put_names(struct store *s)
+{
+    while (s->named < s->queues.n) {
+        const struct queue *q = s->queues.by_id[s->named++];
+        uint8_t key[KEY_QUEUE_BYTES];
+        uint8_t row[NAME_ROW_MAX];
+        dassie__key_queue(key, KEY_NAME_TAG, q->id);
+        size_t len = dassie__name_row_write(row, q->name, q->name_len);
+        s->kv->ops->put(s->kv, FAMILY_META, kv_slice(key, sizeof key),
+                        kv_slice(row, len));
+    }
+}
+
 static void commit_done(struct store *s)
 {
     dassie__unique_committed(&s->overlay);
@@ -596,6 +606,7 @@ int dassie__store_commit(struct store *s, uint64_t wall_ms, struct errmsg *e)
     if (!s->changed) {
         return 0;
     }
+    put_names(s);
     dassie__claims_write(s);
     delete_dead(s, DEAD_ROWS_MAX, DEAD_RANGES_MAX);
     if (s->schedule.dead > DEAD_ROWS_MAX) {

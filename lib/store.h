@@ -79,6 +79,7 @@ struct store {
     struct overlay overlay;  /* of unique keys */
     struct job_list expired; /* cancelled in the open batch, to be told */
     struct queues queues;
+    uint32_t named; /* of them: their names are stored, or in a commit */
     struct claim_set *oldest;
     struct claim_set *newest;
     unsigned refolded; /* sets to be written again */
@@ -128,8 +129,9 @@ int dassie__store_history(struct store *s, job_t *job, struct errmsg *e);
  * As of the last commit. */
 int dassie__store_ended(struct store *s, uint64_t id);
 
-/* The queue of that name with lines for priority, made if need be. Errors:
- * UV_ENOBUFS, UV_ENOMEM. */
+/* The queue of that name with lines for priority, made if need be: its name
+ * goes with the batch. Errors: UV_ENOBUFS, UV_ENOMEM; nothing has changed then.
+ */
 int dassie__store_queue(struct store *s, const char *name, size_t len,
                         int8_t priority, struct queue **queue);
 

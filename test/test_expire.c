@@ -325,6 +325,7 @@ START_TEST(rows)
 {
     uint64_t n[2];
     put(0, 0); /* the queue's name */
+    cr_commit();
     for (int expires = 0; expires < 2; expires++) {
         n[expires] = rig.base.kv->rows;
         put(expires ? 1000 : 0, 0);

@@ -85,6 +85,30 @@ START_TEST(queues_max)
 }
 END_TEST
 
+/* As if they had never been. */
+START_TEST(dropped)
+{
+    struct queue *mail = add("mail");
+    ck_assert_ptr_nonnull(dassie__queue_prepare(&qs, mail, 0));
+    for (int again = 0; again < 2; again++) {
+        struct queue *one = add("one");
+        add("two");
+        ck_assert_ptr_nonnull(dassie__queue_prepare(&qs, one, 0));
+        ck_assert_ptr_eq(dassie__queues_find(&qs, "one", 3), one);
+        ck_assert_uint_eq(one->id, 1);
+        dassie__queues_drop(&qs, 1);
+        ck_assert_ptr_null(dassie__queues_find(&qs, "one", 3));
+        ck_assert_ptr_null(dassie__queues_find(&qs, "two", 3));
+        ck_assert_uint_eq(qs.n, 1);
+        ck_assert_uint_eq(qs.lines_n, 1);
+    }
+    dassie__queues_drop(&qs, 1);
+    ck_assert_ptr_eq(dassie__queues_find(&qs, "mail", 4), mail);
+    dassie__queues_drop(&qs, 0);
+    ck_assert_ptr_null(qs.by_name);
+}
+END_TEST
+
 /* ---- Memory ---- */
 
 static long fail_after = -1; /* allocations until one fails; -1: never */
@@ -366,6 +390,7 @@ static Suite *queue_suite(void)
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, names);
     tcase_add_test(tc, queues_max);
+    tcase_add_test(tc, dropped);
     tcase_add_test(tc, no_memory);
     tcase_add_test(tc, lines_in_order);
     tcase_add_test(tc, first_line);

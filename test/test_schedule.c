@@ -186,11 +186,12 @@ START_TEST(rows_of_plain_jobs)
         cr_put("a");
     }
     uint64_t rows = rows_of_step();
-    ck_assert_uint_eq(rows, 1); /* the commit's; 2 N before it */
+    ck_assert_uint_eq(rows, 2); /* the queue's name, the commit; 2 N before */
     ck_assert_uint_eq(rig_rows(&rig.base, FAMILY_JOBS), N);
     ck_assert_uint_eq(rig_rows(&rig.base, FAMILY_PENDING), N);
     struct dassie__processor *p = cr_processor("a b", N, CR_ASYNC);
-    ck_assert_uint_eq(rows_of_step(), 2); /* the claim set, the commit */
+    ck_assert_uint_eq(rows_of_step(),
+                      3); /* a name, the claim set, the commit */
     for (int round = 0; round < 2; round++) {
         rows = rig.base.kv->rows;
         while ((job = cr_start(p)) != NULL) {

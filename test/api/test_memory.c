@@ -1123,6 +1123,16 @@ static void session_end(const struct operation *op)
     }
 }
 
+/* Those there are, in a session. */
+static uint64_t queues_now(const struct operation *op)
+{
+    if ((op->flags & BARE) != 0) {
+        return 0;
+    }
+    rig_counts(); /* what was refused is over */
+    return rig_stats().queues;
+}
+
 /* Whether an allocation failed, so that there may be one more point. */
 static bool point(const struct operation *op, long n, bool for_ever)
 {
@@ -1130,6 +1140,7 @@ static bool point(const struct operation *op, long n, bool for_ever)
     if (op->before != NULL) {
         op->before();
     }
+    uint64_t queues = queues_now(op);
     memory_arm(n, for_ever);
     int rc = op->run();
     bool failed = memory_disarm() > 0;
@@ -1141,6 +1152,9 @@ static bool point(const struct operation *op, long n, bool for_ever)
     if ((op->flags & BARE) == 0) {
         session_check();
     }
+    bool changed = rc == 0 || (told > 0 && told_status == 0);
+    ck_assert_msg(changed || queues_now(op) == queues,
+                  "%s, point %ld: a queue is left", op->what, n);
     if (exhaustive && (op->flags & BARE) == 0) {
         session_end(op);
         temp_dir_remove(rig.path);
