@@ -4,6 +4,7 @@
 
 #include "alloc.h"
 #include "apply.h"
+#include "exit.h"
 #include "kv_mem.h"
 #include "kv_rocks.h"
 #include "pool.h"
@@ -404,6 +405,7 @@ static void answer_opened(struct dassie__impl *impl)
     opened->text.text[0] = '\0';
     opened->op.type = OP_OPENED;
     opened->op.status = open_all(impl, &opened->text);
+    dassie__exit_release();
     ops_push(&one, &opened->op);
     dassie__outbox_post(impl, &one);
 }
@@ -875,10 +877,15 @@ void dassie__engine_turn(struct dassie__impl *impl)
 
 int dassie__engine_open(struct dassie__impl *impl)
 {
+    dassie__exit_watch();
+    dassie__exit_hold();
     if (impl->clock.fake) {
         engine_begin(impl);
         return 0;
     }
-    return uv_thread_create(&impl->thread, engine_main, impl) == 0 ? 0
-                                                                   : UV_EAGAIN;
+    if (uv_thread_create(&impl->thread, engine_main, impl) != 0) {
+        dassie__exit_release();
+        return UV_EAGAIN;
+    }
+    return 0;
 }

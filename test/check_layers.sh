@@ -14,7 +14,7 @@ core: admit change core limit look processor recorder timeout waiter dir
 store: store claims expire find load refill rebuild save schedule sweep unique queue job meter metrics
 kv: kv kv_mem kv_rocks wal logfile
 pure: state retry record key wire
-base: error env clock alloc lock
+base: error env clock alloc lock exit
 LAYERS
 }
 

@@ -10,7 +10,8 @@
 #include <stdatomic.h>
 #include <sys/resource.h>
 
-#define JOBS 20 /* acknowledged */
+#define JOBS 20                            /* acknowledged */
+#define OPEN_WAIT_NS UINT64_C(10000000000) /* of an exit */
 
 /* ---- The other process ---- */
 
@@ -178,12 +179,39 @@ static void opening_exits(void)
     exit(0);
 }
 
+/* The same, in the middle of an open that somebody holds. */
+static void held_exits(void)
+{
+    ck_assert_int_eq(dassie_init(&rig.loop, &rig.q), 0);
+    ck_assert_int_eq(dassie_open(&rig.q, rig.path, NULL, NULL), 0);
+    spawned_tell();
+    exit(0);
+}
+
 /* The close was asked for, and that is all. */
 static void closing_exits(void)
 {
     returns = true;
     live();
     ck_assert_int_eq(dassie_close(&rig.q, NULL), 0);
+    exit(0);
+}
+
+/* A child has nothing to wait for, and ends while the open is held. */
+static void held_forks(void)
+{
+    int status;
+    ck_assert_int_eq(dassie_init(&rig.loop, &rig.q), 0);
+    ck_assert_int_eq(dassie_open(&rig.q, rig.path, NULL, NULL), 0);
+    uint64_t begin_ns = uv_hrtime();
+    pid_t child = fork();
+    if (child == 0) {
+        exit(0);
+    }
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
+    ck_assert_uint_lt(uv_hrtime() - begin_ns, OPEN_WAIT_NS);
+    spawned_tell();
     exit(0);
 }
 
@@ -233,19 +261,43 @@ START_TEST(end)
 }
 END_TEST
 
+static const struct scenario held[] = {{"held_exits", held_exits},
+                                       {"held_forks", held_forks}};
+#define HELD ((int)(sizeof held / sizeof held[0]))
+
+/* An exit takes RocksDB apart, but not under an open: the store is whole. */
+START_TEST(exit_waits_for_open)
+{
+    char inflight[PATH_MAX];
+    struct spawned s;
+    rig_hold();
+    spawn(&s, held[_i].name);
+    spawn_hear(&s);
+    rig_release();
+    ck_assert_int_eq(spawn_end(&s), 0);
+    temp_path(inflight, rig.path, "inflight");
+    ck_assert_int_eq(access(inflight, F_OK), 0);
+    rig_open();
+    rig_close();
+    rig_verify();
+}
+END_TEST
+
 int main(int argc, char **argv)
 {
-    static struct scenario scenarios[ENDS];
+    static struct scenario scenarios[ENDS + HELD];
     for (int i = 0; i < ENDS; i++) {
         scenarios[i] = ends[i].scenario;
     }
+    memcpy(scenarios + ENDS, held, sizeof held);
     if (argc == 3) {
-        return spawned_main(argv, scenarios, ENDS);
+        return spawned_main(argv, scenarios, ENDS + HELD);
     }
     Suite *suite = suite_create("ends");
     TCase *tc = tcase_create("ends");
     suite_add_tcase(suite, tc);
     tcase_add_checked_fixture(tc, rig_setup, rig_teardown);
     tcase_add_loop_test(tc, end, 0, ENDS);
+    tcase_add_loop_test(tc, exit_waits_for_open, 0, HELD);
     return spawn_suite(suite);
 }
