@@ -4,85 +4,12 @@
 
 #include <string.h>
 
-static uint8_t *varint_put(uint8_t *p, uint64_t v)
-{
-    while (v >= 0x80) {
-        *p++ = (uint8_t)(v | 0x80);
-        v >>= 7;
-    }
-    *p++ = (uint8_t)v;
-    return p;
-}
-
-static int varint_get(struct part_reader *r, uint64_t *v)
-{
-    uint64_t value = 0;
-    for (unsigned shift = 0; shift < 64; shift += 7) {
-        if (r->p == r->end) {
-            return -1;
-        }
-        uint8_t byte = *r->p++;
-        if (shift == 63 && byte > 1) {
-            return -1;
-        }
-        value |= (uint64_t)(byte & 0x7f) << shift;
-        if (byte < 0x80) {
-            *v = value;
-            return 0;
-        }
-    }
-    return -1;
-}
-
-static int varint_get32(struct part_reader *r, uint32_t *v)
-{
-    uint64_t wide;
-    if (varint_get(r, &wide) != 0 || wide > UINT32_MAX) {
-        return -1;
-    }
-    *v = (uint32_t)wide;
-    return 0;
-}
-
-static int byte_get(struct part_reader *r, uint8_t *v)
-{
-    if (r->p == r->end) {
-        return -1;
-    }
-    *v = *r->p++;
-    return 0;
-}
-
-static uint64_t zigzag(int64_t v)
-{
-    return (uint64_t)v << 1 ^ (uint64_t)(v >> 63);
-}
-
-static int64_t unzigzag(uint64_t v)
-{
-    return (int64_t)(v >> 1) ^ -(int64_t)(v & 1);
-}
-
 static int version_open(struct part_reader *r, const uint8_t *row, size_t len)
 {
     r->p = row;
     r->end = row + len;
     uint8_t version = 0;
     return byte_get(r, &version) == 0 && version == RECORD_VERSION ? 0 : -1;
-}
-
-static int zigzag_get32(struct part_reader *r, int *v)
-{
-    uint64_t wide;
-    if (varint_get(r, &wide) != 0) {
-        return -1;
-    }
-    int64_t value = unzigzag(wide);
-    if (value < INT32_MIN || value > INT32_MAX) {
-        return -1;
-    }
-    *v = (int)value;
-    return 0;
 }
 
 /* ---- Jobs ---- */
@@ -138,15 +65,6 @@ static int options_get(struct part_reader *r, struct job_options *options)
     options->key_len = len;
     r->p += len;
     return 0;
-}
-
-static size_t varint_bytes(uint64_t v)
-{
-    size_t n = 1;
-    for (; v >= 0x80; v >>= 7) {
-        n++;
-    }
-    return n;
 }
 
 size_t dassie__job_options_bytes(const struct job_options *options)

@@ -18,9 +18,9 @@
 #include <stdint.h>
 
 #include "key.h"
+#include "varint.h"
 
 #define RECORD_VERSION 1
-#define VARINT_MAX 10
 
 /* What a job may have been given beyond a name and a payload. 0: it was not.
  * On disk: a mask of those that follow, then each of them, then the length of
@@ -284,10 +284,6 @@ struct store_row {
 };
 size_t dassie__store_row_write(uint8_t *p, const struct store_row *row);
 
-struct part_reader {
-    const uint8_t *p;
-    const uint8_t *end;
-};
 int dassie__store_row_read(struct part_reader *r, const uint8_t *row,
                            size_t len, struct store_row *store);
 int dassie__queue_part_read(struct part_reader *r, uint32_t *queue,

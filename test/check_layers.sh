@@ -13,7 +13,7 @@ engine: salvage_rows salvage_log
 core: admit change core limit look processor recorder timeout waiter dir
 store: store claims expire find load refill rebuild rebuild_jobs rebuild_keys rebuild_load rebuild_rows rebuild_sweep save schedule sweep unique queue job meter metrics
 kv: kv kv_mem kv_rocks wal logfile
-pure: state retry record key wire
+pure: state retry record varint key wire
 base: error env clock alloc lock exit
 LAYERS
 }
