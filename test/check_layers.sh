@@ -12,7 +12,7 @@ engine: engine apply events reader runs pool verify verify_counts verify_keys ve
 engine: salvage_rows salvage_log
 core: admit change core limit look processor recorder timeout waiter dir
 store: store claims expire find load refill rebuild rebuild_jobs rebuild_keys rebuild_load rebuild_rows rebuild_sweep save schedule sweep unique queue job meter metrics
-kv: kv kv_mem kv_rocks wal logfile
+kv: kv kv_mem kv_rocks kv_rocks_db wal logfile
 pure: state retry record varint key wire
 base: error env clock alloc lock exit
 LAYERS
@@ -22,8 +22,8 @@ LAYERS
 # may match. "but" leaves out what follows it.
 rules() {
     cat <<'RULES'
-api engine core store kv pure base but kv_rocks: #include <rocksdb/
-core store: #include "kv_(mem|rocks)[.]h"
+api engine core store kv pure base but kv_rocks kv_rocks_db: #include <rocksdb/
+core store: #include "kv_(mem|rocks|rocks_db)[.]h"
 core store kv pure: (^|[^a-z_])uv_(loop|run|close|async|timer|queue_work|thread|mutex|rwlock|cond|sem)[a-z_]*[(]
 api engine: dassie__env[.](wall_ms|mono_ns)[(]
 pure: #include <uv[.]h>
