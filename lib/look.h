@@ -79,6 +79,13 @@ void dassie__look_free(struct look *look);
 bool dassie__look_capture(struct look *look, struct core *core);
 void dassie__look_run(struct look *look);
 
+/* Adds to the page what there is of a job. */
+int dassie__look_add(struct look *look, uint64_t id, dassie_state_t state,
+                     uint32_t attempts);
+
+/* A claimed job, whose progress is that of its run. */
+int dassie__look_add_run(struct look *look, struct look_run *run);
+
 void dassie__count_copy(dassie_count_t *count, const struct tally *tally);
 
 /* Fills info from a job that is still in memory. */
