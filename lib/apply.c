@@ -593,7 +593,7 @@ bool dassie__apply_hung(void *arg, job_t *job, bool spare)
     return given_up;
 }
 
-uint64_t dassie__apply_timeouts(struct dassie__impl *impl)
+void dassie__apply_timeouts(struct dassie__impl *impl)
 {
     struct core *core = &impl->core;
     dassie__core_timeouts(core);
@@ -601,7 +601,6 @@ uint64_t dassie__apply_timeouts(struct dassie__impl *impl)
         core->untold = false;
         impl->cancels_untold |= !dassie__apply_cancelled(impl);
     }
-    return dassie__limits_due(&core->limits);
 }
 
 /* ---- Operators ---- */

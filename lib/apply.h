@@ -34,9 +34,8 @@ void dassie__apply_later(struct dassie__impl *impl);
  * memory to tell all of them. */
 bool dassie__apply_cancelled(struct dassie__impl *impl);
 
-/* Asks runs to end whose time is over, and gives up those that do not. Returns
- * when to do so the next time. */
-uint64_t dassie__apply_timeouts(struct dassie__impl *impl);
+/* Asks runs to end whose time is over, and gives up those that do not. */
+void dassie__apply_timeouts(struct dassie__impl *impl);
 
 /* A run is hung: see core.h. */
 bool dassie__apply_hung(void *arg, job_t *job, bool spare);

@@ -806,9 +806,10 @@ static uint64_t engine_batch(struct dassie__impl *impl)
     apply_batch(impl);
     if (is_writable(impl)) {
         due = earlier(check_parked(impl), dassie__apply_starved(impl));
-        due = earlier(due, dassie__apply_timeouts(impl));
+        dassie__apply_timeouts(impl);
         dassie__core_dispatch(&impl->core);
         due = earlier(due, dassie__core_due(&impl->core));
+        due = earlier(due, dassie__limits_due(&impl->core.limits));
         due = earlier(due,
                       dassie__saves_write(&impl->core.saves, &impl->core.store,
                                           impl->core.mono_ns));

@@ -277,6 +277,21 @@ START_TEST(touched_without_a_limit)
 }
 END_TEST
 
+/* It waited for its processor: nothing else wakes the engine. */
+START_TEST(wakes_by_itself)
+{
+    dassie_spec_t spec = rig_spec(NULL, "x");
+    int status;
+    spec.timeout_ms = 1;
+    spec.attempts_max = 1;
+    uint64_t id = rig_try_enqueue(&spec, &status);
+    ck_assert_int_eq(status, 0);
+    process(work_until_asked, NULL, NULL, 0);
+    rig_poll(end_is_told);
+    failed_so(id, "timed out after 1 ms");
+}
+END_TEST
+
 START_TEST(bad)
 {
     static dassie_processor_t p;
@@ -511,6 +526,7 @@ int main(void)
     tcase_add_test(asked, async_is_asked);
     tcase_add_test(asked, touched);
     tcase_add_test(asked, touched_without_a_limit);
+    tcase_add_test(asked, wakes_by_itself);
     tcase_add_test(asked, bad);
     suite_add_tcase(suite, asked);
 
