@@ -69,6 +69,7 @@ job_t *dassie__job_copy(const job_t *job)
     copy->due_ms = job->due_ms;
     copy->ready_ms = job->ready_ms;
     copy->last_run = job->last_run;
+    copy->since_ms = job->since_ms;
     copy->attempts = job->attempts;
     copy->excused = job->excused;
     copy->crashes = job->crashes;

@@ -345,6 +345,32 @@ START_TEST(given_up)
 }
 END_TEST
 
+/* Since when an operator has it tried again is its copy's to know, too. */
+START_TEST(given_up_in_its_time)
+{
+    static const struct job_options options = {
+        .number = {[JOB_TIMEOUT] = TIMEOUT,
+                   [JOB_ATTEMPTS] = 9,
+                   [JOB_RETRY_FOR] = 3600000}};
+    p->spares = 1;
+    job_t *job = run(&options);
+    uint64_t id = job->id;
+    cr_pass(3600000);
+    cr_end(job, -7);
+    cr_commit();
+    cr_is(id, DASSIE_FAILED, 1, 0, -7);
+    CR_OK(cr_change(DASSIE_RETRY, id));
+    cr_step();
+    job = cr_starts(p, id);
+    look_in(TIMEOUT);
+    look_in(HUNG);
+    ck_assert(job->given_up);
+    cr_is(id, DASSIE_SCHEDULED, 2, 0, UV_ETIMEDOUT);
+    cr_end(job, 0);
+    cr_step();
+}
+END_TEST
+
 /* The process dies with the hung thread: its attempt has ended, and nobody
  * suspects the job. */
 START_TEST(killed_while_hung)
@@ -626,6 +652,7 @@ int main(void)
     TCase *hung = tcase_create("hung");
     tcase_add_checked_fixture(hung, setup, cr_teardown);
     tcase_add_test(hung, given_up);
+    tcase_add_test(hung, given_up_in_its_time);
     tcase_add_test(hung, killed_while_hung);
     tcase_add_test(hung, killed_before_the_commit);
     tcase_add_loop_test(hung, spares, 0, 3);
