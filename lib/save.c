@@ -130,7 +130,7 @@ struct taken {
     unsigned replacements;
 };
 
-static void save_take_out(struct save *save, struct taken *t)
+static void save_take_out(struct save *save, struct taken *t, bool last)
 {
     pthread_mutex_lock(&save_mutex);
     t->progress = save->progress;
@@ -140,7 +140,7 @@ static void save_take_out(struct save *save, struct taken *t)
     t->replacements = save->replacements;
     save->data = NULL;
     save->urgent = false;
-    save->posted = false;
+    save->posted = last;
     pthread_mutex_unlock(&save_mutex);
 }
 
@@ -157,13 +157,14 @@ static void save_put_back(struct save *save, const struct taken *t)
     dassie__free(old);
 }
 
-/* Returns its bytes. */
-static size_t save_put(struct store *s, struct save *save)
+/* Returns its bytes. last: it is not posted any more, whoever still has the job
+ * and saves something, as the last operation may be on its way yet. */
+static size_t save_put(struct store *s, struct save *save, bool last)
 {
     uint8_t key[KEY_SAVE_BYTES];
     uint8_t head[SAVE_ROW_HEAD_MAX];
     struct taken t;
-    save_take_out(save, &t);
+    save_take_out(save, &t, last);
     struct save_row row = {.done = t.progress.done,
                            .total = t.progress.total,
                            .text = t.progress.text,
@@ -284,7 +285,7 @@ uint64_t dassie__saves_write(struct saves *saves, struct store *s,
         next = save->next;
         if (save->due <= mono_ns || (commits && flag_get(&save->urgent))) {
             saves_remove(saves, save);
-            bytes += save_put(s, save);
+            bytes += save_put(s, save, false);
         }
     }
     return saves->head != NULL ? saves->head->due : UINT64_MAX;
@@ -301,7 +302,7 @@ void dassie__saves_end(struct saves *saves, struct store *s, job_t *job,
         saves_remove(saves, save);
     }
     if (!complete && flag_get(&save->posted)) {
-        save_put(s, save);
+        save_put(s, save, true);
     }
     if (save->stored && complete) {
         dassie__save_delete(s, job->id);

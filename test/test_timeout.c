@@ -564,6 +564,26 @@ START_TEST(saved)
 }
 END_TEST
 
+/* What it saves while it is given up is not posted again: the first one may
+ * still be in the inbox. */
+START_TEST(saves_meanwhile)
+{
+    struct op *first;
+    struct op *late;
+    p->spares = 1;
+    job_t *job = run(&thrice);
+    CR_OK(dassie__save_step(job, 1, 9, &first));
+    ck_assert_ptr_nonnull(first);
+    look_in(TIMEOUT);
+    look_in(HUNG);
+    ck_assert(job->given_up);
+    CR_OK(dassie__save_step(job, 2, 9, &late));
+    ck_assert_ptr_null(late);
+    cr_end(job, 0);
+    cr_step();
+}
+END_TEST
+
 /* A job with a key, which executes from now on. */
 static job_t *run_keyed(void)
 {
@@ -662,6 +682,7 @@ int main(void)
     tcase_add_test(hung, no_memory);
     tcase_add_test(hung, waiter_hears);
     tcase_add_test(hung, saved);
+    tcase_add_test(hung, saves_meanwhile);
     tcase_add_test(hung, key);
     tcase_add_test(hung, alone);
     suite_add_tcase(suite, hung);
