@@ -565,7 +565,8 @@ bool dassie__apply_cancel_all(struct dassie__impl *impl)
 
 /* ---- Time limits ---- */
 
-/* The runner that has the job looks under the same mutex. */
+/* The runner that has the job looks under the same mutex. What was claimed
+ * behind it is for another one. */
 static bool give_up_run(job_t *job)
 {
     struct dassie__processor *p = job->processor;
@@ -575,7 +576,12 @@ static bool give_up_run(job_t *job)
     uv_mutex_lock(&p->mutex);
     bool given_up = limit_give_up(job);
     p->hung += given_up;
+    bool more = given_up && processor_lacks_runner(p);
     uv_mutex_unlock(&p->mutex);
+    if (more) {
+        atomic_store(&p->wanted, true);
+        dassie__engine_ring(p->impl);
+    }
     return given_up;
 }
 
@@ -665,7 +671,7 @@ static bool start_work(struct dassie__processor *p)
 {
     uv_mutex_lock(&p->mutex);
     job_list_append(&p->runq, &p->starting);
-    bool more = p->runq.n > p->waiting && p->active < p->slots + p->hung;
+    bool more = processor_lacks_runner(p);
     if (p->waiting > 1 && p->runq.n > 1) {
         uv_cond_broadcast(&p->cond);
     } else if (p->waiting > 0) {

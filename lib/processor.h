@@ -70,4 +70,11 @@ struct dassie__processor {
     bool engine_done; /* the engine will not touch it any more */
 };
 
+/* Whether one more runner would have a job, and may run. Holds the mutex. */
+static inline bool processor_lacks_runner(const struct dassie__processor *p)
+{
+    return !p->ending && p->runq.n > p->waiting &&
+           p->active < p->slots + p->hung;
+}
+
 #endif /* DASSIE_PROCESSOR_H_ */

@@ -175,8 +175,7 @@ void dassie__runner_start(struct dassie__processor *p)
     }
     for (;;) {
         uv_mutex_lock(&p->mutex);
-        bool need = !p->ending && p->runq.n > p->waiting &&
-                    p->active < p->slots + p->hung;
+        bool need = processor_lacks_runner(p);
         uv_mutex_unlock(&p->mutex);
         struct runner *runner = need ? runner_free(p) : NULL;
         if (runner == NULL) {

@@ -394,6 +394,33 @@ START_TEST(thread_hangs)
 }
 END_TEST
 
+static bool others_ran(void)
+{
+    return rig_stats().completed == 3;
+}
+
+/* So are jobs that were claimed ahead of one that is given up soon. */
+START_TEST(others_wait_behind)
+{
+    dassie_spec_t specs[3];
+    dassie_enqueue_many_t many = {0};
+    dassie_process_options_t options = DASSIE_PROCESS_OPTIONS_INIT;
+    options.work = work_hangs;
+    options.spares = 1;
+    options.hung_ms = 1;
+    ck_assert_int_eq(dassie_process(&rig.q, &told.p, &options), 0);
+    rig_enqueue(NULL, "o");
+    rig_drain(); /* its pace is known: it gets more than one at a time */
+    for (int i = 0; i < 3; i++) {
+        specs[i] = rig_spec(NULL, i == 0 ? "h" : "o");
+        specs[i].timeout_ms = 1;
+    }
+    ck_assert_int_eq(dassie_enqueue_many(&rig.q, &many, specs, 3, NULL), 0);
+    rig_poll(others_ran);
+    ck_assert_uint_eq(rig_stats().given_up, 1);
+}
+END_TEST
+
 static int work_waits(dassie_job_t *job)
 {
     told.entered++;
@@ -533,6 +560,7 @@ int main(void)
     TCase *hung = tcase_create("hung");
     tcase_add_checked_fixture(hung, setup, teardown_hung);
     tcase_add_test(hung, thread_hangs);
+    tcase_add_test(hung, others_wait_behind);
     tcase_add_test(hung, no_spare);
     tcase_add_test(hung, hung_ms);
     tcase_add_test(hung, close_waits);
