@@ -834,19 +834,20 @@ static bool rooms_make(struct core *c)
 {
     c->claimed = dassie__calloc(DASSIE_CLAIMED_MAX, sizeof c->claimed[0]);
     c->released = dassie__malloc(DASSIE_CLAIMED_MAX * sizeof c->released[0]);
-    c->limits.heap =
-        dassie__malloc(DASSIE_CLAIMED_MAX * sizeof c->limits.heap[0]);
-    return c->claimed != NULL && c->released != NULL && c->limits.heap != NULL;
+    c->limits.heap.slots =
+        dassie__malloc(DASSIE_CLAIMED_MAX * sizeof c->limits.heap.slots[0]);
+    return c->claimed != NULL && c->released != NULL &&
+           c->limits.heap.slots != NULL;
 }
 
 static void rooms_free(struct core *c)
 {
     dassie__free(c->claimed);
     dassie__free(c->released);
-    dassie__free(c->limits.heap);
+    dassie__free(c->limits.heap.slots);
     c->claimed = NULL;
     c->released = NULL;
-    c->limits.heap = NULL;
+    c->limits.heap.slots = NULL;
 }
 
 int dassie__core_open(struct core *c, struct kv *kv, struct recorder *recorder,

@@ -45,9 +45,6 @@
 #define SPACE_NS UINT64_C(1000000000)
 #define STUCK_NS UINT64_C(5000000000)
 
-#define container_of(p, type, member) \
-    ((type *)(void *)((char *)(p)-offsetof(type, member)))
-
 enum op_type {
     /* To the engine. */
     OP_ENQUEUE,     /* job_t */

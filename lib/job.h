@@ -15,6 +15,7 @@
 #include <stdbool.h>
 
 #include "dassie.h"
+#include "heap.h"
 #include "record.h"
 
 struct queue;
@@ -86,9 +87,8 @@ struct dassie_job_s {
     bool cancel_untold;   /* and its processor is still to be told */
     bool cancel_told;     /* async: its cancel callback is on its way, or was */
     uint8_t verdict;      /* enum verdict */
-    uint32_t limit_place; /* in the heap, from 1 on; 0: it is not in it */
-    uint64_t limit_at;    /* when it is looked at there */
-    uint64_t timeout_ns;  /* of this run; 0: none */
+    struct heap_node limit;    /* among those that are to be looked at */
+    uint64_t timeout_ns;       /* of this run; 0: none */
     _Atomic uint64_t deadline; /* see limit.h */
     atomic_int cancelled;      /* 0, or why it is asked to end */
     void *out;                 /* result or error text, owned; as status */

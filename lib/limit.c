@@ -9,77 +9,29 @@
 
 /* ---- The heap ---- */
 
-static void put(struct limits *limits, uint32_t place, job_t *job)
-{
-    limits->heap[place] = job;
-    job->limit_place = place + 1;
-}
-
-/* Towards the first one as far as it belongs. */
-static void move_up(struct limits *limits, uint32_t place, job_t *job)
-{
-    while (place > 0) {
-        job_t *parent = limits->heap[(place - 1) / 2];
-        if (parent->limit_at <= job->limit_at) {
-            break;
-        }
-        put(limits, place, parent);
-        place = (place - 1) / 2;
-    }
-    put(limits, place, job);
-}
-
-static void move_down(struct limits *limits, uint32_t place, job_t *job)
-{
-    for (;;) {
-        uint32_t child = 2 * place + 1;
-        if (child + 1 < limits->n &&
-            limits->heap[child + 1]->limit_at < limits->heap[child]->limit_at) {
-            child++;
-        }
-        if (child >= limits->n ||
-            limits->heap[child]->limit_at >= job->limit_at) {
-            break;
-        }
-        put(limits, place, limits->heap[child]);
-        place = child;
-    }
-    put(limits, place, job);
-}
-
 void dassie__limits_add(struct limits *limits, job_t *job, uint64_t at)
 {
-    job->limit_at = at;
-    move_up(limits, limits->n++, job);
+    dassie__heap_set(&limits->heap, &job->limit, at);
 }
 
 void dassie__limits_remove(struct limits *limits, job_t *job)
 {
-    if (job->limit_place == 0) {
-        return;
-    }
-    uint32_t place = job->limit_place - 1;
-    job_t *last = limits->heap[--limits->n];
-    job->limit_place = 0;
-    if (last != job) {
-        move_down(limits, place, last);
-        move_up(limits, last->limit_place - 1, last);
-    }
+    dassie__heap_remove(&limits->heap, &job->limit);
 }
 
 job_t *dassie__limits_next(struct limits *limits, uint64_t mono_ns)
 {
-    job_t *job = limits->n > 0 ? limits->heap[0] : NULL;
-    if (job == NULL || job->limit_at > mono_ns) {
+    struct heap_node *node = heap_first(&limits->heap);
+    if (node == NULL || heap_first_key(&limits->heap) > mono_ns) {
         return NULL;
     }
-    dassie__limits_remove(limits, job);
-    return job;
+    dassie__heap_remove(&limits->heap, node);
+    return container_of(node, job_t, limit);
 }
 
 uint64_t dassie__limits_due(const struct limits *limits)
 {
-    return limits->n > 0 ? limits->heap[0]->limit_at : UINT64_MAX;
+    return heap_first_key(&limits->heap);
 }
 
 /* ---- A run ---- */

@@ -28,8 +28,7 @@
 #define LIMIT_ENDED UINT64_MAX
 
 struct limits {
-    job_t **heap; /* room for DASSIE_CLAIMED_MAX */
-    uint32_t n;
+    struct heap heap; /* room for DASSIE_CLAIMED_MAX */
 };
 
 /* ---- The one who runs it ---- */

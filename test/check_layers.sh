@@ -14,7 +14,7 @@ core: admit change core limit look look_info processor recorder timeout waiter d
 store: store claims expire find load refill rebuild rebuild_jobs rebuild_keys rebuild_load rebuild_rows rebuild_sweep save schedule sweep unique queue job meter metrics
 kv: kv kv_mem kv_rocks kv_rocks_db wal logfile
 pure: state retry record varint key wire
-base: error env clock alloc lock exit
+base: error env clock alloc lock exit heap
 LAYERS
 }
 
