@@ -307,23 +307,10 @@ void dassie__core_cancel(struct core *c, job_t *job)
 
 /* ---- Enqueue ---- */
 
-/* Whether a job of q would be the next one for p: nothing waits in the queues
- * that it serves first. */
-static bool processor_turn(const struct dassie__processor *p,
-                           const struct queue *q)
-{
-    unsigned i = 0;
-    while (p->queues[i] != q &&
-           (p->queues[i]->tally.pending == 0 || !queue_open(p->queues[i]))) {
-        i++;
-    }
-    return p->queues[i] == q;
-}
-
-/* A processor that can start a job of q at once, with nothing before it. */
-static struct dassie__processor *idle_processor(struct core *c,
-                                                const struct queue *q,
-                                                unsigned flags)
+/* That of a processor which can start a job of q at once, with nothing before
+ * it. */
+static struct server *idle_server(struct core *c, const struct queue *q,
+                                  unsigned flags)
 {
     if (q->tally.pending > 0 || !queue_open(q) || !core_may_claim(c) ||
         c->recorder->free_n == 0) {
@@ -334,8 +321,8 @@ static struct dassie__processor *idle_processor(struct core *c,
         bool slot = !p->stopping && p->claimed < p->slots;
         bool room = slot || ((flags & DASSIE_AT_MOST_ONCE) == 0 &&
                              processor_room(p) > 0);
-        if (room && processor_turn(p, q)) {
-            return p;
+        if (room && dassie__turn_would_be(at)) {
+            return at;
         }
     }
     return NULL;
@@ -353,18 +340,18 @@ int dassie__core_prepare(struct core *c, job_t *job)
 
 void dassie__core_enter(struct core *c, job_t *job)
 {
-    struct dassie__processor *p =
-        dassie__expire_is_late(job, c->wall_ms)
-            ? NULL
-            : idle_processor(c, job->queue, job->flags);
+    struct server *server = dassie__expire_is_late(job, c->wall_ms)
+                                ? NULL
+                                : idle_server(c, job->queue, job->flags);
     c->stats.enqueued++;
     if (job->due_ms > 0) {
         dassie__store_insert(&c->store, job, EVENT_SCHEDULE);
         job_leave(c, job);
-    } else if (p != NULL && dassie__store_prepare_claim(&c->store) == 0) {
+    } else if (server != NULL && dassie__store_prepare_claim(&c->store) == 0) {
         dassie__store_insert(&c->store, job, EVENT_HAND_OFF);
         c->stats.handed_off++;
-        claim_begin(c, p, job);
+        dassie__turn_take(server);
+        claim_begin(c, server->processor, job);
     } else if (!dassie__store_insert(&c->store, job, EVENT_ENQUEUE)) {
         job_leave(c, job);
     }
@@ -483,27 +470,27 @@ static job_t *claim_in_time(struct core *c, struct queue *q, enum claim_how how,
     return NULL;
 }
 
-static job_t *claim_from(struct core *c, struct dassie__processor *p,
+/* The next job for p: of the queue whose turn it is. What cannot be read is
+ * passed over. */
+static job_t *claim_next(struct core *c, struct dassie__processor *p,
                          enum claim_how how)
 {
-    for (unsigned i = 0; i < p->queues_n; i++) {
+    struct server *s;
+    while ((s = dassie__turns_first(&p->turns)) != NULL) {
         int rc;
-        if (p->queues[i]->tally.pending == 0 || !queue_open(p->queues[i])) {
-            continue;
-        }
-        job_t *job = claim_in_time(c, p->queues[i], how, &rc);
-        if (rc != 0) {
-            c->broken = rc;
-        }
+        job_t *job = claim_in_time(c, s->queue, how, &rc);
         if (job != NULL) {
+            dassie__turn_take(s);
             return job;
         }
-        /* It has one, to be claimed with a free slot only, or once this batch
-         * is committed and its rows can be read: no later queue goes before. */
-        bool has = rc == 0 && dassie__queue_first_line(
-                                  p->queues[i], how == CLAIM_ALONE) != NULL;
-        c->again |= has && how != CLAIM_AHEAD && c->store.changed;
-        if (has && how != CLAIM_ALONE) {
+        if (rc != 0) {
+            c->broken = rc;
+            dassie__turn_set_aside(s);
+        } else if (s->queue->ready) {
+            /* It has one, to be claimed with a free slot only, or once this
+             * batch is committed and its rows can be read: no later queue goes
+             * before. */
+            c->again |= how != CLAIM_AHEAD && c->store.changed;
             break;
         }
     }
@@ -514,12 +501,45 @@ static void processor_fill(struct core *c, struct dassie__processor *p)
 {
     while (c->recorder->free_n > 0 && processor_room(p) > 0) {
         bool slot = p->claimed < p->slots;
-        job_t *job = claim_from(c, p, slot ? CLAIM_NOW : CLAIM_AHEAD);
+        job_t *job = claim_next(c, p, slot ? CLAIM_NOW : CLAIM_AHEAD);
         if (job == NULL) {
             break;
         }
         claim_begin(c, p, job);
     }
+    dassie__turns_gather(&p->turns);
+}
+
+/* The next queue of p, from *at on, with suspects that can run. */
+static struct queue *suspects_next(const struct dassie__processor *p,
+                                   unsigned *at)
+{
+    while (!p->stopping && *at < p->turns.n) {
+        struct queue *q = p->turns.servers[(*at)++].queue;
+        if (queue_open(q) && q->live[LINE_SUSPECT] != 0) {
+            return q;
+        }
+    }
+    return NULL;
+}
+
+static job_t *suspect_from(struct core *c, struct dassie__processor *p)
+{
+    unsigned at = 0;
+    struct queue *q;
+    while ((q = suspects_next(p, &at)) != NULL) {
+        int rc;
+        job_t *job = claim_in_time(c, q, CLAIM_ALONE, &rc);
+        if (job != NULL) {
+            return job;
+        }
+        if (rc != 0) {
+            c->broken = rc;
+        } else if (q->live[LINE_SUSPECT] != 0) {
+            c->again |= c->store.changed; /* as above */
+        }
+    }
+    return NULL;
 }
 
 /* Claims a suspect where one can run. */
@@ -529,10 +549,10 @@ static bool suspect_claim(struct core *c, bool alone)
         return false;
     }
     for (struct dassie__processor *p = c->processors; p != NULL; p = p->next) {
-        if (p->stopping || p->claimed >= p->slots) {
+        if (p->claimed >= p->slots) {
             continue;
         }
-        job_t *job = claim_from(c, p, CLAIM_ALONE);
+        job_t *job = suspect_from(c, p);
         if (job == NULL) {
             continue;
         }
@@ -550,11 +570,9 @@ static bool suspect_claim(struct core *c, bool alone)
 static bool suspect_can_run(const struct core *c)
 {
     for (struct dassie__processor *p = c->processors; p != NULL; p = p->next) {
-        for (unsigned i = 0; !p->stopping && i < p->queues_n; i++) {
-            if (p->queues[i]->tally.pending > 0 && queue_open(p->queues[i]) &&
-                dassie__queue_first_line(p->queues[i], true) != NULL) {
-                return true;
-            }
+        unsigned at = 0;
+        if (suspects_next(p, &at) != NULL) {
+            return true;
         }
     }
     return false;
@@ -663,38 +681,39 @@ static void serve(struct core *c, struct queue *q, int d)
 
 static int server_add(struct core *c, struct dassie__processor *p, unsigned i)
 {
-    struct server *server = &p->servers[i];
+    struct server *server = &p->turns.servers[i];
     int rc = dassie__store_queue(&c->store, p->bufs[i].base, p->bufs[i].len, 0,
-                                 &p->queues[i]);
+                                 &server->queue);
     if (rc != 0) {
         return rc;
     }
     server->processor = p;
-    server->next = p->queues[i]->servers;
-    p->queues[i]->servers = server;
-    serve(c, p->queues[i], 1);
+    server->next = server->queue->servers;
+    server->queue->servers = server;
+    dassie__turn_ready(server, server->queue->ready);
+    serve(c, server->queue, 1);
     return 0;
 }
 
-static void server_remove(struct core *c, struct dassie__processor *p,
-                          unsigned i)
+static void server_remove(struct core *c, struct server *server)
 {
-    struct server **at = &p->queues[i]->servers;
-    while (*at != &p->servers[i]) {
+    struct server **at = &server->queue->servers;
+    while (*at != server) {
         at = &(*at)->next;
     }
-    *at = p->servers[i].next;
-    serve(c, p->queues[i], -1);
+    *at = server->next;
+    dassie__turn_ready(server, false);
+    serve(c, server->queue, -1);
 }
 
 int dassie__core_processor_add(struct core *c, struct dassie__processor *p)
 {
     uint32_t queues = c->store.queues.n;
-    for (unsigned i = 0; i < p->queues_n; i++) {
+    for (unsigned i = 0; i < p->turns.n; i++) {
         int rc = server_add(c, p, i);
         if (rc != 0) {
             while (i-- > 0) {
-                server_remove(c, p, i);
+                server_remove(c, &p->turns.servers[i]);
             }
             dassie__queues_drop(&c->store.queues, queues);
             return rc;
@@ -742,8 +761,8 @@ void dassie__core_processor_stop(struct core *c, struct dassie__processor *p)
 void dassie__core_processor_remove(struct core *c, struct dassie__processor *p)
 {
     struct dassie__processor **at = &c->processors;
-    for (unsigned i = 0; i < p->queues_n; i++) {
-        server_remove(c, p, i);
+    for (unsigned i = 0; i < p->turns.n; i++) {
+        server_remove(c, &p->turns.servers[i]);
     }
     while (*at != p) {
         at = &(*at)->next;

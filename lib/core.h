@@ -60,12 +60,6 @@
 /* And for the sweep alone no longer ahead than this, a day. */
 #define SLEEP_MS_MAX 86400000
 
-/* A processor that serves a queue. */
-struct server {
-    struct dassie__processor *processor;
-    struct server *next;
-};
-
 struct core_options {
     uint32_t crashes_max; /* 0: no limit */
     uint64_t suspect_ns;

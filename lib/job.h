@@ -83,10 +83,10 @@ struct dassie_job_s {
     bool timed_out; /* it was asked to end, as its time was over; */
     bool hung;      /* it has not done so for long, */
     bool given_up;  /* and nobody waits for it any more */
-    bool cancel_asked;    /* by an operator, while it is claimed */
-    bool cancel_untold;   /* and its processor is still to be told */
-    bool cancel_told;     /* async: its cancel callback is on its way, or was */
-    uint8_t verdict;      /* enum verdict */
+    bool cancel_asked;  /* by an operator, while it is claimed */
+    bool cancel_untold; /* and its processor is still to be told */
+    bool cancel_told;   /* async: its cancel callback is on its way, or was */
+    uint8_t verdict;    /* enum verdict */
     struct heap_node limit;    /* among those that are to be looked at */
     uint64_t timeout_ns;       /* of this run; 0: none */
     _Atomic uint64_t deadline; /* see limit.h */

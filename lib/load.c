@@ -101,6 +101,7 @@ static int load_settings(struct store *s, struct kv_slice key,
                                   &s->queues.by_id[id]->settings) != 0) {
         return damaged(e, "a queue's settings");
     }
+    dassie__queue_tell(s->queues.by_id[id]);
     return 0;
 }
 

@@ -38,10 +38,8 @@ static int names_copy(struct dassie__processor *p, uv_buf_t *queues, unsigned n)
         bytes += len;
     }
     p->bufs = dassie__calloc(n, sizeof p->bufs[0]);
-    p->queues = dassie__calloc(n, sizeof p->queues[0]);
-    p->servers = dassie__calloc(n, sizeof p->servers[0]);
     p->names = dassie__malloc(bytes);
-    if (p->bufs == NULL || p->queues == NULL || p->servers == NULL ||
+    if (dassie__turns_init(&p->turns, n, NULL) != 0 || p->bufs == NULL ||
         p->names == NULL) {
         return UV_ENOMEM;
     }
@@ -51,7 +49,6 @@ static int names_copy(struct dassie__processor *p, uv_buf_t *queues, unsigned n)
         p->bufs[i] = uv_buf_init(at, (unsigned)queues[i].len);
         at += queues[i].len;
     }
-    p->queues_n = n;
     return 0;
 }
 
@@ -83,8 +80,7 @@ void dassie__processor_free(struct dassie__processor *p)
     uv_cond_destroy(&p->cond);
     dassie__free(p->bufs);
     dassie__free(p->names);
-    dassie__free(p->queues);
-    dassie__free(p->servers);
+    dassie__turns_free(&p->turns);
     dassie__free(p->runners);
     dassie__free(p->pool);
     dassie__free(p);

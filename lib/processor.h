@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "job.h"
+#include "turn.h"
 
 struct dassie__impl;
 struct pool_user;
@@ -28,7 +29,6 @@ struct dassie__processor {
     uint64_t hung_ns; /* so long after they were asked to end */
     char *names;      /* the queues' names, until the engine knows them */
     uv_buf_t *bufs;
-    unsigned queues_n;
 
     /* The engine's. */
     struct op add_op;
@@ -36,8 +36,7 @@ struct dassie__processor {
     struct op stopped_op;
     struct dassie__processor *next; /* registered ones */
     struct dassie__processor *starting_next;
-    struct queue **queues;    /* in strict order */
-    struct server *servers;   /* its entries in the queues' lists */
+    struct turns turns;       /* of its queues */
     struct job_list starting; /* claimed in the open batch */
     unsigned hung_n;          /* runs that were given up and are not back */
     unsigned claimed;         /* claimed and not yet ended, */

@@ -160,12 +160,26 @@ struct line *dassie__queue_first_line(struct queue *q, bool suspects)
     return (front & first) != 0 ? &kinds[LINE_FRONT] : &kinds[LINE_NORMAL];
 }
 
+void dassie__queue_tell(struct queue *q)
+{
+    bool ready =
+        queue_open(q) && (q->live[LINE_FRONT] | q->live[LINE_NORMAL]) != 0;
+    if (ready == q->ready) {
+        return;
+    }
+    q->ready = ready;
+    for (struct server *at = q->servers; at != NULL; at = at->next) {
+        dassie__turn_ready(at, ready);
+    }
+}
+
 /* Its live rows have become more, or fewer. */
 static void line_counted(struct line *line)
 {
     uint64_t bit = priority_bit(line->row.priority);
     uint64_t *live = &line->queue->live[line->row.kind];
     *live = line->row.live > 0 ? *live | bit : *live & ~bit;
+    dassie__queue_tell(line->queue);
 }
 
 void dassie__line_set(struct line *line, const struct line_row *row)

@@ -19,6 +19,7 @@
 
 #include "job.h"
 #include "meter.h"
+#include "turn.h"
 
 struct line {
     struct line_row row;
@@ -61,6 +62,7 @@ struct queue {
     uint64_t touched[LINE_KINDS]; /* and those changed since the last commit */
     unsigned served;              /* processors that serve it, */
     struct server *servers;       /* these */
+    bool ready;                   /* jobs of its may be claimed */
     bool changed;                 /* since the last commit */
     bool unfolded;                /* since its row was written */
     struct queue *changed_next;
@@ -140,6 +142,10 @@ void dassie__line_evict(struct line *line, struct job_list *out);
 
 /* Notes that counts or lines of q change in this commit. */
 void dassie__queue_touch(struct queues *qs, struct queue *q);
+
+/* Its lines or settings have changed: tells those who serve it whether it has
+ * jobs that may be claimed, suspects left out. */
+void dassie__queue_tell(struct queue *q);
 
 /* Adds d to the count of a state, of q and of all. */
 void dassie__queue_count(struct queues *qs, struct queue *q, int state,

@@ -77,6 +77,7 @@ void dassie__store_settings(struct store *s, struct queue *q,
     uint8_t key[KEY_QUEUE_BYTES];
     uint8_t row[SETTINGS_ROW_MAX];
     q->settings = *settings;
+    dassie__queue_tell(q);
     dassie__sweep_configured(s, q);
     dassie__key_queue(key, KEY_SETTINGS_TAG, q->id);
     size_t len = dassie__settings_row_write(row, settings);

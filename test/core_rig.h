@@ -194,8 +194,7 @@ static inline void cr_processor_free(struct dassie__processor *p)
 {
     dassie__free(p->names);
     dassie__free(p->bufs);
-    dassie__free(p->queues);
-    dassie__free(p->servers);
+    dassie__turns_free(&p->turns);
     dassie__free(p);
 }
 
@@ -264,15 +263,14 @@ static inline struct dassie__processor *cr_processor_new(const char *queues,
     p->slots = slots;
     p->start = run_ns == CR_ASYNC ? cr_async_start : NULL;
     atomic_store(&p->run_ns, run_ns);
-    size_t most = strlen(queues) / 2 + 1;
-    p->bufs = dassie__calloc(most, sizeof p->bufs[0]);
-    p->queues = dassie__calloc(most, sizeof p->queues[0]);
-    p->servers = dassie__calloc(most, sizeof p->servers[0]);
+    unsigned n = 0;
+    p->bufs = dassie__calloc(strlen(queues) / 2 + 1, sizeof p->bufs[0]);
     for (char *at = p->names; *at != '\0'; at += strspn(at, " ")) {
         size_t len = strcspn(at, " ");
-        p->bufs[p->queues_n++] = uv_buf_init(at, (unsigned)len);
+        p->bufs[n++] = uv_buf_init(at, (unsigned)len);
         at += len;
     }
+    CR_OK(dassie__turns_init(&p->turns, n, NULL));
     p->loop_next = rig.made;
     rig.made = p;
     return p;

@@ -90,8 +90,8 @@ void order_judge_due(const struct facts *new)
 static bool serves_before(const struct dassie__processor *p, uint32_t queue,
                           const job_t *job)
 {
-    for (unsigned i = 0; p->queues[i] != job->queue; i++) {
-        if (p->queues[i]->id == queue) {
+    for (unsigned i = 0; p->turns.servers[i].queue != job->queue; i++) {
+        if (p->turns.servers[i].queue->id == queue) {
             return true;
         }
     }
