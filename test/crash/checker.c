@@ -30,7 +30,6 @@ static struct {
 static uint32_t owner[IDS_MAX]; /* token + 1 */
 static uint64_t id_max;         /* told or found */
 static dassie_count_t listed;
-static dassie_count_t counted;
 static unsigned swept;
 
 /* ---- Jobs ---- */
@@ -70,9 +69,19 @@ static void judge_ended(uint32_t token, const dassie_info_t *job)
     }
 }
 
+/* What was due has gone on since. */
+static bool is_promoted(uint32_t token, const dassie_info_t *job)
+{
+    return found[token].state == DASSIE_SCHEDULED &&
+           job->state == DASSIE_PENDING;
+}
+
 static void judge_id(uint32_t token, const dassie_info_t *job)
 {
     uint64_t told = ledger->entry[token].id;
+    if (found[token].id == job->id && is_promoted(token, job)) {
+        return;
+    }
     if (found[token].id == job->id) {
         ledger_fault(token, "is in two states");
     } else if (found[token].id != 0) {
@@ -155,20 +164,60 @@ static void judge(const dassie_info_t *job)
 
 /* ---- All of them ---- */
 
+/* Jobs go from the first to the second as their time comes. */
+static const dassie_state_t states[] = {DASSIE_SCHEDULED, DASSIE_PENDING,
+                                        DASSIE_RUNNING,   DASSIE_COMPLETE,
+                                        DASSIE_FAILED,    DASSIE_CANCELLED};
+#define STATES (sizeof states / sizeof states[0])
+
+struct counting {
+    dassie_counts_t req;
+    dassie_count_t count;
+    atomic_int n;
+};
+
 static void on_counts(dassie_counts_t *req, int status,
                       const dassie_count_t *count)
 {
+    struct counting *c = req->data;
     sync_must(status, "counts");
-    counted = *count;
-    ++*(atomic_int *)req->data;
+    c->count = *count;
+    c->n++;
 }
 
+static void count_now(dassie_count_t *count)
+{
+    struct counting c = {.n = 0};
+    c.req.data = &c;
+    sync_must(dassie_counts(&rig.q, &c.req, NULL, 0, on_counts), "counts");
+    sync_wait(&c.n, 1);
+    *count = c.count;
+}
+
+static void tally(const dassie_info_t *job)
+{
+    uint64_t *count[] = {[DASSIE_PENDING] = &listed.pending,
+                         [DASSIE_SCHEDULED] = &listed.scheduled,
+                         [DASSIE_RUNNING] = &listed.running,
+                         [DASSIE_COMPLETE] = &listed.complete,
+                         [DASSIE_FAILED] = &listed.failed,
+                         [DASSIE_CANCELLED] = &listed.cancelled};
+    ++*count[job->state];
+}
+
+/* While jobs are listed, some are swept or become due: then once more. */
 static void count_all(void)
 {
-    atomic_int n = 0;
-    dassie_counts_t req = {.data = &n};
-    sync_must(dassie_counts(&rig.q, &req, NULL, 0, on_counts), "counts");
-    sync_wait(&n, 1);
+    dassie_count_t before;
+    dassie_count_t counted;
+    do {
+        count_now(&before);
+        memset(&listed, 0, sizeof listed);
+        for (size_t i = 0; i < STATES; i++) {
+            sync_list(states[i], tally);
+        }
+        count_now(&counted);
+    } while (memcmp(&before, &counted, sizeof counted) != 0);
     if (memcmp(&counted, &listed, sizeof counted) != 0) {
         ledger_fault(NO_TOKEN, "the counts are not those of the jobs");
     }
@@ -180,11 +229,6 @@ static uint32_t kill_slots(void)
     uint32_t kills = ledger_kills() - (ledger_cut() ? 1 : 0);
     return kills * (WORK_SLOTS + ASYNC_SLOTS);
 }
-
-static const dassie_state_t states[] = {DASSIE_PENDING, DASSIE_SCHEDULED,
-                                        DASSIE_RUNNING, DASSIE_COMPLETE,
-                                        DASSIE_FAILED,  DASSIE_CANCELLED};
-#define STATES (sizeof states / sizeof states[0])
 
 /* Of a queue that keeps few jobs none is gone that is to be kept. */
 static void judge_kept(void)
@@ -219,22 +263,13 @@ static void judge_batch(uint32_t first)
 
 static void judge_all(void)
 {
-    uint64_t *count[] = {[DASSIE_PENDING] = &listed.pending,
-                         [DASSIE_SCHEDULED] = &listed.scheduled,
-                         [DASSIE_RUNNING] = &listed.running,
-                         [DASSIE_COMPLETE] = &listed.complete,
-                         [DASSIE_FAILED] = &listed.failed,
-                         [DASSIE_CANCELLED] = &listed.cancelled};
     memset(found, 0, sizeof found);
-    memset(&listed, 0, sizeof listed);
     for (size_t i = 0; i < STATES; i++) {
         sync_list(states[i], judge);
     }
     for (uint32_t token = 0; token < ledger->tokens; token++) {
         uint64_t id = ledger->entry[token].id;
-        if (found[token].id != 0) {
-            ++*count[found[token].state];
-        } else if (id != 0 && !plan_may_be_gone(token)) {
+        if (found[token].id == 0 && id != 0 && !plan_may_be_gone(token)) {
             ledger_loss(token, "is lost, it was acknowledged");
         }
         id_max = id > id_max ? id : id_max;
