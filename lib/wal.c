@@ -54,7 +54,11 @@ struct edit {
     const uint8_t *end;
     bool good;
     uint64_t sequence;  /* 0: it has none */
-    uint64_t least_log; /* the same */
+    uint64_t least_log; /* the same, */
+    uint64_t log;       /* and of its family */
+    uint64_t family;    /* 0: the default one, */
+    bool adds;          /* which it adds, */
+    bool drops;         /* or drops */
     uint64_t to_come;   /* edits that have to follow for this to count */
     struct manifest *m;
 };
@@ -141,14 +145,21 @@ static void edit_field(struct edit *d)
             d->least_log = edit_number(d);
             break;
         case TAG_LOG_NUMBER:
+            d->log = edit_number(d);
+            break;
+        case TAG_FAMILY:
+            d->family = edit_number(d);
+            break;
         case TAG_NEXT_FILE:
         case TAG_PREVIOUS_LOG:
-        case TAG_FAMILY:
         case TAG_FAMILY_MAX:
             edit_number(d);
             break;
-        case TAG_COMPARATOR:
         case TAG_FAMILY_ADD:
+            d->adds = true;
+            edit_skip(d);
+            break;
+        case TAG_COMPARATOR:
             edit_skip(d);
             break;
         case TAG_COMPACT_POINTER:
@@ -163,6 +174,7 @@ static void edit_field(struct edit *d)
             edit_skip_file(d);
             break;
         case TAG_FAMILY_DROP:
+            d->drops = true;
             break;
         default:
             if ((tag & TAG_MAY_PASS) != 0) {
@@ -179,6 +191,29 @@ static uint64_t max64(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
+static void family_note(const struct edit *d)
+{
+    if (d->family < MANIFEST_FAMILIES_MAX) {
+        struct manifest *m = d->m;
+        uint64_t *log = &m->family[d->family].log_in_group;
+        m->family[d->family].is =
+            (m->family[d->family].is || d->adds || d->family == 0) && !d->drops;
+        *log = max64(*log, d->log);
+    }
+}
+
+static void group_end(struct manifest *m)
+{
+    m->sequence = max64(m->sequence, m->in_group);
+    m->least_log = max64(m->least_log, m->least_in_group);
+    m->in_group = m->least_in_group = 0;
+    for (int i = 0; i < MANIFEST_FAMILIES_MAX; i++) {
+        uint64_t *log = &m->family[i].log_in_group;
+        m->family[i].log = max64(m->family[i].log, *log);
+        *log = 0;
+    }
+}
+
 /* A group that is cut short does not count, for RocksDB neither. */
 static int edit_seen(void *arg, const uint8_t *p, size_t n, long at)
 {
@@ -189,11 +224,10 @@ static int edit_seen(void *arg, const uint8_t *p, size_t n, long at)
         edit_field(&d);
     }
     m->in_group = max64(m->in_group, d.sequence);
-    m->log_in_group = max64(m->log_in_group, d.least_log);
+    m->least_in_group = max64(m->least_in_group, d.least_log);
+    family_note(&d);
     if (d.to_come == 0) {
-        m->sequence = max64(m->sequence, m->in_group);
-        m->least_log = max64(m->least_log, m->log_in_group);
-        m->in_group = m->log_in_group = 0;
+        group_end(m);
     }
     return 0;
 }
@@ -224,10 +258,13 @@ int dassie__manifest_name(const char *dir, char name[MANIFEST_NAME_BYTES],
     return 0;
 }
 
-static int manifest_path(const char *dir, char path[PATH_MAX], struct errmsg *e)
+/* Its path, and its number. */
+static int manifest_path(const char *dir, char path[PATH_MAX], uint64_t *number,
+                         struct errmsg *e)
 {
     char name[MANIFEST_NAME_BYTES];
     int rc = dassie__manifest_name(dir, name, e);
+    *number = rc == 0 ? strtoull(name + strlen("MANIFEST-"), NULL, 10) : 0;
     if (rc == 0 && snprintf(path, PATH_MAX, "%s/%s", dir, name) >= PATH_MAX) {
         rc = dassie__errmsg_set(e, UV_ENAMETOOLONG, "%s", name);
     }
@@ -239,7 +276,7 @@ int dassie__manifest_read(const char *dir, struct manifest *m, struct errmsg *e)
     char path[PATH_MAX];
     struct logfile f = {
         .path = path, .keep = SIZE_MAX, .record = edit_seen, .arg = m};
-    int rc = manifest_path(dir, path, e);
+    int rc = manifest_path(dir, path, &m->number, e);
     if (rc == 0) {
         rc = dassie__logfile_read(&f, e);
     }
@@ -290,7 +327,7 @@ int dassie__manifest_trim(const char *dir, struct errmsg *e)
     if (rc != 0 || m.torn_at < 0) {
         return rc;
     }
-    rc = manifest_path(dir, path, e);
+    rc = manifest_path(dir, path, &m.number, e);
     if (rc != 0) {
         return rc;
     }
@@ -434,6 +471,48 @@ static int mark_check(const struct wal *w)
                               w->check->mark, w->covered, where);
 }
 
+/* An open that recovers something begins a MANIFEST, and after what was there
+ * come the tables that it made, and all families go on with one log, of a
+ * number that no file ever had. Nobody sees half of this before it is synced;
+ * but if the end is lost, some families have come less far.
+ *
+ * With a flush that changes: the families that had something go on with a log
+ * that is newer than the MANIFEST. Before the first one some go on with that of
+ * their creation, which is there, and the default one with none. */
+static unsigned families_behind(const struct manifest *m, const uint64_t *logs,
+                                size_t n)
+{
+    uint64_t newest = 0;
+    unsigned behind = 0;
+    for (int i = 0; i < MANIFEST_FAMILIES_MAX; i++) {
+        newest = max64(newest, m->family[i].is ? m->family[i].log : 0);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (logs[i] == newest) {
+            return 0;
+        }
+    }
+    for (int i = 0; i < MANIFEST_FAMILIES_MAX; i++) {
+        uint64_t log = m->family[i].log;
+        behind += m->family[i].is && log > 0 && log < newest;
+    }
+    return newest < m->number ? behind : 0;
+}
+
+static int families_check(struct wal *w, const struct manifest *m,
+                          const uint64_t *logs, size_t n)
+{
+    unsigned behind = families_behind(m, logs, n);
+    w->unlinked = behind > 0;
+    return behind == 0
+               ? 0
+               : dassie__errmsg_set(w->e, DASSIE_ECORRUPT,
+                                    "MANIFEST-%06" PRIu64
+                                    " has lost its end: tables of %u families "
+                                    "that the last open made are not in it",
+                                    m->number, behind);
+}
+
 static int wal_read(struct wal *w)
 {
     struct manifest m = {0};
@@ -443,6 +522,9 @@ static int wal_read(struct wal *w)
     w->covered = m.sequence;
     if (rc == 0) {
         rc = dassie__files_numbered(w->check->dir, ".log", &numbers, &n, w->e);
+    }
+    if (rc == 0) {
+        rc = families_check(w, &m, numbers, n);
     }
     for (size_t i = 0; rc == 0 && i < n; i++) {
         w->file = numbers[i];

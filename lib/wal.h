@@ -4,12 +4,15 @@
  * cannot read, and deletes each file that its MANIFEST does not name. So before
  * that this works out what would come back: up to which sequence number the
  * MANIFEST knows; then it follows the batches through the log files, whose
- * numbers have no gaps.
+ * numbers have no gaps. Only what an open recovers goes into the MANIFEST
+ * family by family, and the first may reach as far as the last: so there all of
+ * them have to be.
  *
  * The happy path is: dassie__wal_check(); every batch follows the one before,
  * and the last one reaches the mark.
  *
- * Possible failure modes are: no MANIFEST; the batches end before the mark, or
+ * Possible failure modes are: no MANIFEST, or one that has lost its end; the
+ * batches end before the mark, or
  * go on behind a gap, or come again (DASSIE_ECORRUPT, with the file and the
  * place); a file that cannot be read. A torn record at the end is none: it was
  * never acknowledged.
@@ -38,7 +41,11 @@ int dassie__wal_check(const struct wal_check *check, struct errmsg *e);
 int dassie__manifest_name(const char *dir, char name[MANIFEST_NAME_BYTES],
                           struct errmsg *e);
 
+/* More families than there are. */
+#define MANIFEST_FAMILIES_MAX 64
+
 struct manifest {
+    uint64_t number;    /* its own */
     uint64_t sequence;  /* up to this it knows what is in the tables, or will
                            be found in the log */
     uint64_t least_log; /* older ones are only not deleted yet */
@@ -46,9 +53,14 @@ struct manifest {
     uint64_t *tables;   /* their numbers, to be freed */
     size_t tables_n;
     size_t tables_room;
-    long torn_at;      /* the first record that cannot be read, or -1 */
+    long torn_at; /* the first record that cannot be read, or -1 */
+    struct {
+        bool is;
+        uint64_t log; /* what is older is in its tables */
+        uint64_t log_in_group;
+    } family[MANIFEST_FAMILIES_MAX];
     uint64_t in_group; /* of edits that do not count yet */
-    uint64_t log_in_group;
+    uint64_t least_in_group;
     bool no_memory;
 };
 int dassie__manifest_read(const char *dir, struct manifest *m,
