@@ -8,7 +8,8 @@
  *
  *   tables  read through the MANIFEST; what lies in a damaged block is passed
  *           over. If the MANIFEST is damaged, or a table cannot be read at all,
- *           each table is read by itself, the older ones first
+ *           each table is read by itself, the older ones first; then jobs that
+ *           were deleted or swept may be there again, and that is told
  *   log     read record by record, and applied on top
  *   then    rebuild.h: jobs, ends and histories are certain, the rest follows
  *

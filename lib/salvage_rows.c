@@ -378,7 +378,8 @@ static int table_copy(struct salvage_rows *s, const struct table *table)
 }
 
 /* The older ones first, so that what they hold is overwritten. What a younger
- * one deletes of them stays; that is for the rebuilding. */
+ * one deletes of them stays: rows, which is for the rebuilding, and whole jobs,
+ * which nothing tells from others. */
 static int one_by_one(struct salvage_rows *s, const uint64_t *numbers, size_t n)
 {
     int rc = 0;
@@ -386,6 +387,10 @@ static int one_by_one(struct salvage_rows *s, const uint64_t *numbers, size_t n)
     if (tables == NULL) {
         return no_memory(s);
     }
+    dassie__salvage_tell(s,
+                         "jobs that were deleted may be there again, and run "
+                         "again: what one table deletes of another is not "
+                         "known");
     for (size_t i = 0; rc == 0 && i < n; i++) {
         tables[i].number = numbers[i];
         rc = table_take(s, &tables[i]);

@@ -583,6 +583,64 @@ START_TEST(damaged)
 }
 END_TEST
 
+/* All files, of which the MANIFEST is damaged. */
+static void manifest_damage(void)
+{
+    int at = 0;
+    files_n = 0;
+    ck_assert_int_eq(nftw(rig.path, save_one, 16, FTW_PHYS), 0);
+    while (strstr(files[at].path, "MANIFEST") == NULL) {
+        at++;
+    }
+    damage(&files[at], MIDDLE);
+}
+
+static int revival_told;
+
+static void on_salvage(dassie_t *q, dassie_log_level_t level, const char *line)
+{
+    revival_told += level == DASSIE_LOG_WARNING &&
+                    strstr(line, "deleted may be there again") != NULL;
+    rig_log(q, level, line);
+}
+
+static void on_deleted(dassie_change_t *req, int status)
+{
+    ck_assert_int_eq(status, 0);
+    ck_assert_uint_eq(req->changed, 2);
+    ++*(int *)req->data;
+}
+
+/* Without a MANIFEST nobody knows which tables belong to the store, and which
+ * of them tells of a deletion: what was deleted is there again. That is said.
+ */
+START_TEST(salvaged_deleted)
+{
+    int deleted = 0;
+    dassie_change_t req = {.data = &deleted};
+    dassie_filter_t filter = DASSIE_FILTER_INIT;
+    filter.states = DASSIE_IN(DASSIE_PENDING);
+    rig_open();
+    enqueue_jobs(0, 2);
+    rig_reopen(); /* into tables */
+    ck_assert_int_eq(
+        dassie_change(&rig.q, &req, DASSIE_DELETE, &filter, on_deleted), 0);
+    rig_wait(&deleted, 1);
+    rig_reopen(); /* into other ones */
+    ck_assert_uint_eq(rig_counts().pending, 0);
+    rig_close();
+    manifest_damage();
+    rig.options.flags = DASSIE_SALVAGE;
+    rig.options.log_cb = on_salvage;
+    revival_told = 0;
+    rig_open();
+    ck_assert_uint_eq(rig_counts().pending, 2);
+    ck_assert_int_eq(revival_told, 1);
+    rig_close();
+    store_forget();
+}
+END_TEST
+
 static bool is_there(const char *name)
 {
     char path[PATH_MAX];
@@ -1163,6 +1221,7 @@ static Suite *open_suite(void)
     tcase_add_loop_test(tc, damaged, getenv("QUICK") != NULL ? QUICK_KIND : 0,
                         KINDS);
     tcase_add_test(tc, salvaged);
+    tcase_add_test(tc, salvaged_deleted);
     tcase_add_test(tc, salvage_interrupted);
     tcase_add_test(tc, too_many_files);
     tcase_add_test(tc, files_too_large);

@@ -4,7 +4,8 @@
  * or the damage is told where it is met. What ends the program says which. With
  * salvage it is sound afterwards; only where rows were damaged something may be
  * lost, and then it is told. Where the tables are read one by one, deletions
- * are not known: what was deleted or swept may run again, and is counted. */
+ * are not known: what was deleted or swept may run again if the log says so,
+ * and is counted. */
 #include "subject.h"
 
 #include "ledger.h"
@@ -52,7 +53,7 @@ static void on_log(dassie_t *q, dassie_log_level_t level, const char *line)
     }
     if (strstr(line, "salvage:") != NULL) {
         forget_runs();
-        ledger->revives |= strstr(line, "read by itself") != NULL;
+        ledger->revives |= strstr(line, "may be there again") != NULL;
         loss_told = loss_told || strstr(line, "lost") != NULL ||
                     strstr(line, "cannot be read") != NULL ||
                     strstr(line, "No such file") != NULL;
