@@ -1,8 +1,9 @@
 /* users.h: the program around the library: producers, processors, look-ups.
  *
  * What it may do is a table of operations with weights; each is drawn again and
- * again, on the loop or, where the library allows it, on another thread. A new
- * kind of call is a function and a line in that table. Threads: one. */
+ * again, on the loop or, where the library allows it, on another thread: see
+ * enqueues.h, runs.h and looks.h. A new kind of call is a function and a line
+ * in that table. Threads: one. */
 #ifndef DASSIE_TEST_SIM_USERS_H_
 #define DASSIE_TEST_SIM_USERS_H_
 
@@ -29,6 +30,22 @@ struct users_plan {
     unsigned breaks;
 };
 extern struct users_plan users_plan;
+
+/* The process. */
+struct users {
+    dassie_t q;
+    uv_loop_t loop;
+    bool open;      /* the handle takes calls */
+    bool closing;   /* dassie_close() was called */
+    bool failed;    /* it did not open, and is to be closed */
+    bool finish;    /* see users_finish() */
+    unsigned calls; /* of other threads, under way */
+    uint64_t next_op;
+};
+extern struct users users;
+
+/* Whether the queue takes calls. */
+bool users_calls(void);
 
 /* Before the first process of a schedule. */
 void users_begin(void);
