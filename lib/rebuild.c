@@ -12,8 +12,11 @@
 static int finish(struct rebuild *rb)
 {
     struct store *s = &rb->s;
-    if (s->queues.n == 0) {
+    if (s->queues.n == 0 && rb->last_commit == 0) {
         return 0; /* then there is nothing at all */
+    }
+    if (dassie__store_make_room(s) != 0) {
+        return dassie__rebuild_no_memory(rb);
     }
     dassie__claims_free(s);
     for (uint32_t i = 0; i < s->queues.n; i++) {

@@ -1052,6 +1052,22 @@ START_TEST(nothing_left)
 }
 END_TEST
 
+/* The power cut has left a commit that was about no queue, and nothing else: no
+ * number is given again. */
+START_TEST(one_commit_left)
+{
+    uint8_t row[STORE_ROW_MAX];
+    struct store_row store = {.next = 9, .oldest_set = 1};
+    rig_setup(r, _i);
+    put_row(FAMILY_COMMITS, 5, row, dassie__store_row_write(row, &store));
+    leave();
+    rebuilt();
+    report_is(0, 0, 0);
+    ck_assert_uint_eq(rig_put(r, mail, 0), 9);
+    rig_teardown(r);
+}
+END_TEST
+
 static const struct {
     uint32_t complete; /* ended in this run; 0: there is no such row */
     uint32_t failed;
@@ -1819,6 +1835,7 @@ static Suite *rebuild_suite(void)
     suite_add_tcase(suite, tc);
     tcase_add_loop_test(tc, sound_store, 0, RIG_KINDS);
     tcase_add_loop_test(tc, nothing_left, 0, RIG_KINDS);
+    tcase_add_loop_test(tc, one_commit_left, 0, RIG_KINDS);
     tcase_add_loop_test(tc, ends, 0, RIG_KINDS);
     tcase_add_loop_test(tc, orphans, 0, RIG_KINDS);
     tcase_add_loop_test(tc, claimed_comes_back, 0, RIG_KINDS);
