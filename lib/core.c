@@ -490,7 +490,7 @@ static job_t *claim_next(struct core *c, struct dassie__processor *p,
             /* It has one, to be claimed with a free slot only, or once this
              * batch is committed and its rows can be read: no later queue goes
              * before. */
-            c->again |= how != CLAIM_AHEAD && c->store.changed;
+            c->again |= how != CLAIM_AHEAD && store_changed(&c->store);
             break;
         }
     }

@@ -559,7 +559,7 @@ static void commit(struct dassie__impl *impl)
 {
     struct errmsg e = {""};
     int status = 0;
-    if (impl->open && !impl->lost && impl->core.store.changed) {
+    if (impl->open && !impl->lost && store_changed(&impl->core.store)) {
         uint64_t begin = clock_mono_ns(&impl->clock);
         status =
             dassie__store_commit(&impl->core.store, impl->core.wall_ms, &e);

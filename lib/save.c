@@ -280,7 +280,7 @@ uint64_t dassie__saves_write(struct saves *saves, struct store *s,
     if (save == NULL) {
         return UINT64_MAX;
     }
-    bool commits = s->changed || save->due <= mono_ns;
+    bool commits = store_changed(s) || save->due <= mono_ns;
     for (; save != NULL && bytes < SAVE_BATCH_BYTES_MAX; save = next) {
         next = save->next;
         if (save->due <= mono_ns || (commits && flag_get(&save->urgent))) {

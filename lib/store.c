@@ -66,7 +66,6 @@ int dassie__store_queue(struct store *s, const char *name, size_t len,
         dassie__queues_drop(&s->queues, n);
         return rc;
     }
-    s->changed |= s->queues.n > n;
     *queue = q;
     return 0;
 }
@@ -604,7 +603,7 @@ static void commit_done(struct store *s)
 
 int dassie__store_commit(struct store *s, uint64_t wall_ms, struct errmsg *e)
 {
-    if (!s->changed) {
+    if (!store_changed(s)) {
         return 0;
     }
     put_names(s);

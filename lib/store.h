@@ -98,7 +98,7 @@ struct store {
     size_t window_max;   /* the budget for them */
     unsigned served;     /* queues that a processor serves */
     bool sync;           /* commits are fsynced */
-    bool changed;        /* the batch holds something */
+    bool changed;        /* the batch holds something; see store_changed() */
     uint64_t *taken;     /* jobs whose pending rows it deletes: TAKEN_MAX */
     unsigned taken_n;
     uint8_t *commit_row; /* room for the largest one */
@@ -138,6 +138,12 @@ int dassie__store_queue(struct store *s, const char *name, size_t len,
 /* Changes the settings of q. */
 void dassie__store_settings(struct store *s, struct queue *q,
                             const struct settings_row *settings);
+
+/* Whether the open batch holds something: so do new queues. */
+static inline bool store_changed(const struct store *s)
+{
+    return s->changed || s->named < s->queues.n;
+}
 
 /* Room for a commit that touches every line of every queue, one queue more and
  * three lines more. Errors: UV_ENOMEM. */

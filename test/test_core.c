@@ -111,10 +111,16 @@ START_TEST(refuses_queues)
     char name[16];
     struct job_list jobs = {0};
     cr_setup(RIG_MEM);
-    for (int i = 0; i < DASSIE_QUEUES_MAX; i++) {
+    for (int i = 0; i < DASSIE_QUEUES_MAX - 1; i++) {
         snprintf(name, sizeof name, "q%d", i);
         cr_put(name);
     }
+    cr_commit();
+    job_list_push(&jobs, cr_job("last", 0, 0, 7));
+    job_list_push(&jobs, cr_job("new", 0, 0, 7));
+    all_refused(&jobs, UV_ENOBUFS);
+    ck_assert(!store_changed(&core->store)); /* no queue is left, no commit */
+    cr_put("last");
     cr_commit();
     is_refused(cr_job("new", 0, 0, 7), UV_ENOBUFS);
     job_list_push(&jobs, cr_job("q0", 0, 0, 7));
