@@ -440,6 +440,7 @@ void dassie__apply_op(struct dassie__impl *impl, struct op *op)
             apply_configure(impl, (struct configure *)op);
             break;
         case OP_CHANGE: /* at the begin of a batch */
+            dassie__change_begin(&impl->core, (struct change *)op);
             ops_push(&impl->changes, op);
             break;
         default: /* look-ups wait for the commit */

@@ -400,7 +400,7 @@ static int walk(struct core *c, struct change *change)
 
 /* ---- Steps ---- */
 
-static void begin(struct core *c, struct change *change)
+void dassie__change_begin(const struct core *c, struct change *change)
 {
     change->begun = true;
     change->before_id = c->store.next;
@@ -443,7 +443,7 @@ bool dassie__change_step(struct core *c, struct change *change,
                          struct changed *touched)
 {
     if (!change->begun) {
-        begin(c, change);
+        dassie__change_begin(c, change);
     }
     int rc = 0;
     if (change->ids == NULL && next_id(change) == 0) {

@@ -62,6 +62,9 @@ struct changed {
 
 void dassie__change_free(struct change *change);
 
+/* It was asked for now; it begins so with its first step at the latest. */
+void dassie__change_begin(const struct core *c, struct change *change);
+
 /* True: it is over. Nothing but changes of this batch, which are in touched,
  * have been put into the batch. */
 bool dassie__change_step(struct core *c, struct change *change,

@@ -292,6 +292,29 @@ static void play(char *out, size_t size)
     trace[0] = '\0';
 }
 
+static void on_changed(dassie_change_t *req, int status)
+{
+    ck_assert_int_eq(status, 0);
+    ck_assert_uint_eq(req->changed, 1);
+    note("changed");
+}
+
+/* An operator's change is for the jobs that were there when it was asked. */
+START_TEST(changes_what_was_there)
+{
+    static dassie_change_t req;
+    dassie_filter_t filter = DASSIE_FILTER_INIT;
+    enqueue("before", 0, HOUR);
+    ck_assert_int_eq(
+        dassie_change(&q, &req, DASSIE_CANCEL, &filter, on_changed), 0);
+    enqueue("after", 0, HOUR);
+    advance(0);
+    check_trace("changed");
+    ck_assert_uint_eq(stats().jobs.cancelled, 1);
+    ck_assert_uint_eq(stats().jobs.scheduled, 1);
+}
+END_TEST
+
 START_TEST(happens_the_same_again)
 {
     static char one[sizeof trace];
@@ -722,6 +745,7 @@ int main(void)
     tcase_add_test(tc, what_is_held_goes);
     tcase_add_test(tc, clocks_are_apart);
     tcase_add_test(tc, order_is_the_queues);
+    tcase_add_test(tc, changes_what_was_there);
     tcase_add_test(tc, happens_the_same_again);
     tcase_add_test(tc, callbacks_cannot_move_it);
     tcase_add_test(tc, other_threads_may_enqueue);
