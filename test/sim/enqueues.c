@@ -80,7 +80,8 @@ static void check_counted(dassie_state_t state)
     enqueues.ended[state]++;
     dassie_stats(&users.q, &stats);
     SIM_CHECK(stats.completed >= enqueues.ended[DASSIE_COMPLETE] &&
-                  stats.failed >= enqueues.ended[DASSIE_FAILED],
+                  stats.failed >= enqueues.ended[DASSIE_FAILED] &&
+                  stats.cancelled >= enqueues.ended[DASSIE_CANCELLED],
               "an end is told before it is counted");
 }
 

@@ -142,6 +142,13 @@ static void on_failed(struct facts *facts, uint64_t id, struct kv_slice key,
     on_end(facts, id, value, DASSIE_FAILED);
 }
 
+static void on_cancelled(struct facts *facts, uint64_t id, struct kv_slice key,
+                         struct kv_slice value)
+{
+    (void)key;
+    on_end(facts, id, value, DASSIE_CANCELLED);
+}
+
 static void on_set(struct facts *facts, uint64_t commit, struct kv_slice key,
                    struct kv_slice value)
 {
@@ -210,6 +217,7 @@ void facts_read(struct kv *kv, struct facts *facts)
     each_row(kv, facts, FAMILY_HISTORY, on_history);
     each_row(kv, facts, FAMILY_COMPLETE, on_complete);
     each_row(kv, facts, FAMILY_FAILED, on_failed);
+    each_row(kv, facts, FAMILY_CANCELLED, on_cancelled);
     each_row(kv, facts, FAMILY_RUNNING, on_running);
     each_row(kv, facts, FAMILY_SCHEDULED, on_due);
     each_row(kv, facts, FAMILY_PENDING, on_pending);

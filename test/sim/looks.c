@@ -29,7 +29,7 @@ static void on_watch(dassie_watch_t *req, int status, const dassie_info_t *info)
     struct watch *watch = req->data;
     SIM_CHECK(watch->due, "a watch is told twice");
     watch->due = false;
-    SIM_CHECK(status != UV_ENOENT || model.unsynced,
+    SIM_CHECK(status != UV_ENOENT || model.unsynced || watch->job->gone,
               "a watched job is not there");
     if (status != UV_ENOENT) {
         model_ended(watch->job, status, info);
@@ -59,11 +59,13 @@ static void on_get(dassie_get_t *req, int status, const dassie_info_t *info)
     looks.get_due = false;
     SIM_CHECK(status == 0 || status == UV_ENOMEM || status == UV_EIO ||
                   status == UV_ECANCELED ||
-                  (status == UV_ENOENT && model.unsynced),
+                  (status == UV_ENOENT && (model.unsynced || job->gone)),
               "get returns %d", status);
-    if (status == 0) {
+    if (status == 0 && f->id != 0) {
+        bool ended = info->ended_ms != 0;
         SIM_CHECK(info->id == f->id && info->attempts <= f->attempts + 1 &&
-                      (info->ended_ms == 0 || f->state == (int)info->state),
+                      (!ended || f->state == (int)info->state ||
+                       job->end.state == (int)info->state),
                   "a job is told to be in state %d, and is in %d", info->state,
                   f->state);
     }

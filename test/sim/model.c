@@ -60,10 +60,56 @@ static void judge_recovered(struct job *j, const struct fact *o,
 
 /* ---- A commit ---- */
 
+static void note_gone(struct job *j)
+{
+    j->gone = true;
+    j->told = 0;
+    j->done[DASSIE_DELETE]++;
+    reached->deleted++;
+}
+
+static void note_again(struct job *j)
+{
+    j->told = 0;
+    j->once = false;
+    j->done[DASSIE_RETRY]++;
+    reached->tried_again++;
+}
+
+/* What operators may have done to it, and how it has ended. */
+static void note_action(struct job *j, const struct fact *o,
+                        const struct fact *n)
+{
+    bool was_end = o->id != 0 && move_is_end(o);
+    bool ran = o->id != 0 && o->state == DASSIE_RUNNING;
+    if (n->id == 0) {
+        note_gone(j);
+        return;
+    }
+    if (was_end && !move_is_end(n)) {
+        note_again(j);
+    }
+    if (n->state == DASSIE_CANCELLED && !was_end) {
+        j->done[DASSIE_CANCEL] += !ran;
+        reached->cancelled_runs += ran;
+        reached->cancelled_unrun += !ran;
+    }
+    if (o->id != 0 && o->state == DASSIE_SCHEDULED &&
+        (n->state == DASSIE_PENDING || n->state == DASSIE_RUNNING) &&
+        o->position > task_cycle_wall) {
+        j->done[DASSIE_RUN_NOW]++;
+        reached->hastened++;
+    }
+    if (n->state != DASSIE_RUNNING) {
+        j->cancel = CANCEL_NOT;
+    }
+}
+
 static void count_move(struct job *j, const struct fact *o,
                        const struct fact *n)
 {
     bool was_running = o->id != 0 && o->state == DASSIE_RUNNING;
+    note_action(j, o, n);
     reached->hand_offs += o->id == 0 && n->state == DASSIE_RUNNING;
     reached->unclaims += was_running && n->state == DASSIE_PENDING;
     if (was_running && n->state == DASSIE_SCHEDULED) {
@@ -91,8 +137,9 @@ static void judge_live(const struct facts *new)
         struct job *j = &model.job[i];
         const struct fact *o = &model.facts.job[i];
         const struct fact *n = &new->job[i];
-        SIM_CHECK(o->id == 0 || o->id == n->id, "j%d is gone", i);
-        if (n->id == 0) {
+        SIM_CHECK(o->id == 0 || n->id == 0 || o->id == n->id,
+                  "j%d is another one", i);
+        if (o->id == 0 && n->id == 0) {
             continue;
         }
         SIM_CHECK(move_may(j, o, n),
@@ -101,14 +148,26 @@ static void judge_live(const struct facts *new)
                   i, move_state(o), move_state(n), o->attempts, n->attempts,
                   o->crashes, n->crashes, n->code, j->stage, j->begun,
                   j->returned ? "returned" : "not returned");
-        SIM_CHECK(n->priority == j->priority && n->flags == j->flags,
-                  "j%d has another priority or other flags", i);
+        SIM_CHECK(
+            n->id == 0 || (n->priority == j->priority && n->flags == j->flags),
+            "j%d has another priority or other flags", i);
         count_move(j, o, n);
     }
     order_judge_lines(new);
     order_judge_due(new);
     order_judge_turns(new);
     order_judge_alone(new);
+}
+
+/* How jobs have ended last. */
+static void note_ends(const struct facts *facts)
+{
+    for (int i = 0; i < TOKENS_MAX; i++) {
+        const struct fact *f = &facts->job[i];
+        if (f->id != 0 && move_is_end(f)) {
+            model.job[i].end = *f;
+        }
+    }
 }
 
 static void go_live(void);
@@ -125,6 +184,7 @@ void model_committed(void)
             judge_recovered(&model.job[i], &model.facts.job[i], &new.job[i]);
         }
     }
+    note_ends(&new);
     model.facts = new;
     if (model.live && reached->commits % 8 == 0) {
         model_verify();
@@ -150,21 +210,24 @@ void model_verify(void)
                   report.jobs.scheduled == model.facts.n[DASSIE_SCHEDULED] &&
                   report.jobs.running == model.facts.n[DASSIE_RUNNING] &&
                   report.jobs.complete == model.facts.n[DASSIE_COMPLETE] &&
-                  report.jobs.failed == model.facts.n[DASSIE_FAILED],
+                  report.jobs.failed == model.facts.n[DASSIE_FAILED] &&
+                  report.jobs.cancelled == model.facts.n[DASSIE_CANCELLED],
               "verify counts otherwise");
     reached->verified++;
 }
 
 /* ---- Processes ---- */
 
-/* What the power cut has left of a job is what is there. */
+/* What the power cut has left of a job is what is there; of one that was tried
+ * again it may have left two ends. */
 static void judge_rebuilt(struct job *j, const struct fact *raw,
                           const struct fact *n)
 {
-    bool ended = raw->state == DASSIE_COMPLETE || raw->state == DASSIE_FAILED;
+    bool ended = move_is_end(raw);
+    bool two = j->done[DASSIE_RETRY] > 0 && move_is_end(n);
     SIM_CHECK((raw->id != 0) == (n->id != 0), "j%d was %s, is %s once rebuilt",
               move_token(j), move_state(raw), move_state(n));
-    SIM_CHECK(raw->id == 0 || !ended || n->state == raw->state,
+    SIM_CHECK(raw->id == 0 || !ended || two || n->state == raw->state,
               "j%d was %s, is %s once rebuilt", move_token(j), move_state(raw),
               move_state(n));
 }
@@ -207,9 +270,15 @@ void model_begin(bool unsynced)
     model.alone = -1;
 }
 
+void model_closing(void)
+{
+    model.closing = true;
+}
+
 void model_process(void)
 {
     model.session++;
+    model.closing = false;
     model.live = false;
     model.waits_from = UINT64_MAX;
 }
@@ -250,6 +319,8 @@ static void process_over(void)
     for (unsigned i = 0; i < model.jobs_n; i++) {
         struct job *j = &model.job[i];
         j->executing = j->ack_due = j->done_due = false;
+        j->cancel = CANCEL_NOT;
+        memset(j->asked, 0, sizeof j->asked);
         if (j->stage == STAGE_ISSUED) {
             j->stage = STAGE_DOUBT;
         }
@@ -266,9 +337,13 @@ static void judge_cut(struct job *j, const struct fact *n, bool lost)
 {
     bool there = n->id != 0;
     bool told = j->told == 0 || (there && n->state == j->told);
-    SIM_CHECK(model.unsynced || ((j->stage != STAGE_ACKED || there) && told),
+    SIM_CHECK(model.unsynced || !there || !j->gone_told,
+              "j%d was deleted, and is there after a power cut", move_token(j));
+    SIM_CHECK(model.unsynced ||
+                  ((j->stage != STAGE_ACKED || there || j->gone) && told),
               "j%d was promised, and is %s after a power cut", move_token(j),
               move_state(n));
+    j->gone &= !there;
     if (lost) {
         j->told = told ? j->told : 0;
         j->id = there ? j->id : 0; /* another one may get it */
@@ -309,6 +384,7 @@ void model_killed(bool power, bool no_record, unsigned lost)
 {
     if (power) {
         facts_read(disk_kv(), &model.facts);
+        note_ends(&model.facts);
         for (unsigned i = 0; i < model.jobs_n; i++) {
             judge_cut(&model.job[i], &model.facts.job[i],
                       lost > 0 && model.unsynced);
@@ -335,9 +411,9 @@ void model_end(void)
 {
     for (unsigned i = 0; i < model.jobs_n; i++) {
         const struct fact *f = &model.facts.job[i];
-        SIM_CHECK(f->id == 0 ? model.job[i].stage != STAGE_ACKED
-                             : f->state == DASSIE_COMPLETE ||
-                                   f->state == DASSIE_FAILED,
+        SIM_CHECK(f->id == 0
+                      ? model.job[i].gone || model.job[i].stage != STAGE_ACKED
+                      : move_is_end(f),
                   "j%u is %s in the end", i, move_state(f));
     }
     model_verify();
@@ -380,6 +456,7 @@ static void judge_idle(struct dassie__impl *impl)
                   t->running == model.facts.n[DASSIE_RUNNING] &&
                   t->complete == model.facts.n[DASSIE_COMPLETE] &&
                   t->failed == model.facts.n[DASSIE_FAILED] &&
+                  t->cancelled == model.facts.n[DASSIE_CANCELLED] &&
                   t->running == core->claimed_n,
               "the counts are not those of the rows");
 }
@@ -441,107 +518,4 @@ void model_step(void)
         judge_idle(impl);
         judge_sleep(impl, until);
     }
-}
-
-/* ---- What users see ---- */
-
-struct job *model_job(const char *name, size_t len)
-{
-    int number = facts_token(name, len);
-    SIM_CHECK(number >= 0 && (unsigned)number < model.jobs_n,
-              "nobody asked for this job");
-    return &model.job[number];
-}
-
-void model_acked(struct job *job, uint64_t id, int status)
-{
-    const struct fact *f = &model.facts.job[move_token(job)];
-    SIM_CHECK(job->ack_due, "j%d is acknowledged twice", move_token(job));
-    job->ack_due = false;
-    SIM_SAY("j%d acknowledged: %d", move_token(job), status);
-    if (status == 0) {
-        SIM_CHECK(f->id != 0 && f->id == id,
-                  "j%d is acknowledged as %d, and on disk as %d",
-                  move_token(job), (int)id, (int)f->id);
-        job->stage = STAGE_ACKED;
-        job->id = id;
-        reached->acknowledged++;
-        return;
-    }
-    job->done_due = false;
-    if (status == DASSIE_EUNKNOWN) {
-        job->stage = STAGE_DOUBT;
-        return;
-    }
-    SIM_CHECK(f->id == 0, "j%d is refused (%d), and there", move_token(job),
-              status);
-    job->stage = STAGE_REFUSED;
-    reached->refused++;
-}
-
-void model_ended(struct job *job, int status, const dassie_info_t *info)
-{
-    const struct fact *f = &model.facts.job[move_token(job)];
-    SIM_SAY("j%d end told: %d", move_token(job), status);
-    if (status != 0) {
-        SIM_CHECK(
-            info == NULL && (status == UV_ECANCELED || status == UV_ENOMEM ||
-                             status == UV_EIO || status == DASSIE_EUNKNOWN),
-            "the end of j%d is told as %d", move_token(job), status);
-        return;
-    }
-    SIM_CHECK(f->id == info->id && f->state == (int)info->state &&
-                  f->code == info->error_code && f->attempts == info->attempts,
-              "j%d is told to be %d, and is %s", move_token(job), info->state,
-              move_state(f));
-    SIM_CHECK(f->state == DASSIE_COMPLETE || f->state == DASSIE_FAILED,
-              "j%d is told to have ended, and is %s", move_token(job),
-              move_state(f));
-    job->told = f->state;
-}
-
-struct job *model_begun(const dassie_job_t *run, bool async)
-{
-    size_t len;
-    const char *name = dassie_job_name(run, &len);
-    struct job *job = model_job(name, len);
-    const struct fact *f = &model.facts.job[move_token(job)];
-    SIM_SAY("j%d begins run %u%s", move_token(job), dassie_job_attempt(run),
-            async ? ", async" : "");
-    SIM_CHECK(f->id != 0 && f->id == dassie_job_id(run) &&
-                  f->state == DASSIE_RUNNING &&
-                  f->attempts + 1 == dassie_job_attempt(run),
-              "j%d begins run %u, and is %s with %u attempts on disk",
-              move_token(job), dassie_job_attempt(run), move_state(f),
-              f->attempts);
-    SIM_CHECK(!job->executing && !(job->session == model.session &&
-                                   job->begun == f->attempts + 1),
-              "j%d begins a run twice", move_token(job));
-    SIM_CHECK(job->told == 0, "j%d begins, and its end was told",
-              move_token(job));
-    SIM_CHECK(!job->once || (job->flags & DASSIE_AT_MOST_ONCE) == 0,
-              "j%d begins again, but at most once was asked for",
-              move_token(job));
-    SIM_CHECK(job->stage != STAGE_REFUSED, "j%d begins, it was refused",
-              move_token(job));
-    job->once = true;
-    job->session = model.session;
-    job->begun = f->attempts + 1;
-    job->executing = true;
-    job->returned = false;
-    reached->runs++;
-    reached->at_most_once += (job->flags & DASSIE_AT_MOST_ONCE) != 0;
-    return job;
-}
-
-void model_returned(struct job *job, int status, const char *out, size_t len)
-{
-    SIM_SAY("j%d returns %d from run %u", move_token(job), status, job->begun);
-    job->executing = false;
-    job->returned = true;
-    job->status = status;
-    job->out_len = len;
-    memcpy(job->out, out, len < OUT_MAX ? len : OUT_MAX);
-    reached->completed += status == 0;
-    reached->failed += status != 0;
 }

@@ -23,6 +23,12 @@ enum stage {
     STAGE_DOUBT    /* it may be there: nobody was told, or of a doubt */
 };
 
+/* By dassie_action_t. */
+#define ACTIONS (DASSIE_RUN_NOW + 1)
+
+/* Whether a run was asked to end by an operator. */
+enum asked { CANCEL_NOT, CANCEL_MAYBE, CANCEL_SURE };
+
 struct job {
     dassie_enqueue_t req;
     enum stage stage;
@@ -42,10 +48,18 @@ struct job {
     int status;
     char out[OUT_MAX];
     size_t out_len;
-    bool once;      /* a run has begun, ever */
-    bool ack_due;   /* a callback has to come */
-    bool done_due;  /* so too, if the enqueue is acknowledged */
-    int told;       /* the state of the end that was told, or 0 */
+    unsigned asked[ACTIONS]; /* what operators ask for just now, by action: in
+                                which states, bits */
+    unsigned done[ACTIONS];  /* how often that was done, to one that did not
+                                run */
+    enum asked cancel;       /* of the run that is claimed */
+    bool gone;               /* deleted, */
+    bool gone_told;          /* and somebody was told so */
+    struct fact end;         /* the last one */
+    bool once;               /* a run has begun, ever */
+    bool ack_due;            /* a callback has to come */
+    bool done_due;           /* so too, if the enqueue is acknowledged */
+    int told;                /* the state of the end that was told, or 0 */
     unsigned found; /* what may be found of its run: bits by enum found */
 };
 
@@ -61,6 +75,7 @@ struct model {
     bool dirty;      /* somebody has used it unsynced and not closed it */
     bool no_record;  /* the recorder of the last owner is void */
     bool rebuilding; /* so open rebuilds */
+    bool closing;    /* the queue is to be closed */
     int alone;       /* the token of the suspect that runs alone, or -1 */
     uint64_t alone_until;
     uint64_t waits_from; /* since then a job waits for a thread */
@@ -77,6 +92,7 @@ struct dassie__impl *model_impl(void);
 /* ---- A process ---- */
 
 void model_process(void); /* begins, */
+void model_closing(void); /* closes its queue, */
 void model_killing(void); /* is about to die: its memory is still there, */
 void model_killed(bool power, bool no_record, unsigned lost); /* is dead, */
 void model_closed(bool no_record);                            /* or closed */
@@ -103,6 +119,7 @@ void model_acked(struct job *job, uint64_t id, int status);
 void model_ended(struct job *job, int status, const dassie_info_t *info);
 struct job *model_begun(const dassie_job_t *job, bool async);
 void model_returned(struct job *job, int status, const char *out, size_t len);
+void model_goes_on(struct job *job); /* its end was not taken */
 struct job *model_job(const char *name, size_t len);
 
 #endif /* DASSIE_TEST_SIM_MODEL_H_ */

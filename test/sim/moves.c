@@ -62,11 +62,43 @@ static bool is_due_right(const struct job *j, const struct fact *o,
            n->position <= task_cycle_wall + ms - ms / 4 + ms / 2;
 }
 
-static bool ends_as_returned(const struct job *j, const struct fact *o,
-                             const struct fact *n)
+/* An operator has asked for it, and it was so. */
+static bool is_asked(const struct job *j, dassie_action_t action,
+                     const struct fact *o)
 {
-    if (!move_has_begun(j, o) || !j->returned || n->code != j->status ||
-        n->attempts != o->attempts + 1 || n->crashes != o->crashes) {
+    return (j->asked[action] & DASSIE_IN(o->state)) != 0;
+}
+
+static bool may_be_cancelled(const struct job *j)
+{
+    return j->cancel != CANCEL_NOT ||
+           (j->asked[DASSIE_CANCEL] & DASSIE_IN(DASSIE_RUNNING)) != 0;
+}
+
+/* Nothing follows a run that was to be cancelled. */
+static bool ends_cancelled(const struct job *j, const struct fact *n)
+{
+    int status = is_snoozed(j) ? UV_ECANCELED : j->status;
+    return n->code == status && (is_snoozed(j) || same_out(j, n)) &&
+           n->state == (status == 0              ? DASSIE_COMPLETE
+                        : status == UV_ECANCELED ? DASSIE_CANCELLED
+                                                 : DASSIE_FAILED);
+}
+
+/* A run that was given up as the queue closes is no attempt. */
+static bool ends_with_queue(const struct job *j, const struct fact *o,
+                            const struct fact *n)
+{
+    return j->status == UV_ECANCELED && (j->flags & DASSIE_AT_MOST_ONCE) == 0 &&
+           n->state == DASSIE_SCHEDULED && n->code == 0 &&
+           n->position == task_cycle_wall && n->excused == o->excused + 1;
+}
+
+/* Nobody has asked it to. */
+static bool ends_by_itself(const struct job *j, const struct fact *o,
+                           const struct fact *n)
+{
+    if (n->code != j->status) {
         return false;
     }
     if (n->state == DASSIE_SCHEDULED) {
@@ -75,6 +107,20 @@ static bool ends_as_returned(const struct job *j, const struct fact *o,
     }
     return n->state == (n->code == 0 ? DASSIE_COMPLETE : DASSIE_FAILED) &&
            !is_snoozed(j) && !is_retried(j, o) && same_out(j, n);
+}
+
+static bool ends_as_returned(const struct job *j, const struct fact *o,
+                             const struct fact *n)
+{
+    if (!move_has_begun(j, o) || !j->returned ||
+        n->attempts != o->attempts + 1 || n->crashes != o->crashes) {
+        return false;
+    }
+    if ((may_be_cancelled(j) && ends_cancelled(j, n)) ||
+        (model.closing && ends_with_queue(j, o, n))) {
+        return true;
+    }
+    return j->cancel != CANCEL_SURE && ends_by_itself(j, o, n);
 }
 
 static bool is_entered_right(const struct job *j, const struct fact *n)
@@ -92,38 +138,101 @@ static bool goes_back(const struct fact *o, const struct fact *n)
            n->position > o->position && same_counts(o, n);
 }
 
+bool move_is_end(const struct fact *f)
+{
+    return f->state == DASSIE_COMPLETE || f->state == DASSIE_FAILED ||
+           f->state == DASSIE_CANCELLED;
+}
+
+/* Without a run that has begun. */
+static bool is_cancelled(const struct fact *o, const struct fact *n)
+{
+    return n->attempts == o->attempts && n->crashes == o->crashes &&
+           n->code == UV_ECANCELED;
+}
+
+/* It begins afresh. */
+static bool is_tried_again(const struct fact *o, const struct fact *n)
+{
+    return n->attempts == o->attempts && n->excused == o->attempts &&
+           n->crashes == 0 && n->kind == LINE_NORMAL && n->position > n->id;
+}
+
+static bool is_due(const struct job *j, const struct fact *o)
+{
+    return o->position <= task_cycle_wall || is_asked(j, DASSIE_RUN_NOW, o);
+}
+
+/* One that is not cancelled while it runs. */
+static bool stays_or_goes_back(const struct job *j, const struct fact *o,
+                               const struct fact *n)
+{
+    if (!same_counts(o, n)) {
+        return false;
+    }
+    if (n->state == DASSIE_RUNNING) {
+        return o->position == n->position || !move_has_begun(j, o);
+    }
+    return goes_back(o, n) && !move_has_begun(j, o) && j->cancel != CANCEL_SURE;
+}
+
+static bool waiting_may(const struct job *j, const struct fact *o,
+                        const struct fact *n)
+{
+    if (n->state == DASSIE_CANCELLED) {
+        return is_asked(j, DASSIE_CANCEL, o) && is_cancelled(o, n);
+    }
+    if (!same_counts(o, n)) {
+        return false;
+    }
+    if (n->state == DASSIE_RUNNING) {
+        return o->state == DASSIE_PENDING || is_due(j, o);
+    }
+    if (o->state == DASSIE_SCHEDULED) {
+        return n->state == DASSIE_PENDING && n->kind == LINE_NORMAL &&
+               is_due(j, o);
+    }
+    return n->state == DASSIE_PENDING && /* claimed in between, or not */
+           (goes_back(o, n) ||
+            (o->kind == n->kind && o->position == n->position));
+}
+
+static bool running_may(const struct job *j, const struct fact *o,
+                        const struct fact *n)
+{
+    if (n->state == DASSIE_RUNNING || n->state == DASSIE_PENDING) {
+        return stays_or_goes_back(j, o, n);
+    }
+    return n->state == DASSIE_CANCELLED && !move_has_begun(j, o)
+               ? may_be_cancelled(j) && is_cancelled(o, n)
+               : ends_as_returned(j, o, n);
+}
+
+static bool ended_may(const struct job *j, const struct fact *o,
+                      const struct fact *n)
+{
+    return o->state != DASSIE_COMPLETE &&
+           (n->state == DASSIE_PENDING || n->state == DASSIE_RUNNING) &&
+           is_asked(j, DASSIE_RETRY, o) && is_tried_again(o, n);
+}
+
 /* In the life of a process. */
 bool move_may(const struct job *j, const struct fact *o, const struct fact *n)
 {
     if (o->id == 0) {
         return is_entered_right(j, n);
     }
-    bool handed_back = goes_back(o, n);
-    switch (o->state << 4 | n->state) {
-        case DASSIE_PENDING << 4 | DASSIE_PENDING: /* it may have been claimed
-                                                      in between */
-            return same_counts(o, n) &&
-                   (handed_back ||
-                    (o->kind == n->kind && o->position == n->position));
-        case DASSIE_PENDING << 4 | DASSIE_RUNNING:
-            return same_counts(o, n);
-        case DASSIE_RUNNING << 4 | DASSIE_RUNNING:
-            return same_counts(o, n) &&
-                   (o->position == n->position || !move_has_begun(j, o));
-        case DASSIE_RUNNING << 4 | DASSIE_PENDING:
-            return same_counts(o, n) && handed_back && !move_has_begun(j, o);
-        case DASSIE_SCHEDULED << 4 | DASSIE_PENDING:
-            return same_counts(o, n) && n->kind == LINE_NORMAL &&
-                   o->position <= task_cycle_wall;
-        case DASSIE_SCHEDULED << 4 | DASSIE_RUNNING:
-            return same_counts(o, n) && o->position <= task_cycle_wall;
-        case DASSIE_RUNNING << 4 | DASSIE_SCHEDULED:
-        case DASSIE_RUNNING << 4 | DASSIE_COMPLETE:
-        case DASSIE_RUNNING << 4 | DASSIE_FAILED:
-            return ends_as_returned(j, o, n);
-        default:
-            return o->state == n->state && memcmp(o, n, sizeof *o) == 0;
+    if (n->id == 0) {
+        return is_asked(j, DASSIE_DELETE, o);
     }
+    if (memcmp(o, n, sizeof *o) == 0) {
+        return true;
+    }
+    if (move_is_end(o)) {
+        return ended_may(j, o, n);
+    }
+    return o->state == DASSIE_RUNNING ? running_may(j, o, n)
+                                      : waiting_may(j, o, n);
 }
 
 /* Where a run that was found so takes its job at open. */

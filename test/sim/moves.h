@@ -12,6 +12,9 @@ const char *move_state(const struct fact *f);
 /* Its run under way, by the claim in o, has begun. */
 bool move_has_begun(const struct job *j, const struct fact *o);
 
+/* It has ended, in whatever way. */
+bool move_is_end(const struct fact *f);
+
 /* From o to n, in the life of a process. */
 bool move_may(const struct job *j, const struct fact *o, const struct fact *n);
 

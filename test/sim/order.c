@@ -38,7 +38,7 @@ void order_judge_lines(const struct facts *new)
         bool fresh = o->id == 0;
         const struct fact *from = fresh ? n : o;
         if (is_new_claim(o, n) && from->kind != LINE_SUSPECT &&
-            o->state != DASSIE_SCHEDULED &&
+            (fresh || o->state == DASSIE_PENDING) &&
             (last[n->queue][fresh] == NULL ||
              stands_before(last[n->queue][fresh], from))) {
             last[n->queue][fresh] = from;
@@ -54,17 +54,18 @@ void order_judge_lines(const struct facts *new)
     }
 }
 
-/* A job whose time has come goes to the end of its line, and may be claimed in
- * the same commit: then what was due before it is not left, nor what stood in
- * its line or in one before that. */
+/* A job whose time has come, or that is tried again, goes to the end of its
+ * line, and may be claimed in the same commit: then what was due before it is
+ * not left, unless somebody has asked for it, nor what stood in its line or in
+ * one before that. */
 static void judge_due(const struct fact *o, const struct fact *n,
-                      const struct fact *due, int i)
+                      const struct fact *due, bool asked, int i)
 {
     if (!was_left(o, n, false) || n->queue != due->queue) {
         return;
     }
     bool left = o->state == DASSIE_SCHEDULED
-                    ? stands_before(o, due)
+                    ? !asked && stands_before(o, due)
                     : o->id != 0 && o->state == DASSIE_PENDING &&
                           o->position == n->position &&
                           o->priority <= due->priority;
@@ -76,12 +77,14 @@ void order_judge_due(const struct facts *new)
 {
     for (int i = 0; i < TOKENS_MAX; i++) {
         const struct fact *due = &model.facts.job[i];
-        if (due->state != DASSIE_SCHEDULED ||
+        bool asked = due->state != DASSIE_SCHEDULED ||
+                     model.job[i].asked[DASSIE_RUN_NOW] != 0;
+        if (due->id == 0 || due->state == DASSIE_PENDING ||
             !is_new_claim(due, &new->job[i])) {
             continue;
         }
         for (int k = 0; k < TOKENS_MAX; k++) {
-            judge_due(&model.facts.job[k], &new->job[k], due, k);
+            judge_due(&model.facts.job[k], &new->job[k], due, asked, k);
         }
     }
 }

@@ -35,6 +35,13 @@
     XX(promoted)         \
     XX(retries)          \
     XX(snoozes)          \
+    XX(changes)          \
+    XX(cancelled_unrun)  \
+    XX(cancelled_runs)   \
+    XX(cancels_known)    \
+    XX(tried_again)      \
+    XX(deleted)          \
+    XX(hastened)         \
     XX(kills)            \
     XX(kills_in_commit)  \
     XX(kills_untold)     \

@@ -1,6 +1,7 @@
 #include "runs.h"
 
 #include "model.h"
+#include "moves.h"
 #include "sim.h"
 #include "task.h"
 #include "users.h"
@@ -29,6 +30,7 @@ struct held {
     uint64_t id;
     uint32_t attempt;
     uint64_t end_at; /* NEVER: when it must */
+    bool cancelled;  /* it was told to end */
 };
 
 static struct {
@@ -48,6 +50,14 @@ static void proc_begins(struct proc *proc, int d)
     proc->executing += (unsigned)d;
     SIM_CHECK(proc->executing <= proc->concurrency,
               "more runs than a processor has slots");
+}
+
+/* How it ends; one that is asked to may say so. */
+static int status_draw(bool asked)
+{
+    return asked && sim_chance(400)         ? UV_ECANCELED
+           : sim_chance(users_plan.failing) ? UV_EPROTO
+                                            : 0;
 }
 
 static size_t outcome(const struct job *job, int status, char out[OUT_MAX])
@@ -81,9 +91,7 @@ static int work(dassie_job_t *run)
     char out[OUT_MAX];
     struct proc *proc = proc_of(run);
     struct job *job = model_begun(run, false);
-    int status = sim_chance(users_plan.failing) ? UV_EPROTO : 0;
     bool endless = sim_chance(users_plan.endless);
-    size_t len = outcome(job, status, out);
     decide(job, run);
     proc_begins(proc, 1);
     if (sim_chance(800)) {
@@ -92,7 +100,12 @@ static int work(dassie_job_t *run)
     while (endless && !users.finish && !dassie_job_cancelled(run)) {
         task_sleep(20 * MS);
     }
-    reached->cancelled += dassie_job_cancelled(run) != 0;
+    bool asked = dassie_job_cancelled(run) != 0;
+    SIM_CHECK(asked || job->cancel != CANCEL_SURE,
+              "j%d was cancelled, and its run does not know", move_token(job));
+    reached->cancelled += asked;
+    int status = status_draw(asked);
+    size_t len = outcome(job, status, out);
     if ((status == 0 ? dassie_job_set_result(run, out, len)
                      : dassie_job_set_error(run, out, len)) != 0) {
         status = 0; /* no memory: without a result */
@@ -107,15 +120,14 @@ static void held_finish(struct held *held)
 {
     char out[OUT_MAX];
     struct job *job = held->job;
-    int status = sim_chance(users_plan.failing) ? UV_EPROTO : 0;
+    int status = status_draw(held->cancelled);
     size_t len = outcome(job, status, out);
-    struct job before = *job;
     model_returned(job, status, out, len);
     proc_begins(held->proc, -1);
     held->job = NULL;
     int rc = dassie_finish(&users.q, held->id, held->attempt, status, out, len);
     if (rc == UV_ENOMEM) { /* it goes on, and tries again later */
-        *job = before;
+        model_goes_on(job);
         held->job = job;
         held->proc->executing++;
         return;
@@ -142,6 +154,7 @@ static void start(dassie_job_t *run)
     held->id = dassie_job_id(run);
     held->attempt = dassie_job_attempt(run);
     held->job = model_begun(run, true);
+    held->cancelled = false;
     decide(held->job, run);
     proc_begins(held->proc, 1);
     held->end_at = sim_chance(users_plan.endless)
@@ -160,6 +173,7 @@ static void cancel(dassie_job_t *run)
     for (int i = 0; i < HELD_MAX; i++) {
         if (runs.held[i].job != NULL && runs.held[i].id == dassie_job_id(run)) {
             runs.held[i].end_at = task_now;
+            runs.held[i].cancelled = true;
             reached->cancelled++;
         }
     }

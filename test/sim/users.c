@@ -5,6 +5,7 @@
 #include "looks.h"
 #include "memory.h"
 #include "model.h"
+#include "operators.h"
 #include "runs.h"
 #include "sim.h"
 #include "task.h"
@@ -31,6 +32,7 @@ static void on_close(dassie_t *q)
     (void)q;
     users.open = users.closing = false;
     looks_closed();
+    operators_closed();
     runs_closed();
     SIM_SAY("closed");
 }
@@ -42,6 +44,7 @@ static bool op_close(void)
         return false;
     }
     SIM_SAY("close");
+    model_closing();
     users.closing = true;
     int rc = dassie_close(&users.q, on_close);
     SIM_CHECK(rc == 0, "close returns %d", rc);
@@ -109,8 +112,9 @@ static struct op_entry {
     {20, enqueues_one},     {6, enqueues_many}, {30, runs_finish},
     {3, runs_finish_stale}, {6, runs_serve},    {2, runs_stop},
     {4, looks_watch},       {3, looks_look},    {1, looks_drain},
-    {1, op_space},          {1, op_clock},      {2, op_wait},
-    {0, op_no_memory},      {0, op_break},      {0, op_close},
+    {6, operators_change},  {1, op_space},      {1, op_clock},
+    {2, op_wait},           {0, op_no_memory},  {0, op_break},
+    {0, op_close},
 };
 #define OPS (sizeof ops / sizeof ops[0])
 
@@ -211,6 +215,7 @@ static void users_clear(void)
     enqueues_begin();
     runs_begin();
     looks_begin();
+    operators_begin();
 }
 
 void users_begin(void)
