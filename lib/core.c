@@ -536,7 +536,7 @@ static job_t *suspect_from(struct core *c, struct dassie__processor *p)
         if (rc != 0) {
             c->broken = rc;
         } else if (q->live[LINE_SUSPECT] != 0) {
-            c->again |= c->store.changed; /* as above */
+            c->again |= store_changed(&c->store); /* as above */
         }
     }
     return NULL;
