@@ -88,6 +88,7 @@ typedef enum {
 #define DASSIE_CONCURRENCY_MAX 1024            /* of one processor */
 #define DASSIE_PROCESSORS_MAX 1024             /* processors of one handle */
 #define DASSIE_PROCESSOR_QUEUES_MAX 1024       /* queues of one processor */
+#define DASSIE_WEIGHT_MAX 1000                 /* of one of them */
 #define DASSIE_LIST_MAX 1000                   /* jobs of one page */
 #define DASSIE_LOOKUPS_MAX 65536               /* look-ups under way */
 #define DASSIE_METRICS_QUEUES_MAX 256          /* with metrics of their own */
@@ -490,7 +491,7 @@ struct dassie_process_options_s {
     size_t size;               /* set by DASSIE_PROCESS_OPTIONS_INIT */
     const char *queue;         /* the one queue; NULL: "default" */
     size_t queue_len;          /* 0: a C string */
-    const uv_buf_t *queues;    /* or several, served in strict order */
+    const uv_buf_t *queues;    /* or several, served in strict order, */
     unsigned queues_n;         /* how many; 0: the one above */
     unsigned concurrency;      /* 1: how many jobs at a time */
     dassie_work_cb work;       /* runs on the thread pool ... */
@@ -500,11 +501,14 @@ struct dassie_process_options_s {
     unsigned hung_ms;          /* DASSIE_HUNG_MS: after the timeout */
     unsigned spares;           /* 0: how many hung runs are given up; up to
                                   DASSIE_CONCURRENCY_MAX */
+    const unsigned *weights;   /* or, if not NULL, by weights: one for each of
+                                  queues, 1 to DASSIE_WEIGHT_MAX; see
+                                  dassie_process() */
 };
 #define DASSIE_PROCESS_OPTIONS_INIT                                         \
     {                                                                       \
         sizeof(struct dassie_process_options_s), NULL, 0, NULL, 0, 0, NULL, \
-            NULL, NULL, NULL, 0, 0                                          \
+            NULL, NULL, NULL, 0, 0, NULL                                    \
     }
 
 struct dassie_list_options_s {
@@ -741,8 +745,16 @@ struct dassie_processor_s {
  * p stays the library's until dassie_processor_stop()'s callback, or that of
  * dassie_close(). More concurrency than the pool has threads to spare is told
  * to the log and in dassie_stats().
+ *
+ * Of several queues in strict order a job starts only while those before its
+ * queue have none to start. By weights each queue that has jobs gets its share
+ * of the starts, so none waits for ever: with 3, 2 and 1 three, two and one of
+ * six, within one job at any moment. What a queue without jobs does not use is
+ * shared by the others, and it saves nothing up; nor does one that is paused.
+ * Weights are those of this processor; they count jobs, not the time they take.
  * Errors: UV_EINVAL no or two processors, concurrency, a queue's name, more
- * than DASSIE_PROCESSOR_QUEUES_MAX of them, spares;
+ * than DASSIE_PROCESSOR_QUEUES_MAX of them, a weight, weights without queues,
+ * spares;
  * UV_ENOBUFS DASSIE_PROCESSORS_MAX reached; UV_ENOMEM. */
 DASSIE_EXTERN int dassie_process(dassie_t *q, dassie_processor_t *p,
                                  const dassie_process_options_t *options);

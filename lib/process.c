@@ -9,6 +9,17 @@
 
 /* ---- Registering ---- */
 
+/* NULL: there are none. */
+static int weights_check(const unsigned *weights, unsigned n)
+{
+    for (unsigned i = 0; weights != NULL && i < n; i++) {
+        if (weights[i] < 1 || weights[i] > DASSIE_WEIGHT_MAX) {
+            return UV_EINVAL;
+        }
+    }
+    return weights != NULL && n == 0 ? UV_EINVAL : 0;
+}
+
 static int process_check(const dassie_process_options_t *o)
 {
     bool work = o->work != NULL;
@@ -21,11 +32,12 @@ static int process_check(const dassie_process_options_t *o)
         (o->queues_n > 0 && (o->queues == NULL || o->queue != NULL))) {
         return UV_EINVAL;
     }
-    return 0;
+    return weights_check(o->weights, o->queues_n);
 }
 
 /* The queues' names, copied: into *bufs, with their bytes behind. */
-static int names_copy(struct dassie__processor *p, uv_buf_t *queues, unsigned n)
+static int names_copy(struct dassie__processor *p, uv_buf_t *queues, unsigned n,
+                      const unsigned *weights)
 {
     size_t bytes = 0;
     for (unsigned i = 0; i < n; i++) {
@@ -39,7 +51,7 @@ static int names_copy(struct dassie__processor *p, uv_buf_t *queues, unsigned n)
     }
     p->bufs = dassie__calloc(n, sizeof p->bufs[0]);
     p->names = dassie__malloc(bytes);
-    if (dassie__turns_init(&p->turns, n, NULL) != 0 || p->bufs == NULL ||
+    if (dassie__turns_init(&p->turns, n, weights) != 0 || p->bufs == NULL ||
         p->names == NULL) {
         return UV_ENOMEM;
     }
@@ -62,14 +74,14 @@ static int names_of(struct dassie__processor *p,
             return UV_EINVAL;
         }
         uv_buf_t one = uv_buf_init((char *)(uintptr_t)name, (unsigned)len);
-        return names_copy(p, &one, 1);
+        return names_copy(p, &one, 1, NULL);
     }
     uv_buf_t *queues = dassie__malloc(o->queues_n * sizeof queues[0]);
     if (queues == NULL) {
         return UV_ENOMEM;
     }
     memcpy(queues, o->queues, o->queues_n * sizeof queues[0]);
-    int rc = names_copy(p, queues, o->queues_n);
+    int rc = names_copy(p, queues, o->queues_n, o->weights);
     dassie__free(queues);
     return rc;
 }

@@ -381,6 +381,33 @@ START_TEST(claims_in_order)
 }
 END_TEST
 
+/* A slot that is free goes to the queue that is behind its share. */
+START_TEST(claims_by_weight)
+{
+    static const unsigned weights[] = {3, 2, 1};
+    unsigned n[3] = {0};
+    cr_setup(_i);
+    put_n("a", 40);
+    put_n("b", 30);
+    put_n("c", 20);
+    cr_commit();
+    struct dassie__processor *p = cr_processor_new("a b c", 1, CR_ASYNC);
+    dassie__turns_free(&p->turns);
+    CR_OK(dassie__turns_init(&p->turns, 3, weights));
+    CR_OK(dassie__core_processor_add(core, p));
+    for (unsigned i = 1; i <= 48; i++) {
+        cr_step();
+        job_t *job = cr_start(p);
+        ck_assert_ptr_nonnull(job);
+        n[job->queue->id]++;
+        cr_end(job, 0);
+    }
+    ck_assert_uint_eq(n[0], 24);
+    ck_assert_uint_eq(n[1], 16);
+    ck_assert_uint_eq(n[2], 8);
+}
+END_TEST
+
 /* Rows of the open batch cannot be read yet: with nobody to serve them when
  * they came, they are claimed right after the commit, and nobody spins. */
 START_TEST(claims_after_the_commit)
@@ -1003,6 +1030,7 @@ static void add_claims(TCase *tc)
     tcase_add_loop_test(tc, claims_ahead, 0, 2 * ENTRIES(paces));
     tcase_add_loop_test(tc, claims_bytes_ahead, 0, 2);
     tcase_add_loop_test(tc, claims_in_order, 0, RIG_KINDS);
+    tcase_add_loop_test(tc, claims_by_weight, 0, RIG_KINDS);
     tcase_add_loop_test(tc, claims_after_the_commit, 0, RIG_KINDS);
     tcase_add_test(tc, shares);
     tcase_add_loop_test(tc, at_most_once_is_not_ahead, 0, RIG_KINDS);

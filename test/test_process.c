@@ -1079,6 +1079,10 @@ END_TEST
 static const uv_buf_t good_queue[] = {{(char *)"a", 1}};
 static const uv_buf_t null_queue[] = {{(char *)"a", 1}, {NULL, 1}};
 static const uv_buf_t empty_queue[] = {{(char *)"a", 1}, {(char *)"", 0}};
+static const uv_buf_t two_queues[] = {{(char *)"a", 1}, {(char *)"b", 1}};
+static const unsigned good_weights[] = {1, DASSIE_WEIGHT_MAX};
+static const unsigned no_weight[] = {1, 0};
+static const unsigned much_weight[] = {1, DASSIE_WEIGHT_MAX + 1};
 static const uv_buf_t long_queue[] = {{too_much, 256}};
 
 static const dassie_process_options_t bad_options[] = {
@@ -1104,6 +1108,12 @@ static const dassie_process_options_t bad_options[] = {
             .queue = "a"),
     OPTIONS(.work = work_count, .queues = good_queue,
             .queues_n = DASSIE_PROCESSOR_QUEUES_MAX + 1),
+    OPTIONS(.work = work_count, .weights = good_weights),
+    OPTIONS(.work = work_count, .queue = "a", .weights = good_weights),
+    OPTIONS(.work = work_count, .queues = two_queues, .queues_n = 2,
+            .weights = no_weight),
+    OPTIONS(.work = work_count, .queues = two_queues, .queues_n = 2,
+            .weights = much_weight),
 };
 
 START_TEST(bad_process)

@@ -15,6 +15,7 @@ struct order {
     uint64_t work_since_ns; /* when a work processor came; 0: there is none */
     uint32_t waiting;       /* jobs with a rank that have not begun */
     uint32_t rank;          /* the last one that has */
+    uint32_t passed;        /* by weights: jobs of other queues since */
     uint64_t last[PRIORITIES]; /* rank, or AFTER_RANKS + id */
 };
 
@@ -111,14 +112,41 @@ static void judge(struct order *order, uint32_t number, const struct plan *plan)
 
 /* Whether a queue before this one still has a job with a rank. */
 static void judge_queues(uint32_t number, unsigned queue,
-                         const unsigned *queues, unsigned n)
+                         const struct order_turn *turn)
 {
-    for (unsigned i = 0; i < n && queues[i] != queue; i++) {
-        const struct order *order = &orders[queues[i]];
+    for (unsigned i = 0; i < turn->n && turn->queues[i] != queue; i++) {
+        const struct order *order = &orders[turn->queues[i]];
         MODEL_CHECK(!order->seen || order->waiting == 0,
                     "job %" PRIu32 " (id %" PRIu64
                     ") starts before those of a queue that goes first",
                     number, ledger->facts[number].id);
+    }
+}
+
+/* Jobs that others may begin before the next one of a queue with jobs: two
+ * rounds, as those handed back are claimed twice. */
+static uint32_t passed_most(const struct order_turn *turn, unsigned i)
+{
+    uint32_t round = 0;
+    for (unsigned j = 0; j < turn->n; j++) {
+        round += turn->weights[j] / turn->weights[i] + 1;
+    }
+    return 2 * round + 4;
+}
+
+/* Whether a queue with jobs that have a rank waits longer than its share. */
+static void judge_shares(uint32_t number, unsigned queue,
+                         const struct order_turn *turn)
+{
+    for (unsigned i = 0; i < turn->n; i++) {
+        struct order *order = &orders[turn->queues[i]];
+        bool waits = turn->queues[i] != queue && order->who == turn->who &&
+                     order->seen && order->waiting > 0;
+        order->passed = waits ? order->passed + 1 : 0;
+        MODEL_CHECK(order->passed <= passed_most(turn, i),
+                    "job %" PRIu32 " (id %" PRIu64
+                    ") starts while those of queue %u wait for ever",
+                    number, ledger->facts[number].id, turn->queues[i]);
     }
 }
 
@@ -133,7 +161,7 @@ void order_free(uint32_t number, bool deletes)
     uv_mutex_unlock(&mutex);
 }
 
-void order_begun(uint32_t number, const unsigned *queues, unsigned n)
+void order_begun(uint32_t number, const struct order_turn *turn)
 {
     struct fact *fact = &ledger->facts[number];
     struct plan plan;
@@ -154,8 +182,10 @@ void order_begun(uint32_t number, const unsigned *queues, unsigned n)
     if (order->seen && lots(order) <= 1) {
         judge(order, number, &plan);
     }
-    if (order->seen) {
-        judge_queues(number, plan.queue, queues, n);
+    if (turn->weights != NULL) {
+        judge_shares(number, plan.queue, turn);
+    } else if (order->seen) {
+        judge_queues(number, plan.queue, turn);
     }
     uv_mutex_unlock(&mutex);
 }

@@ -5,7 +5,8 @@
  * time or is async. Then jobs of one priority start in the order in which they
  * stood in the list of pending jobs after the open, then in that of their ids;
  * those of that list in its order over all priorities; and no job at all while
- * a queue that its processor serves first still has one of that list. Jobs with
+ * a queue that its processor serves first still has one of that list; by
+ * weights such a queue is passed over a few times its share only. Jobs with
  * counted attempts are left out, as suspects wait for their turn, and so are
  * those with a delay, which line up when they are due.
  *
@@ -24,10 +25,18 @@
 #define ORDER_NOBODY (-1)
 #define ORDER_RETURN_MS 50
 
+/* Queues as their processor serves them. */
+struct order_turn {
+    int who;
+    const unsigned *queues;
+    const unsigned *weights; /* NULL: in strict order */
+    unsigned n;
+};
+
 void order_open(void); /* after model_open_end() */
 
-/* Processor who serves these queues, strictly in this order; serial: what it
- * begins is in the order of its claims. */
+/* Processor who serves these queues; serial: what it begins is in the order of
+ * its claims. */
 void order_served(int who, const unsigned *queues, unsigned n, bool serial,
                   bool async);
 void order_left(int who, const unsigned *queues, unsigned n);
@@ -38,7 +47,7 @@ void order_free(uint32_t number, bool deletes);
 /* The queue is paused or resumed: its order is not judged any more. */
 void order_paused(unsigned queue);
 
-/* The job began; queues as above. Before the next one can begin there. */
-void order_begun(uint32_t number, const unsigned *queues, unsigned n);
+/* The job began. Before the next one can begin there. */
+void order_begun(uint32_t number, const struct order_turn *turn);
 
 #endif /* DASSIE_TEST_MODEL_ORDER_H_ */

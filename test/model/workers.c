@@ -22,6 +22,7 @@ struct worker {
     int concurrency;
     unsigned queues[PLAN_QUEUES];
     unsigned queues_n;
+    unsigned weights[PLAN_QUEUES]; /* 0: strict order */
     atomic_int under_way;
 };
 
@@ -45,7 +46,12 @@ static uint32_t run_begin(struct worker *worker, dassie_job_t *job,
                           struct outcome *outcome)
 {
     uint32_t number = model_begun(job);
-    order_begun(number, worker->queues, worker->queues_n);
+    struct order_turn turn = {
+        .who = (int)(worker - workers),
+        .queues = worker->queues,
+        .weights = worker->weights[0] > 0 ? worker->weights : NULL,
+        .n = worker->queues_n};
+    order_begun(number, &turn);
     MODEL_CHECK(worker->state != WORKER_FREE,
                 "a job for a processor that has ended");
     MODEL_CHECK(atomic_fetch_add(&worker->under_way, 1) < worker->concurrency,
@@ -299,6 +305,10 @@ static void worker_queues(struct worker *worker)
         worker->queues[i] = all[at];
         all[at] = all[--left];
     }
+    bool weighted = worker->queues_n > 1 && dice_one_in(&session.dice, 2);
+    for (unsigned i = 0; i < worker->queues_n; i++) {
+        worker->weights[i] = weighted ? 1 + dice_below(&session.dice, 9) : 0;
+    }
 }
 
 void workers_process(void)
@@ -324,6 +334,7 @@ void workers_process(void)
     if (worker->queues_n > 1) {
         options.queues = names;
         options.queues_n = worker->queues_n;
+        options.weights = worker->weights[0] > 0 ? worker->weights : NULL;
     } else if (worker->queues[0] != 0) {
         options.queue = names[0].base;
         options.queue_len = names[0].len;
