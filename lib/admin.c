@@ -11,6 +11,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* How long no client is accepted after there was no descriptor for one. */
+#define REST_MS 100
+
 struct connection {
     uv_poll_t poll;
     int fd;
@@ -47,8 +50,9 @@ struct dassie__admin {
     struct listen_op op;
     struct dassie__impl *impl;
     dassie_admin_cb cb;
-    uv_poll_t poll; /* if listening */
-    bool listening;
+    uv_poll_t poll;  /* if listening, */
+    uv_timer_t rest; /* and then */
+    int handles;     /* of these, not closed yet: listening */
     bool closing;
     struct connection *connections;
     unsigned n;
@@ -59,7 +63,7 @@ struct dassie__admin {
 static void admin_settle(struct dassie__admin *admin)
 {
     struct dassie__impl *impl = admin->impl;
-    if (admin->closing && !admin->listening && admin->n == 0) {
+    if (admin->closing && admin->handles == 0 && admin->n == 0) {
         dassie__free(admin);
         impl->admin = NULL;
         dassie__admin_ended(impl);
@@ -511,6 +515,15 @@ static void connection_new(struct dassie__admin *admin, int fd)
     await(c, UV_READABLE);
 }
 
+static int listen_go_on(struct dassie__admin *admin);
+
+static void on_rested(uv_timer_t *timer)
+{
+    listen_go_on(timer->data);
+}
+
+/* A client that cannot be accepted stays where it is: to be told of it at each
+ * turn would keep the loop busy. */
 static void on_connection(uv_poll_t *poll, int status, int events)
 {
     struct dassie__admin *admin = poll->data;
@@ -521,35 +534,48 @@ static void on_connection(uv_poll_t *poll, int status, int events)
     int fd = accept4(admin->op.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd >= 0) {
         connection_new(admin, fd);
+    } else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+        uv_poll_stop(poll);
+        uv_timer_start(&admin->rest, on_rested, REST_MS, 0);
     }
+}
+
+static int listen_go_on(struct dassie__admin *admin)
+{
+    return uv_poll_start(&admin->poll, UV_READABLE, on_connection);
 }
 
 static int listen_start(struct dassie__admin *admin)
 {
-    int rc = uv_poll_init(admin->impl->q->loop, &admin->poll, admin->op.fd);
+    uv_loop_t *loop = admin->impl->q->loop;
+    int rc = uv_poll_init(loop, &admin->poll, admin->op.fd);
     if (rc != 0) {
         close(admin->op.fd);
         return rc;
     }
-    admin->poll.data = admin;
-    admin->listening = true;
+    uv_timer_init(loop, &admin->rest);
+    admin->poll.data = admin->rest.data = admin;
+    admin->handles = 2;
     uv_unref((uv_handle_t *)&admin->poll);
-    return uv_poll_start(&admin->poll, UV_READABLE, on_connection);
+    uv_unref((uv_handle_t *)&admin->rest);
+    return listen_go_on(admin);
 }
 
 static void on_listen_closed(uv_handle_t *handle)
 {
     struct dassie__admin *admin = handle->data;
-    close(admin->op.fd);
-    admin->listening = false;
-    admin_settle(admin);
+    if (--admin->handles == 0) {
+        close(admin->op.fd);
+        admin_settle(admin);
+    }
 }
 
 static void listen_stop(struct dassie__admin *admin)
 {
     admin->closing = true;
-    if (admin->listening) {
+    if (admin->handles > 0) {
         uv_close((uv_handle_t *)&admin->poll, on_listen_closed);
+        uv_close((uv_handle_t *)&admin->rest, on_listen_closed);
     }
 }
 

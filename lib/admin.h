@@ -8,7 +8,8 @@
  * with UV_EPROTO and the connection closed); one that is too long; a client
  * that neither reads nor writes (it holds one of DASSIE_ADMIN_CLIENTS_MAX, and
  * no more memory than a request and a reply); too many clients (closed at
- * once); no memory (that connection is closed).
+ * once); no descriptor for one (it waits for REST_MS, then again); no memory
+ * (that connection is closed).
  *
  * On close: connections are closed, requests under way are answered to nobody;
  * the engine removes the socket. The handle is gone only after this.

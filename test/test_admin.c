@@ -8,6 +8,8 @@
 #include "../lib/admin.h"
 #include "../lib/wire.h"
 
+#include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -46,16 +48,27 @@ static void teardown(void)
 
 /* ---- The client ---- */
 
-static int client(void)
+static int client_socket(void)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_ge(fd, 0);
+    return fd;
+}
+
+static void client_connect(int fd)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     ck_assert_int_lt(snprintf(address.sun_path, sizeof address.sun_path,
                               "%s/admin", rig.path),
                      (int)sizeof address.sun_path);
-    ck_assert_int_ge(fd, 0);
     ck_assert_int_eq(connect(fd, (struct sockaddr *)&address, sizeof address),
                      0);
+}
+
+static int client(void)
+{
+    int fd = client_socket();
+    client_connect(fd);
     return fd;
 }
 
@@ -535,6 +548,51 @@ START_TEST(many_clients)
 }
 END_TEST
 
+/* Nothing waits for the loop. */
+static bool is_quiet(void)
+{
+    struct pollfd backend = {.fd = uv_backend_fd(&rig.loop), .events = POLLIN};
+    return poll(&backend, 1, 0) == 0;
+}
+
+/* A client for whom there is no descriptor: the loop does not go round and
+ * round. Then there are some again. */
+static int client_without_descriptor(void)
+{
+    struct rlimit files;
+    int fd = client_socket();
+    int next = dup(fd);
+    close(next);
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &files), 0);
+    struct rlimit none = {(rlim_t)next, files.rlim_max};
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    client_connect(fd);
+    uv_run(&rig.loop, UV_RUN_NOWAIT); /* it meets the client */
+    rig_poll(is_quiet);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &files), 0);
+    return fd;
+}
+
+START_TEST(no_descriptors)
+{
+    int fd = client_without_descriptor();
+    ck_assert_uint_eq(pending(fd), 0);
+    close(fd);
+}
+END_TEST
+
+/* Nor does the end wait for any. */
+START_TEST(closed_without_descriptors)
+{
+    uint8_t byte;
+    int fd = client_without_descriptor();
+    rig_close();
+    ck_assert_int_le(recv(fd, &byte, 1, 0), 0);
+    close(fd);
+    rig_open();
+}
+END_TEST
+
 /* Those that go before their reply, or in the middle of a request. */
 START_TEST(clients_that_go)
 {
@@ -657,6 +715,8 @@ int main(void)
     tcase_add_test(tc, longest);
     tcase_add_test(tc, slow_reader);
     tcase_add_test(tc, many_clients);
+    tcase_add_test(tc, no_descriptors);
+    tcase_add_test(tc, closed_without_descriptors);
     tcase_add_test(tc, clients_that_go);
     tcase_add_test(tc, closed_meanwhile);
     tcase_add_test(tc, refusals);
