@@ -14,6 +14,9 @@
 /* How long no client is accepted after there was no descriptor for one. */
 #define REST_MS 100
 
+/* Of a reply, behind its version, operation and status. */
+#define BODY_BYTES_MAX (WIRE_REPLY_BYTES_MAX - 6)
+
 struct connection {
     uv_poll_t poll;
     int fd;
@@ -178,7 +181,7 @@ static void reply(struct connection *c, int status, body_cb body,
     if (status == 0 && body != NULL) {
         body(&count, arg);
     }
-    if (count.n > WIRE_REPLY_BYTES_MAX - 6) {
+    if (count.n > BODY_BYTES_MAX) {
         status = UV_E2BIG;
         count.n = 0;
     }
@@ -247,11 +250,37 @@ static void list_body(struct wire_writer *w, const void *arg)
     }
 }
 
+static bool is_too_long(body_cb body, const void *arg)
+{
+    struct wire_writer count = {NULL, 0};
+    body(&count, arg);
+    return count.n > BODY_BYTES_MAX;
+}
+
+static int ask_list(struct connection *c, const struct wire_request *r);
+
+/* The same page with half as many jobs. */
+static int list_again(struct connection *c, size_t n)
+{
+    struct wire_request request;
+    dassie__wire_request_read(c->body, c->body_len, &request); /* as before */
+    request.limit = (uint32_t)(n / 2);
+    return ask_list(c, &request);
+}
+
+/* The library's pages have as many bytes and one more job. */
 static void on_list(dassie_list_t *req, int status, const dassie_info_t *jobs,
                     size_t n)
 {
+    struct connection *c = req->data;
     struct page page = {req, {jobs, n}};
-    reply(req->data, status, list_body, &page);
+    if (status == 0 && n > 1 && !c->closing && is_too_long(list_body, &page)) {
+        status = list_again(c, n);
+        if (status == 0) {
+            return;
+        }
+    }
+    reply(c, status, list_body, &page);
 }
 
 static void number_body(struct wire_writer *w, const void *arg)

@@ -507,6 +507,39 @@ START_TEST(slow_reader)
 }
 END_TEST
 
+/* Large jobs, of which a page of the library's does not fit into a reply, are
+ * told in more pages. */
+START_TEST(large_jobs)
+{
+    static char data[9 << 20];
+    struct wire_request list = {.op = WIRE_LIST};
+    struct wire_reader r;
+    dassie_info_t info;
+    dassie_spec_t spec = rig_spec(NULL, NULL);
+    spec.data = data;
+    spec.data_len = sizeof data;
+    for (uint64_t id = 1; id <= 3; id++) {
+        int status;
+        ck_assert_uint_eq(rig_try_enqueue(&spec, &status), id);
+    }
+    int fd = client();
+    bool more = true;
+    for (uint64_t id = 1; more; id++) {
+        ck_assert_int_eq(ask(fd, &list, &r), 0);
+        for (int i = 0; i < 3; i++) {
+            list.cursor[i] = dassie__wire_take(&r, 8);
+        }
+        more = dassie__wire_take(&r, 1) != 0;
+        ck_assert_uint_eq(dassie__wire_take(&r, 4), 1);
+        dassie__wire_info_read(&r, &info);
+        ck_assert_uint_eq(info.id, id);
+        ck_assert(more || id == 3);
+    }
+    ck_assert_uint_eq(info.id, 3);
+    close(fd);
+}
+END_TEST
+
 /* A connection that is served, once there is room for it. */
 static int served(void)
 {
@@ -714,6 +747,7 @@ int main(void)
     tcase_add_test(tc, names_too_long);
     tcase_add_test(tc, longest);
     tcase_add_test(tc, slow_reader);
+    tcase_add_test(tc, large_jobs);
     tcase_add_test(tc, many_clients);
     tcase_add_test(tc, no_descriptors);
     tcase_add_test(tc, closed_without_descriptors);
