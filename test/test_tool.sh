@@ -141,6 +141,27 @@ test_add_and_look() {
 }
 
 # The key is free again once its job has ended.
+# While the input comes others may have the store, and what is ended before all
+# of it has come adds nothing of it.
+test_slow_input() {
+    store=$dir/slow
+    for option in --lines --file; do
+        mkfifo "$dir/fifo"
+        "$tool" -d "$store" add "$option" - <"$dir/fifo" &
+        pid=$!
+        exec 9>"$dir/fifo"
+        seq 40000 >&9 # more than a pipe holds: some of it was read
+        dassie 0 add one
+        end_with TERM
+        [ "$status" -eq 143 ] || fail "add $option: status $status"
+        exec 9>&-
+        rm "$dir/fifo"
+    done
+    dassie 0 stat --json
+    prints '"pending":2,'
+    store=$dir/store
+}
+
 test_unique() {
     dassie 0 add --queue u --unique key --expires 1h one two
     prints '^job [0-9]*$'
@@ -518,6 +539,7 @@ test_killed() {
 
 test_add_and_look
 test_pages
+test_slow_input
 test_unique
 test_steer
 test_usage

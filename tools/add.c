@@ -55,37 +55,26 @@ static int add_specs(const dassie_spec_t *specs, size_t n)
     return rc;
 }
 
-static int add_lines(const dassie_spec_t *spec)
+static int add_lines(const dassie_spec_t *spec, struct lines *lines)
 {
-    struct lines lines;
     size_t n = 1;
-    int rc = lines_read(&lines, lines_file);
-    if (rc != 0) {
-        return tool_fail_rc(rc, lines_file);
-    }
+    int rc = 0;
     while (rc == 0 && n > 0 && session.signal == 0) {
         dassie_spec_t *specs =
             remote_is()
-                ? lines_specs(&lines, spec, ASK_JOBS, ASK_BYTES, &n)
-                : lines_specs(&lines, spec, PIECE_JOBS, PIECE_BYTES, &n);
+                ? lines_specs(lines, spec, ASK_JOBS, ASK_BYTES, &n)
+                : lines_specs(lines, spec, PIECE_JOBS, PIECE_BYTES, &n);
         rc = specs == NULL ? UV_ENOMEM : add_specs(specs, n);
         free(specs);
     }
-    lines_free(&lines);
     return rc == 0 ? TOOL_GOOD : tool_fail_rc(rc, "add");
 }
 
-static int add_file(dassie_spec_t *spec)
+static int add_file(dassie_spec_t *spec, const struct lines *all)
 {
-    struct lines all;
-    int rc = lines_read(&all, file);
-    if (rc != 0) {
-        return tool_fail_rc(rc, file);
-    }
-    spec->data = all.text;
-    spec->data_len = all.len;
-    rc = add_specs(spec, 1);
-    lines_free(&all);
+    spec->data = all->text;
+    spec->data_len = all->len;
+    int rc = add_specs(spec, 1);
     return rc == 0 ? TOOL_GOOD : tool_fail_rc(rc, "add");
 }
 
@@ -125,14 +114,9 @@ static void print_added(void)
     }
 }
 
-static int run_add(int argc, char **argv)
+static int add(int argc, char **argv, struct lines *input)
 {
     dassie_spec_t spec = DASSIE_SPEC_INIT;
-    int ways = (argc > 0) + (file != NULL) + (lines_file != NULL);
-    if (ways != 1) {
-        return tool_fail(TOOL_USAGE,
-                         "add: one of PAYLOAD..., --file and --lines");
-    }
     spec.queue = queue;
     spec.name = name;
     spec.priority = priority;
@@ -148,9 +132,9 @@ static int run_add(int argc, char **argv)
         return code;
     }
     if (lines_file != NULL) {
-        code = add_lines(&spec);
+        code = add_lines(&spec, input);
     } else if (file != NULL) {
-        code = add_file(&spec);
+        code = add_file(&spec, input);
     } else {
         code = add_arguments(&spec, argc, argv);
     }
@@ -158,6 +142,26 @@ static int run_add(int argc, char **argv)
     if (code == TOOL_GOOD || added > 0) {
         print_added();
     }
+    return code;
+}
+
+/* The input is read before the store is opened: it may take its time, and the
+ * signal that ends it ends all. */
+static int run_add(int argc, char **argv)
+{
+    struct lines input = {.text = NULL};
+    const char *path = file != NULL ? file : lines_file;
+    int ways = (argc > 0) + (file != NULL) + (lines_file != NULL);
+    if (ways != 1) {
+        return tool_fail(TOOL_USAGE,
+                         "add: one of PAYLOAD..., --file and --lines");
+    }
+    int rc = path != NULL ? lines_read(&input, path) : 0;
+    if (rc != 0) {
+        return tool_fail_rc(rc, path);
+    }
+    int code = add(argc, argv, &input);
+    lines_free(&input);
     return code;
 }
 
