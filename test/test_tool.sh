@@ -467,6 +467,14 @@ test_interrupted() {
     prints '"state":"complete"'
 }
 
+# As nohup has it.
+test_ignored() {
+    dassie 0 add --queue n one two
+    # shellcheck disable=SC2016
+    (trap '' HUP && run 0 -q n -- sh -c 'kill -HUP $PPID')
+    says '^dassie: 2 complete, 0 failed$'
+}
+
 # Each run leaves a file for each line that it has worked on.
 start_lines() {
     mkdir "$dir/$1"
@@ -548,4 +556,5 @@ test_output
 test_completion
 test_run
 test_interrupted
+test_ignored
 test_killed

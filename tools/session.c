@@ -58,13 +58,20 @@ void session_wait(const bool *done)
     }
 }
 
+/* By nohup, or a shell that runs us in the background. */
+static bool is_ignored(int number)
+{
+    struct sigaction now;
+    return sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
 /* Watched before the store is opened: then nothing is left in the middle. */
 static int watch_signals(void)
 {
     int rc = uv_loop_init(&session.loop);
     for (size_t i = 0; rc == 0 && i < SIGNALS; i++) {
         rc = uv_signal_init(&session.loop, &handles[i]);
-        if (rc == 0) {
+        if (rc == 0 && !is_ignored(signals[i])) {
             rc = uv_signal_start(&handles[i], on_signal, signals[i]);
         }
         uv_unref((uv_handle_t *)&handles[i]);
