@@ -396,6 +396,19 @@ look_at_live() {
 }
 
 # All that is done by the owner. More lines than go into one request.
+# Lines go to the owner in pieces that fit, whatever goes with each of them.
+add_wide() {
+    seq 5000 |
+        dassie 0 add --queue wide --name "$(printf '%0250d' 1)" --lines -
+    prints '^5000 jobs, '
+    for bytes in 200000 900000 900000 1; do
+        head -c "$bytes" /dev/zero | tr '\0' x
+        echo
+    done >"$dir/wide"
+    dassie 0 add --queue wide --lines "$dir/wide"
+    prints '^4 jobs, '
+}
+
 steer_live() {
     seq 10000 | dassie 0 add --queue live --lines - --name n
     prints '^10000 jobs, '
@@ -455,6 +468,7 @@ test_interrupted() {
     tail=$!
     until_told
     steer_live
+    add_wide
     kill -TERM "$pid"
     end_with TERM
     wait "$tail" || fail "tail: status $? when its owner ends"

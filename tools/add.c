@@ -18,7 +18,7 @@
 
 /* To an owner, in pieces that fit into one request. */
 #define ASK_JOBS 4096
-#define ASK_BYTES ((size_t)256 << 10)
+#define ASK_BYTES ((size_t)512 << 10)
 
 static const char *queue;
 static const char *name;
@@ -57,13 +57,13 @@ static int add_specs(const dassie_spec_t *specs, size_t n)
 
 static int add_lines(const dassie_spec_t *spec, struct lines *lines)
 {
+    static const struct piece whole = {PIECE_JOBS, PIECE_BYTES, 0};
+    const struct piece asked = {ASK_JOBS, ASK_BYTES, remote_job_bytes(spec)};
+    const struct piece *piece = remote_is() ? &asked : &whole;
     size_t n = 1;
     int rc = 0;
     while (rc == 0 && n > 0 && session.signal == 0) {
-        dassie_spec_t *specs =
-            remote_is()
-                ? lines_specs(lines, spec, ASK_JOBS, ASK_BYTES, &n)
-                : lines_specs(lines, spec, PIECE_JOBS, PIECE_BYTES, &n);
+        dassie_spec_t *specs = lines_specs(lines, spec, piece, &n);
         rc = specs == NULL ? UV_ENOMEM : add_specs(specs, n);
         free(specs);
     }

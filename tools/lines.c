@@ -74,13 +74,13 @@ static const char *next_line(struct lines *lines, size_t *len)
 }
 
 dassie_spec_t *lines_specs(struct lines *lines, const dassie_spec_t *spec,
-                           size_t most, size_t most_bytes, size_t *n)
+                           const struct piece *most, size_t *n)
 {
     dassie_spec_t *specs = NULL;
     size_t room = 0;
     size_t bytes = 0;
     size_t len;
-    for (*n = 0; *n < most && bytes < most_bytes; ++*n) {
+    for (*n = 0; *n < most->jobs; ++*n) {
         if (*n == room) {
             room = room == 0 ? 256 : 2 * room;
             dassie_spec_t *larger = realloc(specs, room * sizeof specs[0]);
@@ -90,14 +90,19 @@ dassie_spec_t *lines_specs(struct lines *lines, const dassie_spec_t *spec,
             }
             specs = larger;
         }
+        size_t at = lines->at;
         const char *line = next_line(lines, &len);
         if (line == NULL) {
+            break;
+        }
+        bytes += len + most->each;
+        if (*n > 0 && bytes > most->bytes) {
+            lines->at = at;
             break;
         }
         specs[*n] = *spec;
         specs[*n].data = line;
         specs[*n].data_len = len;
-        bytes += len;
     }
     return specs;
 }

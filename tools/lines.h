@@ -17,11 +17,18 @@ struct lines {
 int lines_read(struct lines *lines, const char *path);
 void lines_free(struct lines *lines);
 
-/* Makes a spec like *spec of each of the next lines, up to most, or until they
- * have most_bytes. Returns an array to be freed, and *n; NULL: no memory. Empty
- * lines are passed over. */
+/* How much is put into the queue in one piece: at least a line, */
+struct piece {
+    size_t jobs;
+    size_t bytes;
+    size_t each; /* of which a job has so many beside its line */
+};
+
+/* Makes a spec like *spec of each of the next lines, a piece of them. Returns
+ * an array to be freed, and *n; NULL: no memory. Empty lines are passed over.
+ */
 dassie_spec_t *lines_specs(struct lines *lines, const dassie_spec_t *spec,
-                           size_t most, size_t most_bytes, size_t *n);
+                           const struct piece *most, size_t *n);
 
 /* Puts n jobs into the queue in one piece; *count of them are new. */
 int lines_enqueue(const dassie_spec_t *specs, size_t n, uint64_t *first_id,

@@ -283,6 +283,15 @@ static dassie_spec_t measured(const dassie_spec_t *spec)
     return copy;
 }
 
+size_t remote_job_bytes(const dassie_spec_t *spec)
+{
+    struct wire_writer count = {NULL, 0};
+    dassie_spec_t copy = measured(spec);
+    copy.data_len = 0;
+    dassie__wire_job_write(&count, &copy);
+    return count.n;
+}
+
 int remote_enqueue(const dassie_spec_t *specs, size_t n, uint64_t *first_id,
                    uint64_t *count)
 {

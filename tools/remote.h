@@ -32,6 +32,8 @@ int remote_tail(const char *queue, unsigned states,
 int remote_change(dassie_action_t action, const dassie_filter_t *filter,
                   uint64_t *n);
 int remote_pause(const char *queue, int paused);
+/* What a job of this spec takes in a request, without its payload. */
+size_t remote_job_bytes(const dassie_spec_t *spec);
 int remote_enqueue(const dassie_spec_t *specs, size_t n, uint64_t *first_id,
                    uint64_t *count);
 

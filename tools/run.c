@@ -64,6 +64,7 @@ static void name_lines(const struct lines *lines)
 /* All of them in one piece, unless they are there. */
 static int add_lines(struct lines *lines)
 {
+    static const struct piece all = {SIZE_MAX, SIZE_MAX, 0};
     dassie_spec_t spec = DASSIE_SPEC_INIT;
     dassie_count_t count;
     uint64_t count_new;
@@ -75,7 +76,7 @@ static int add_lines(struct lines *lines)
     }
     spec.queue = queue;
     spec.attempts_max = (uint32_t)attempts;
-    dassie_spec_t *specs = lines_specs(lines, &spec, SIZE_MAX, SIZE_MAX, &n);
+    dassie_spec_t *specs = lines_specs(lines, &spec, &all, &n);
     if (specs == NULL) {
         return UV_ENOMEM;
     }
