@@ -10,6 +10,7 @@
 #include "out.h"
 #include "remote.h"
 #include "session.h"
+#include "terminal.h"
 #include "tool.h"
 
 #include <inttypes.h>
@@ -118,8 +119,9 @@ static void count_job(const dassie_info_t *job)
         return;
     }
     uint64_t since = job->ended_ms != 0 ? job->ended_ms : job->enqueued_ms;
-    printf("%10" PRIu64 "  %-9s %5s  ", job->id, state_name((int)job->state),
-           format_age(age_of(since), age));
+    printf("%10" PRIu64 "  ", job->id);
+    out_state((int)job->state, 9);
+    printf(" %5s  ", format_age(age_of(since), age));
     out_text(job->queue, job->queue_len, 0);
     printf("  ");
     out_text(job->data, job->data_len, PREVIEW_BYTES);

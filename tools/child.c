@@ -2,6 +2,8 @@
 
 #include "child.h"
 
+#include "terminal.h"
+
 #include "session.h"
 
 #include <errno.h>
@@ -265,7 +267,7 @@ static void close_handle(uv_handle_t *handle)
 
 static void pass_on(struct child *c, const char *p, size_t n)
 {
-    fwrite(p, 1, n, stderr);
+    progress_write(p, n);
     error_add(c, p, n);
 }
 

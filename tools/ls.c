@@ -4,6 +4,7 @@
 #include "look.h"
 #include "out.h"
 #include "session.h"
+#include "terminal.h"
 #include "tool.h"
 
 #include <inttypes.h>
@@ -32,8 +33,9 @@ static void print_row(const dassie_info_t *job)
         return;
     }
     uint64_t since = job->ended_ms != 0 ? job->ended_ms : job->enqueued_ms;
-    printf("%10" PRIu64 "  %-9s %5s %3" PRIu32 "  ", job->id,
-           state_name((int)job->state), format_age(age_of(since), age),
+    printf("%10" PRIu64 "  ", job->id);
+    out_state((int)job->state, 9);
+    printf(" %5s %3" PRIu32 "  ", format_age(age_of(since), age),
            job->attempts);
     out_text(job->queue, job->queue_len, 0);
     printf("  ");
@@ -159,8 +161,9 @@ static void print_bytes(const char *what, const void *p, size_t len)
 
 static void print_job(const dassie_info_t *job)
 {
-    printf("%-9s %" PRIu64 "\n%-9s %s\n", "id", job->id, "state",
-           state_name((int)job->state));
+    printf("%-9s %" PRIu64 "\n%-9s ", "id", job->id, "state");
+    out_state((int)job->state, 0);
+    putchar('\n');
     print_field("queue", job->queue, job->queue_len);
     print_field("name", job->name, job->name_len);
     if (job->unique != NULL) {

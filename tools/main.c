@@ -6,6 +6,7 @@
 
 #include "out.h"
 #include "session.h"
+#include "terminal.h"
 #include "tool.h"
 
 #include <getopt.h>
@@ -29,6 +30,7 @@ int tool_fail(int code, const char *format, ...)
 {
     va_list args;
     fflush(stdout);
+    progress_hide();
     fputs("dassie: ", stderr);
     va_start(args, format);
     vfprintf(stderr, format, args);

@@ -16,6 +16,7 @@
 #include "look.h"
 #include "out.h"
 #include "session.h"
+#include "terminal.h"
 #include "tool.h"
 
 #include <inttypes.h>
@@ -46,6 +47,9 @@ static dassie_counts_t counts;
 static bool counting;
 static bool count_again; /* something has happened meanwhile */
 static uv_timer_t progress;
+static uint64_t progress_since;
+static dassie_counts_t left; /* for it */
+static bool asking_left;
 static uint64_t ends[DASSIE_CANCELLED + 1]; /* in each state, that were told */
 static uint64_t untold;
 
@@ -132,7 +136,9 @@ static void report(const dassie_event_t *event)
         json_object_set_new(object, "error_code", json_integer(event->code));
         out_json(object);
     } else {
-        printf("job %" PRIu64 " %s\n", event->id, state_name(event->to));
+        printf("job %" PRIu64 " ", event->id);
+        out_state(event->to, 0);
+        putchar('\n');
     }
 }
 
@@ -153,25 +159,46 @@ static void on_events(dassie_subscription_t *sub, const dassie_event_t *events,
     check_over();
 }
 
+static void on_left(dassie_counts_t *req, int status,
+                    const dassie_count_t *count)
+{
+    (void)req;
+    asking_left = false;
+    if (status == 0 && uv_is_active((uv_handle_t *)&progress)) {
+        struct progress p = {
+            .complete = ends[DASSIE_COMPLETE],
+            .failed = ends[DASSIE_FAILED],
+            .cancelled = ends[DASSIE_CANCELLED],
+            .left = count->pending + count->scheduled + count->running,
+            .ms = uv_now(&session.loop) - progress_since,
+            .endless = follow != 0};
+        progress_show(&p);
+    }
+}
+
 static void on_progress(uv_timer_t *timer)
 {
-    dassie_stats_t stats;
     (void)timer;
-    if (dassie_stats(&session.q, &stats) == 0) {
-        fprintf(stderr,
-                "\r%" PRIu64 " complete, %" PRIu64 " failed, %" PRIu64
-                " left \033[K",
-                stats.completed, stats.failed,
-                stats.jobs.pending + stats.jobs.scheduled + stats.jobs.running);
+    if (!asking_left) {
+        asking_left = dassie_counts(&session.q, &left, queue, 0, on_left) == 0;
     }
 }
 
 static void start_progress(void)
 {
     uv_timer_init(&session.loop, &progress);
-    if (isatty(STDERR_FILENO) && !verbose) {
+    uv_update_time(&session.loop);
+    progress_since = uv_now(&session.loop);
+    if (terminal_takes(STDERR_FILENO) && !verbose) {
         uv_timer_start(&progress, on_progress, PROGRESS_MS, PROGRESS_MS);
     }
+}
+
+static void end_progress(void)
+{
+    uv_timer_stop(&progress);
+    uv_close((uv_handle_t *)&progress, NULL);
+    progress_hide();
 }
 
 static void print_summary(void)
@@ -263,10 +290,7 @@ static int run_jobs(void)
     start_progress();
     check_over();
     session_wait(&over);
-    if (uv_is_active((uv_handle_t *)&progress)) {
-        fputs("\r\033[K", stderr);
-    }
-    uv_close((uv_handle_t *)&progress, NULL);
+    end_progress();
     int code = session_close(TOOL_GOOD);
     if (children_broken() != 0) {
         return TOOL_ERROR;

@@ -4,6 +4,7 @@
 #include "out.h"
 #include "remote.h"
 #include "session.h"
+#include "terminal.h"
 #include "tool.h"
 
 #include <inttypes.h>
@@ -28,8 +29,10 @@ static void print_json(const dassie_event_t *event)
 static void print_text(const dassie_event_t *event)
 {
     char time[OUT_TIME_BYTES];
-    printf("%s %10" PRIu64 "  %-9s -> %-9s  ", format_time(event->at_ms, time),
-           event->id, state_name(event->from), state_name(event->to));
+    printf("%s %10" PRIu64 "  %-9s -> ", format_time(event->at_ms, time),
+           event->id, state_name(event->from));
+    out_state(event->to, 9);
+    fputs("  ", stdout);
     out_text(event->queue, event->queue_len, 0);
     putchar('\n');
 }
