@@ -100,6 +100,22 @@ static void settle_history(struct rebuild *rb, const struct facts *f,
     }
 }
 
+/* It is complete, but when, and with what result, was lost. */
+static void end_again(struct rebuild *rb, struct facts *f)
+{
+    uint8_t key[KEY_NUMBER_BYTES];
+    uint8_t row[END_ROW_HEAD_MAX];
+    struct end_row *end = &f->end[COMPLETE];
+    end->ended_ms = rb->wall_ms;
+    end->attempts = f->history.attempts + 1;
+    end->crashes = f->history.crashes;
+    f->len[COMPLETE] = dassie__end_row_write_head(row, end);
+    f->there[COMPLETE] = true;
+    rb->s.kv->ops->put(rb->s.kv, FAMILY_COMPLETE, number_key(key, f->id),
+                       kv_slice(row, f->len[COMPLETE]));
+    rb->report->added++;
+}
+
 static void settle_end(struct rebuild *rb, const struct facts *f,
                        struct queue *q)
 {
@@ -240,7 +256,11 @@ static int settle(struct rebuild *rb, const struct facts *f)
         return rc;
     }
     if (has_ended(f)) {
-        settle_end(rb, f, q);
+        struct facts ended = *f;
+        if (!has_end(f)) {
+            end_again(rb, &ended);
+        }
+        settle_end(rb, &ended, q);
         return 0;
     }
     rc = stay(rb, f, q);

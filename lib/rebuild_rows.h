@@ -171,9 +171,15 @@ int dassie__rebuild_is_scheduled(struct rebuild *rb, const struct facts *f);
 /* One more row of the schedule: they come by job, not by time. */
 void dassie__rebuild_keep_due(struct rebuild *rb, uint64_t ms, uint64_t id);
 
-static inline bool has_ended(const struct facts *f)
+static inline bool has_end(const struct facts *f)
 {
     return f->there[COMPLETE] || f->there[FAILED] || f->there[CANCELLED];
+}
+
+/* One that has lost its payload is complete, even if nothing else says so. */
+static inline bool has_ended(const struct facts *f)
+{
+    return has_end(f) || f->job.dropped;
 }
 
 /* Whether a job waits for its first run: nothing is claimed now. */

@@ -86,7 +86,8 @@ void dassie__job_row_write(uint8_t *row, const struct job_row *job)
 {
     unsigned mask = options_mask(&job->options);
     row[0] = RECORD_VERSION;
-    row[1] = job->flags | (mask != 0 ? JOB_ROW_OPTIONS : 0);
+    row[1] = job->flags | (mask != 0 ? JOB_ROW_OPTIONS : 0) |
+             (job->dropped ? JOB_ROW_DROPPED : 0);
     row[2] = (uint8_t)((uint8_t)job->priority ^ 0x80);
     row[3] = (uint8_t)job->name_len;
     put_be32(row + JOB_ROW_QUEUE_AT, job->queue);
@@ -109,7 +110,8 @@ int dassie__job_row_read(const uint8_t *row, size_t len, struct job_row *job)
     if (len < JOB_ROW_NAME_AT + 1 || row[0] != RECORD_VERSION) {
         return -1;
     }
-    job->flags = row[1] & (uint8_t)~JOB_ROW_OPTIONS;
+    job->flags = row[1] & (uint8_t) ~(JOB_ROW_OPTIONS | JOB_ROW_DROPPED);
+    job->dropped = (row[1] & JOB_ROW_DROPPED) != 0;
     job->priority = (int8_t)(row[2] ^ 0x80);
     job->name_len = row[3];
     job->queue = get_be32(row + JOB_ROW_QUEUE_AT);

@@ -50,12 +50,15 @@ size_t dassie__job_options_bytes(const struct job_options *options);
 /* jobs: version, flags, priority xor 0x80, length of the name, queue (4 bytes),
  * enqueued_ms (8 bytes), name, a zero byte, options if JOB_ROW_OPTIONS is among
  * the flags, payload. Fixed widths, as the thread that enqueues writes the row
- * and the engine fills in the queue. */
+ * and the engine fills in the queue. JOB_ROW_DROPPED: it is complete, and that
+ * has taken its payload. */
 #define JOB_ROW_QUEUE_AT 4
 #define JOB_ROW_NAME_AT 16
 #define JOB_ROW_OPTIONS 0x80 /* never in the flags of a struct job_row */
+#define JOB_ROW_DROPPED 0x40 /* so, too */
 struct job_row {
     uint8_t flags;
+    bool dropped;
     int8_t priority;
     uint32_t queue;
     uint64_t enqueued_ms;

@@ -142,8 +142,9 @@ static void put_history(struct store *s, const job_t *job)
 }
 
 /* The row of a job is written again without the payload at its end, if its
- * queue keeps no more of a complete one than what that leaves behind. Put now,
- * most payloads never leave the memtable. */
+ * queue keeps no more of a complete one than what that leaves behind, and says
+ * so, lest it runs without it should the row of its end be lost. Put now, most
+ * payloads never leave the memtable. */
 static void drop_payload(struct store *s, job_t *job)
 {
     uint8_t key[KEY_NUMBER_BYTES];
@@ -154,6 +155,7 @@ static void drop_payload(struct store *s, job_t *job)
         row.data_len == 0) {
         return;
     }
+    job->row[1] |= JOB_ROW_DROPPED;
     s->kv->ops->put(s->kv, FAMILY_JOBS, number_key(key, job->id),
                     kv_slice(job->row, job->row_len - row.data_len));
     job->stored -= row.data_len;

@@ -39,6 +39,13 @@ static void judge_row(struct verify *v, const struct facts *f)
             v, f->id, "job %" PRIu64 ": jobs row: priority %d or flags %#x",
             f->id, job->priority, (unsigned)job->flags);
     }
+    if (job->dropped && !f->there[COMPLETE]) {
+        dassie__verify_tell(v, f->id,
+                            "job %" PRIu64
+                            ": jobs row: its payload is gone, but it is not "
+                            "complete",
+                            f->id);
+    }
 }
 
 static void judge_history(struct verify *v, const struct facts *f)

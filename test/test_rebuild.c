@@ -1182,6 +1182,31 @@ START_TEST(claimed_comes_back)
 }
 END_TEST
 
+/* A job that has lost its payload to its end does not run again without it,
+ * though the row of that end was lost. */
+START_TEST(payload_dropped)
+{
+    struct settings_row settings = {.number = {[SETTING_DROP_PAYLOAD] = 1}};
+    setup(_i);
+    uint64_t id = rig_put(r, mail, 0);
+    uint64_t next = rig_put(r, mail, 0);
+    dassie__store_settings(
+        &r->s, dassie__queues_find(&r->s.queues, mail, strlen(mail)),
+        &settings);
+    job_t *job = rig_claim(r, mail);
+    rig_commit(r);
+    rig_move(r, job, EVENT_COMPLETE);
+    leave();
+    del_row(FAMILY_COMPLETE, id);
+    rebuilt();
+    report_is(2, 0, 0);
+    ck_assert_int_eq(end_of(&after[id]), FAMILY_COMPLETE);
+    ck_assert_uint_eq(after[id].ended[FAMILY_COMPLETE], 1);
+    ck_assert_uint_eq(rig_claim(r, mail)->id, next);
+    rig_teardown(r);
+}
+END_TEST
+
 /* The most that is known of a job's runs: its history was lost, the claim that
  * came later was not. */
 START_TEST(attempts)
@@ -1839,6 +1864,7 @@ static Suite *rebuild_suite(void)
     tcase_add_loop_test(tc, ends, 0, RIG_KINDS);
     tcase_add_loop_test(tc, orphans, 0, RIG_KINDS);
     tcase_add_loop_test(tc, claimed_comes_back, 0, RIG_KINDS);
+    tcase_add_loop_test(tc, payload_dropped, 0, RIG_KINDS);
     tcase_add_loop_test(tc, attempts, 0, RIG_KINDS);
     tcase_add_loop_test(tc, claim_without_cursor, 0, RIG_KINDS);
     tcase_add_loop_test(tc, highest_numbers, 0, RIG_KINDS);

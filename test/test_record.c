@@ -67,6 +67,7 @@ static void job_check(size_t name_len, size_t data_len)
     memset(name, 'n', sizeof name);
     memset(data, 'd', sizeof data);
     struct job_row job = {.flags = 0x25,
+                          .dropped = data_len == 0,
                           .priority = -20,
                           .queue = UINT32_MAX,
                           .enqueued_ms = UINT64_C(0x1122334455667788),
@@ -80,6 +81,7 @@ static void job_check(size_t name_len, size_t data_len)
     const uint8_t *p = guarded(row, len);
     ck_assert_int_eq(dassie__job_row_read(p, len, &back), 0);
     ck_assert_uint_eq(back.flags, job.flags);
+    ck_assert(back.dropped == job.dropped);
     ck_assert_int_eq(back.priority, job.priority);
     ck_assert_uint_eq(back.queue, job.queue);
     ck_assert_uint_eq(back.enqueued_ms, job.enqueued_ms);

@@ -846,6 +846,9 @@ static const struct damage jobs[] = {
      .delta = 100, TOLD(done_first)},
     {"priority 0 or flags 0x2", ROW(job_row, JOBS, done_first), .field = 1,
      .delta = 2, TOLD(done_first)},
+    {"jobs row: its payload is gone, but it is not complete",
+     ROW(job_row, JOBS, pending), .field = 1, .delta = JOB_ROW_DROPPED,
+     TOLD(pending)},
     {"queue 0 (mail): 6 jobs pending are counted, but 5",
      ROW(job_row, JOBS, pending), .field = JOB_ROW_QUEUE_AT + 3, .delta = WEB},
 };

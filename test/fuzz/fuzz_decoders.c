@@ -32,6 +32,7 @@ static void job(const uint8_t *p, size_t len)
     MUST(dassie__job_row_read(copy, bytes, &again) == 0);
     MUST(memcmp(copy, p, JOB_ROW_NAME_AT) == 0);
     SAME(row, again, flags);
+    SAME(row, again, dropped);
     SAME(row, again, name_len);
     SAME(row, again, data_len);
     SAME(row, again, options.key_len);
