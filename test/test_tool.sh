@@ -481,6 +481,45 @@ test_interrupted() {
     prints '"state":"complete"'
 }
 
+# Cancels three jobs at a terminal, up to the question.
+until_asked() {
+    dassie 0 add --queue q a b c
+    script -qec "'$tool' -d '$store' cancel --queue q" /dev/null \
+        <"$dir/fifo" >"$dir/answer" 2>&1 &
+    tail=$!
+    exec 9>"$dir/fifo"
+    wait_for grep -q 'Go on' "$dir/answer" || fail 'cancel does not ask'
+}
+
+say_yes() {
+    echo y >&9
+    wait "$tail" || fail "cancel: status $? after a yes"
+    tail=
+    exec 9>&-
+    cp "$dir/answer" "$dir/out"
+    prints '^3 jobs cancelled'
+}
+
+begin_owner() {
+    start "$dir/owner" run --queue other --follow -- true
+    wait_for test -S "$store/admin" || fail 'run does not listen'
+}
+
+# Whoever owns the store when the question is answered is asked, or nobody.
+test_asked() {
+    store=$dir/asked
+    mkfifo "$dir/fifo"
+    dassie 0 add one
+    until_asked
+    begin_owner
+    say_yes
+    until_asked
+    end_with TERM
+    say_yes
+    rm "$dir/fifo"
+    store=$dir/store
+}
+
 # As nohup has it.
 test_ignored() {
     dassie 0 add --queue n one two
@@ -570,5 +609,6 @@ test_output
 test_completion
 test_run
 test_interrupted
+test_asked
 test_ignored
 test_killed

@@ -23,6 +23,14 @@ bool remote_is(void)
     return fd >= 0;
 }
 
+void remote_disconnect(void)
+{
+    if (fd >= 0) {
+        close(fd);
+        fd = -1;
+    }
+}
+
 int remote_connect(const char *dir)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};

@@ -18,8 +18,9 @@
 /* 0 if the owner of the store listens. */
 int remote_connect(const char *dir);
 
-/* Whether it was. */
+/* Whether it was, and nothing has ended that. */
 bool remote_is(void);
+void remote_disconnect(void);
 
 /* As what they are called after in dassie.h, one page or piece at a time. */
 int remote_queues(void (*cb)(const dassie_queue_info_t *queues, size_t n));

@@ -82,6 +82,8 @@ static int watch_signals(void)
 int session_open(unsigned flags, bool may_ask)
 {
     dassie_options_t options = DASSIE_OPTIONS_INIT;
+    opened = closed = false; /* it may be the second one */
+    remote_disconnect();
     options.flags = flags;
     options.log_cb = on_log;
     int rc = watch_signals();
