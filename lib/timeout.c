@@ -17,6 +17,28 @@ static bool tell_hung(struct core *c, job_t *job, bool spare)
                            : spare && limit_give_up(job);
 }
 
+/* The first one that waits for a spare slot of p. */
+static job_t *hung_next(const struct core *c, const struct dassie__processor *p)
+{
+    for (uint32_t i = 0; i < c->claimed_high; i++) {
+        job_t *job = c->claimed[i];
+        if (job != NULL && job->processor == p && job->hung) {
+            return job;
+        }
+    }
+    return NULL;
+}
+
+/* A spare of p is free. */
+static void give_up_next(struct core *c, const struct dassie__processor *p)
+{
+    job_t *next = hung_next(c, p);
+    if (next != NULL) {
+        dassie__limits_remove(&c->limits, next);
+        dassie__limits_add(&c->limits, next, c->mono_ns);
+    }
+}
+
 static void give_up(struct core *c, job_t *job)
 {
     struct dassie__processor *p = job->processor;
@@ -27,6 +49,8 @@ static void give_up(struct core *c, job_t *job)
     }
     if (!tell_hung(c, job, true)) {
         dassie__job_free(copy);
+        job->hung = false;
+        give_up_next(c, p);
         return;
     }
     if (dassie__save_find(job) != NULL) {
@@ -95,27 +119,11 @@ void dassie__core_timeouts(struct core *c)
     }
 }
 
-/* The first one that waits for a spare slot of p. */
-static job_t *hung_next(const struct core *c, const struct dassie__processor *p)
-{
-    for (uint32_t i = 0; i < c->claimed_high; i++) {
-        job_t *job = c->claimed[i];
-        if (job != NULL && job->processor == p && job->hung) {
-            return job;
-        }
-    }
-    return NULL;
-}
-
 void dassie__core_late(struct core *c, job_t *job)
 {
     struct dassie__processor *p = job->processor;
     p->hung_n--;
     c->hung_n--;
     job_list_push(&c->gone, job);
-    job_t *next = hung_next(c, p);
-    if (next != NULL) {
-        dassie__limits_remove(&c->limits, next);
-        dassie__limits_add(&c->limits, next, c->mono_ns);
-    }
+    give_up_next(c, p);
 }

@@ -418,14 +418,11 @@ static job_t *next_back(job_t **jobs)
     return job;
 }
 
-/* Without a spare it keeps its slot; so it is with the first one, when all are
- * taken, until one is back. */
-START_TEST(spares)
+static struct dassie__processor *three_hang(job_t **jobs, unsigned spares)
 {
-    job_t *jobs[3];
     struct dassie__processor *all = cr_processor("all", 3, CR_ASYNC);
     all->hung_ns = HUNG * CR_MS;
-    all->spares = (unsigned)_i;
+    all->spares = spares;
     for (int i = 0; i < 3; i++) {
         cr_put_job(cr_job_with("all", 0, &plain));
     }
@@ -435,6 +432,15 @@ START_TEST(spares)
     }
     look_in(TIMEOUT);
     look_in(HUNG);
+    return all;
+}
+
+/* Without a spare it keeps its slot; so it is with the first one, when all are
+ * taken, until one is back. */
+START_TEST(spares)
+{
+    job_t *jobs[3];
+    struct dassie__processor *all = three_hang(jobs, (unsigned)_i);
     ck_assert_uint_eq(core->hung_n, (unsigned)_i);
     ck_assert_uint_eq(all->claimed, 3 - (unsigned)_i);
     nothing_to_look_at();
@@ -447,6 +453,33 @@ START_TEST(spares)
     ck_assert_uint_eq(core->stats.given_up, _i == 0 ? 0 : 3);
     cr_tally(0, 0, _i == 0 ? 3 : 0, _i == 0 ? 0 : 3);
     ck_assert_uint_eq(core->hung_n, 0);
+}
+END_TEST
+
+/* The first one that waits for a spare has just ended: then it is the next
+ * one's. */
+START_TEST(spare_for_the_next)
+{
+    job_t *jobs[3];
+    three_hang(jobs, 1);
+    job_t *late = next_back(jobs);
+    job_t *ended = next_back(jobs);
+    job_t *waits = next_back(jobs);
+    if (waits->slot < ended->slot) {
+        job_t *first = waits;
+        waits = ended;
+        ended = first;
+    }
+    ck_assert(late->given_up);
+    cr_return(ended, 0);
+    cr_end(late, 0);
+    look_in(0);
+    ck_assert(!ended->given_up);
+    ck_assert(waits->given_up);
+    dassie__core_finish(core, ended);
+    cr_end(waits, 0);
+    cr_step();
+    cr_tally(0, 0, 1, 2);
 }
 END_TEST
 
@@ -676,6 +709,7 @@ int main(void)
     tcase_add_test(hung, killed_while_hung);
     tcase_add_test(hung, killed_before_the_commit);
     tcase_add_loop_test(hung, spares, 0, 3);
+    tcase_add_test(hung, spare_for_the_next);
     tcase_add_test(hung, at_most_once);
     tcase_add_test(hung, hung_and_cancelled);
     tcase_add_test(hung, back_just_in_time);
