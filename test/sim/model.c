@@ -60,12 +60,14 @@ static void judge_recovered(struct job *j, const struct fact *o,
 
 /* ---- A commit ---- */
 
-static void note_gone(struct job *j)
+static void note_gone(struct job *j, const struct fact *o)
 {
+    bool swept = (j->asked[DASSIE_DELETE] & DASSIE_IN(o->state)) == 0;
+    reached->swept += swept;
     j->gone = true;
     j->told = 0;
     j->done[DASSIE_DELETE]++;
-    reached->deleted++;
+    reached->deleted += !swept;
 }
 
 static void note_again(struct job *j)
@@ -83,7 +85,7 @@ static void note_action(struct job *j, const struct fact *o,
     bool was_end = o->id != 0 && move_is_end(o);
     bool ran = o->id != 0 && o->state == DASSIE_RUNNING;
     if (n->id == 0) {
-        note_gone(j);
+        note_gone(j, o);
         return;
     }
     if (was_end && !move_is_end(n)) {
@@ -153,6 +155,7 @@ static void judge_live(const struct facts *new)
             "j%d has another priority or other flags", i);
         count_move(j, o, n);
     }
+    order_judge_paused(new);
     order_judge_lines(new);
     order_judge_due(new);
     order_judge_turns(new);
@@ -389,6 +392,11 @@ void model_killed(bool power, bool no_record, unsigned lost)
             judge_cut(&model.job[i], &model.facts.job[i],
                       lost > 0 && model.unsynced);
         }
+    }
+    for (int i = 0; lost > 0 && model.unsynced && i < RULED_MAX; i++) {
+        struct ruled *q = &model.queue[i];
+        q->paused = q->was_paused ? RULE_MAYBE : RULE_NO;
+        q->few = q->was_few ? RULE_MAYBE : RULE_NO;
     }
     expect_rebuild(no_record);
 }

@@ -63,7 +63,19 @@ struct job {
     unsigned found; /* what may be found of its run: bits by enum found */
 };
 
+/* What is set for a queue. */
+enum rule { RULE_NO, RULE_MAYBE, RULE_YES };
+struct ruled {
+    enum rule paused;
+    enum rule few; /* it keeps KEPT_FEW jobs in a state */
+    bool was_paused;
+    bool was_few;
+};
+#define KEPT_FEW 2
+#define RULED_MAX (DASSIE_QUEUES_MAX + 2)
+
 struct model {
+    struct ruled queue[RULED_MAX];
     struct job job[TOKENS_MAX];
     unsigned jobs_n;
     struct facts facts; /* as of the last commit */

@@ -216,6 +216,18 @@ static bool ended_may(const struct job *j, const struct fact *o,
            is_asked(j, DASSIE_RETRY, o) && is_tried_again(o, n);
 }
 
+/* Its queue keeps few, and has as many that came later. */
+bool move_may_be_swept(const struct job *j, const struct fact *o)
+{
+    unsigned later = 0;
+    for (int i = 0; i < TOKENS_MAX; i++) {
+        const struct fact *f = &model.facts.job[i];
+        later += f->id > o->id && f->queue == o->queue && f->state == o->state;
+    }
+    return move_is_end(o) && later >= KEPT_FEW &&
+           model.queue[j->queue].few != RULE_NO;
+}
+
 /* In the life of a process. */
 bool move_may(const struct job *j, const struct fact *o, const struct fact *n)
 {
@@ -223,7 +235,7 @@ bool move_may(const struct job *j, const struct fact *o, const struct fact *n)
         return is_entered_right(j, n);
     }
     if (n->id == 0) {
-        return is_asked(j, DASSIE_DELETE, o);
+        return is_asked(j, DASSIE_DELETE, o) || move_may_be_swept(j, o);
     }
     if (memcmp(o, n, sizeof *o) == 0) {
         return true;

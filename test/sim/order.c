@@ -27,6 +27,15 @@ static bool was_left(const struct fact *o, const struct fact *n, bool fresh)
                        o->position == n->position));
 }
 
+void order_judge_paused(const struct facts *new)
+{
+    for (int i = 0; i < TOKENS_MAX; i++) {
+        SIM_CHECK(!is_new_claim(&model.facts.job[i], &new->job[i]) ||
+                      model.queue[model.job[i].queue].paused != RULE_YES,
+                  "j%d is claimed, and its queue is paused", i);
+    }
+}
+
 /* Nothing of its queue that stands before a job was left when it was claimed.
  */
 void order_judge_lines(const struct facts *new)
@@ -112,7 +121,8 @@ static void judge_turn(const struct facts *new,
               (int)job->id);
     for (int i = 0; i < TOKENS_MAX && job->kind != LINE_SUSPECT; i++) {
         const struct fact *n = &new->job[i];
-        SIM_CHECK(!was_left(&model.facts.job[i], n, true) ||
+        bool paused = model.queue[model.job[i].queue].paused != RULE_NO;
+        SIM_CHECK(paused || !was_left(&model.facts.job[i], n, true) ||
                       !serves_before(p, n->queue, job),
                   "job %d was claimed, but the queue of j%d goes before its",
                   (int)job->id, i);

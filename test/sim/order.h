@@ -5,6 +5,9 @@
 
 #include "model.h"
 
+/* Nothing of a queue that is paused is claimed. */
+void order_judge_paused(const struct facts *new);
+
 /* Nothing of its queue that stands before a job was left when it was claimed.
  */
 void order_judge_lines(const struct facts *new);

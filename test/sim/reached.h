@@ -42,6 +42,8 @@
     XX(tried_again)      \
     XX(deleted)          \
     XX(hastened)         \
+    XX(pauses)           \
+    XX(swept)            \
     XX(kills)            \
     XX(kills_in_commit)  \
     XX(kills_untold)     \

@@ -7,6 +7,7 @@
 #include "model.h"
 #include "operators.h"
 #include "runs.h"
+#include "settings.h"
 #include "sim.h"
 #include "task.h"
 
@@ -33,6 +34,7 @@ static void on_close(dassie_t *q)
     users.open = users.closing = false;
     looks_closed();
     operators_closed();
+    settings_closed();
     runs_closed();
     SIM_SAY("closed");
 }
@@ -109,12 +111,12 @@ static struct op_entry {
     unsigned weight;
     bool (*call)(void); /* false: it could not be done now */
 } ops[] = {
-    {20, enqueues_one},     {6, enqueues_many}, {30, runs_finish},
-    {3, runs_finish_stale}, {6, runs_serve},    {2, runs_stop},
-    {4, looks_watch},       {3, looks_look},    {1, looks_drain},
-    {6, operators_change},  {1, op_space},      {1, op_clock},
-    {2, op_wait},           {0, op_no_memory},  {0, op_break},
-    {0, op_close},
+    {20, enqueues_one},     {6, enqueues_many},      {30, runs_finish},
+    {3, runs_finish_stale}, {6, runs_serve},         {2, runs_stop},
+    {4, looks_watch},       {3, looks_look},         {1, looks_drain},
+    {6, operators_change},  {1, op_space},           {1, op_clock},
+    {2, op_wait},           {3, settings_configure}, {0, op_no_memory},
+    {0, op_break},          {0, op_close},
 };
 #define OPS (sizeof ops / sizeof ops[0])
 
@@ -161,7 +163,7 @@ static bool finish_draw(void)
     if (!users_calls() || !model.live) {
         return some;
     }
-    return all_done() ? op_close() : runs_serve_all();
+    return all_done() ? op_close() : settings_resume() || runs_serve_all();
 }
 
 /* ---- Tasks ---- */
@@ -216,6 +218,7 @@ static void users_clear(void)
     runs_begin();
     looks_begin();
     operators_begin();
+    settings_begin();
 }
 
 void users_begin(void)
