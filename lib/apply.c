@@ -566,7 +566,7 @@ bool dassie__apply_cancel_all(struct dassie__impl *impl)
 
 /* ---- Time limits ---- */
 
-/* The runner that has the job looks under the same mutex. What was claimed
+/* The runner that finds it so counts under the same mutex. What was claimed
  * behind it is for another one. */
 static bool give_up_run(job_t *job)
 {

@@ -30,18 +30,18 @@ bool dassie__runner_is_here(const struct dassie__impl *impl)
 }
 
 /* The run has ended. True: too late, it was given up, and this thread is one
- * too many. */
+ * too many. Who is in time does not wait here: a kill finds that it has ended.
+ */
 static bool run_is_late(struct dassie__processor *p, job_t *job)
 {
-    if (job->timeout_ns == 0) {
+    if (!limit_end(job)) {
         return false;
     }
-    uv_mutex_lock(&p->mutex);
-    bool late = limit_end(job);
-    p->hung -= late;
-    p->active -= late;
+    uv_mutex_lock(&p->mutex); /* the engine counts it before it lets go */
+    p->hung--;
+    p->active--;
     uv_mutex_unlock(&p->mutex);
-    return late;
+    return true;
 }
 
 /* False: it was given up before it returned. */
