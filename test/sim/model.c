@@ -484,6 +484,11 @@ static void judge_sleep(const struct dassie__impl *impl, uint64_t until)
          p = p->next) {
         awaits |= p->claimed > p->slots;
     }
+    for (unsigned i = 0; i < model.jobs_n; i++) {
+        const struct fact *f = &model.facts.job[i];
+        awaits |= model.job[i].timeout_ms > 0 && f->id != 0 &&
+                  f->state == DASSIE_RUNNING;
+    }
     reached->sleeps += !awaits;
     awaits |= until == UINT64_MAX ||
               (sweep != UINT64_MAX && until >= core->mono_ns + ms * MS);

@@ -39,6 +39,9 @@ struct job {
     uint64_t delay_ms;
     uint32_t attempts_max;
     uint64_t backoff_ms;
+    uint64_t timeout_ms;  /* 0: a run may take as long as it likes */
+    uint64_t touched;     /* when its run began, or was touched */
+    bool timed_out;       /* its run may have been asked to end for that */
     enum verdict verdict; /* of the run */
     uint64_t again_ms;
     uint32_t session; /* in which the last run has begun */
@@ -129,6 +132,7 @@ void model_committed(void);
 
 void model_acked(struct job *job, uint64_t id, int status);
 void model_ended(struct job *job, int status, const dassie_info_t *info);
+void model_timed_out(const struct job *job); /* a run is told so */
 struct job *model_begun(const dassie_job_t *job, bool async);
 void model_returned(struct job *job, int status, const char *out, size_t len);
 void model_goes_on(struct job *job); /* its end was not taken */

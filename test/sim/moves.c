@@ -78,8 +78,11 @@ static bool may_be_cancelled(const struct job *j)
 /* Nothing follows a run that was to be cancelled. */
 static bool ends_cancelled(const struct job *j, const struct fact *n)
 {
-    int status = is_snoozed(j) ? UV_ECANCELED : j->status;
-    return n->code == status && (is_snoozed(j) || same_out(j, n)) &&
+    bool both = j->timed_out && j->status == UV_ETIMEDOUT;
+    int status = is_snoozed(j) || (both && n->code == UV_ECANCELED)
+                     ? UV_ECANCELED
+                     : j->status;
+    return n->code == status && (status != j->status || same_out(j, n)) &&
            n->state == (status == 0              ? DASSIE_COMPLETE
                         : status == UV_ECANCELED ? DASSIE_CANCELLED
                                                  : DASSIE_FAILED);
@@ -98,7 +101,9 @@ static bool ends_with_queue(const struct job *j, const struct fact *o,
 static bool ends_by_itself(const struct job *j, const struct fact *o,
                            const struct fact *n)
 {
-    if (n->code != j->status) {
+    bool settled = j->timed_out && n->code == UV_ETIMEDOUT &&
+                   (j->status == UV_ECANCELED || j->status == UV_ETIMEDOUT);
+    if (n->code != j->status && !settled) {
         return false;
     }
     if (n->state == DASSIE_SCHEDULED) {

@@ -43,6 +43,8 @@
     XX(deleted)          \
     XX(hastened)         \
     XX(pauses)           \
+    XX(timed_out)        \
+    XX(touches)          \
     XX(swept)            \
     XX(kills)            \
     XX(kills_in_commit)  \

@@ -30,7 +30,7 @@ struct held {
     uint64_t id;
     uint32_t attempt;
     uint64_t end_at; /* NEVER: when it must */
-    bool cancelled;  /* it was told to end */
+    int cancelled;   /* it was told to end, and why */
 };
 
 static struct {
@@ -53,9 +53,9 @@ static void proc_begins(struct proc *proc, int d)
 }
 
 /* How it ends; one that is asked to may say so. */
-static int status_draw(bool asked)
+static int status_draw(int asked)
 {
-    return asked && sim_chance(400)         ? UV_ECANCELED
+    return asked != 0 && sim_chance(400)    ? asked
            : sim_chance(users_plan.failing) ? UV_EPROTO
                                             : 0;
 }
@@ -86,6 +86,15 @@ static void decide(struct job *job, dassie_job_t *run)
     SIM_CHECK(rc == 0, "a verdict returns %d", rc);
 }
 
+/* It lives, now and then. */
+static void touch(struct job *job, dassie_job_t *run)
+{
+    if (sim_chance(300) && dassie_job_touch(run) == 0) {
+        job->touched = task_now;
+        reached->touches++;
+    }
+}
+
 static int work(dassie_job_t *run)
 {
     char out[OUT_MAX];
@@ -99,11 +108,15 @@ static int work(dassie_job_t *run)
     }
     while (endless && !users.finish && !dassie_job_cancelled(run)) {
         task_sleep(20 * MS);
+        touch(job, run);
     }
-    bool asked = dassie_job_cancelled(run) != 0;
-    SIM_CHECK(asked || job->cancel != CANCEL_SURE,
+    int asked = dassie_job_cancelled(run);
+    if (asked == UV_ETIMEDOUT) {
+        model_timed_out(job);
+    }
+    SIM_CHECK(asked != 0 || job->cancel != CANCEL_SURE,
               "j%d was cancelled, and its run does not know", move_token(job));
-    reached->cancelled += asked;
+    reached->cancelled += asked != 0;
     int status = status_draw(asked);
     size_t len = outcome(job, status, out);
     if ((status == 0 ? dassie_job_set_result(run, out, len)
@@ -154,7 +167,7 @@ static void start(dassie_job_t *run)
     held->id = dassie_job_id(run);
     held->attempt = dassie_job_attempt(run);
     held->job = model_begun(run, true);
-    held->cancelled = false;
+    held->cancelled = 0;
     decide(held->job, run);
     proc_begins(held->proc, 1);
     held->end_at = sim_chance(users_plan.endless)
@@ -173,7 +186,10 @@ static void cancel(dassie_job_t *run)
     for (int i = 0; i < HELD_MAX; i++) {
         if (runs.held[i].job != NULL && runs.held[i].id == dassie_job_id(run)) {
             runs.held[i].end_at = task_now;
-            runs.held[i].cancelled = true;
+            runs.held[i].cancelled = dassie_job_cancelled(run);
+            if (runs.held[i].cancelled == UV_ETIMEDOUT) {
+                model_timed_out(runs.held[i].job);
+            }
             reached->cancelled++;
         }
     }

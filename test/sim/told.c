@@ -2,8 +2,12 @@
 #include "model.h"
 #include "moves.h"
 #include "sim.h"
+#include "task.h"
 
 #include <string.h>
+
+/* A run may have begun so long ago as it is seen to begin. */
+#define BEGIN_MAX (40 * MS)
 
 struct job *model_job(const char *name, size_t len)
 {
@@ -89,6 +93,7 @@ struct job *model_begun(const dassie_job_t *run, bool async)
     job->once = true;
     job->session = model.session;
     job->begun = f->attempts + 1;
+    job->touched = task_now;
     job->executing = true;
     job->returned = false;
     reached->runs++;
@@ -96,10 +101,24 @@ struct job *model_begun(const dassie_job_t *run, bool async)
     return job;
 }
 
+static bool is_overdue(const struct job *job)
+{
+    return job->timeout_ms > 0 &&
+           task_now + BEGIN_MAX >= job->touched + job->timeout_ms * MS;
+}
+
+void model_timed_out(const struct job *job)
+{
+    SIM_CHECK(is_overdue(job), "j%d has timed out before its time",
+              move_token(job));
+    reached->timed_out++;
+}
+
 void model_returned(struct job *job, int status, const char *out, size_t len)
 {
     SIM_SAY("j%d returns %d from run %u", move_token(job), status, job->begun);
     reached->cancels_known += job->cancel == CANCEL_SURE;
+    job->timed_out = is_overdue(job);
     job->executing = false;
     job->returned = true;
     job->status = status;
