@@ -248,10 +248,12 @@ typedef void (*dassie_log_cb)(dassie_t *q, dassie_log_level_t level,
 
 /* Why it is time to produce less: the bits of pressure. */
 enum {
-    DASSIE_INBOX_FULL = 1,  /* an enqueue was refused; until the inbox has
-                               drained to a quarter */
-    DASSIE_BACKLOG_HIGH = 2 /* pending_jobs_high are pending; until no more
-                               than pending_jobs_low are */
+    DASSIE_INBOX_FULL = 1,   /* an enqueue was refused; until the inbox has
+                                drained to a quarter */
+    DASSIE_BACKLOG_HIGH = 2, /* pending_jobs_high are pending; until no more
+                                than pending_jobs_low are */
+    DASSIE_STORE_STALLED = 4 /* RocksDB slows commits down or stops them, as it
+                                is behind with its tables; until it does not */
 };
 
 /* Pressure has changed: stop producing, with uv_read_stop() say, or go on if it

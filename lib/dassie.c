@@ -199,14 +199,15 @@ static void tell_pressure(struct dassie__impl *impl, int pressure)
 /* Whoever was refused is told to go on, even if all is over by now. */
 static void deliver_pressure(struct dassie__impl *impl)
 {
-    int backlog = atomic_load(&impl->backlog) ? DASSIE_BACKLOG_HIGH : 0;
+    int store = (atomic_load(&impl->backlog) ? DASSIE_BACKLOG_HIGH : 0) |
+                (atomic_load(&impl->stalled) ? DASSIE_STORE_STALLED : 0);
     int inbox = impl->pressure & DASSIE_INBOX_FULL;
     if (atomic_exchange(&impl->refused, false)) {
         inbox = DASSIE_INBOX_FULL;
     }
-    tell_pressure(impl, inbox | backlog);
+    tell_pressure(impl, inbox | store);
     if (!atomic_load(&impl->pressed)) {
-        tell_pressure(impl, backlog);
+        tell_pressure(impl, store);
     }
 }
 

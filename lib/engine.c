@@ -354,6 +354,24 @@ static void check_backlog(struct dassie__impl *impl)
     }
 }
 
+/* Tells the loop when the store begins to hold commits up, and when it has
+ * ended. */
+static void check_stall(struct dassie__impl *impl)
+{
+    struct kv *kv = impl->core.store.kv;
+    bool is = kv->ops->stalled != NULL && kv->ops->stalled(kv);
+    if (is != atomic_load(&impl->stalled)) {
+        atomic_store(&impl->stalled, is);
+        dassie__engine_ring(impl);
+    }
+}
+
+static uint64_t stall_due(const struct dassie__impl *impl)
+{
+    return atomic_load(&impl->stalled) ? impl->core.mono_ns + STALL_NS
+                                       : UINT64_MAX;
+}
+
 static int open_all(struct dassie__impl *impl, struct errmsg *e)
 {
     bool create =
@@ -580,6 +598,7 @@ static void commit(struct dassie__impl *impl)
         tell_unreadable(impl);
         tell_mark(impl);
         check_backlog(impl);
+        check_stall(impl);
     }
 }
 
@@ -819,7 +838,7 @@ static uint64_t engine_batch(struct dassie__impl *impl)
     }
     due = earlier(due, begin_due(impl));
     commit(impl);
-    return due;
+    return earlier(due, stall_due(impl));
 }
 
 static void engine_begin(struct dassie__impl *impl)

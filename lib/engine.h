@@ -45,6 +45,10 @@
 #define SPACE_NS UINT64_C(1000000000)
 #define STUCK_NS UINT64_C(5000000000)
 
+/* How often a store that holds commits up is asked whether it still does, if
+ * nothing else happens. */
+#define STALL_NS UINT64_C(100000000)
+
 enum op_type {
     /* To the engine. */
     OP_ENQUEUE,     /* job_t */
@@ -191,6 +195,7 @@ struct dassie__impl {
     atomic_bool ending;  /* closed, told after OP_CLOSE is in the inbox */
     atomic_bool pressed; /* it is full */
     atomic_bool backlog; /* it is above its mark */
+    atomic_bool stalled; /* the store holds commits up */
     atomic_bool refused; /* it has been, since pressure_cb was told */
     atomic_bool rung;    /* the loop, since it looked last */
 

@@ -93,6 +93,9 @@ struct kv_ops {
     int (*iter_close)(struct kv_iter *it, struct errmsg *e);
     /* Any thread, until close. NULL: it counts nothing. */
     void (*counts)(struct kv *kv, struct kv_counts *counts);
+    /* Whether commits are slowed down or stopped, as it is behind with what it
+     * does in the background. NULL: they never are. */
+    bool (*stalled)(struct kv *kv);
     /* clean: makes all commits durable before. False: it could not. */
     bool (*close)(struct kv *kv, bool clean);
     bool shared_reads;

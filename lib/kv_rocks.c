@@ -342,6 +342,20 @@ static void rocks_counts(struct kv *kv, struct kv_counts *counts)
     rocksdb_free(text);
 }
 
+static bool rocks_property(const struct kv_rocks *r, const char *name)
+{
+    uint64_t value = 0;
+    rocksdb_property_int(r->db, name, &value);
+    return value != 0;
+}
+
+static bool rocks_stalled(struct kv *kv)
+{
+    const struct kv_rocks *r = rocks(kv);
+    return rocks_property(r, "rocksdb.is-write-stopped") ||
+           rocks_property(r, "rocksdb.actual-delayed-write-rate");
+}
+
 /* ---- Opening and closing ---- */
 
 static int rocks_reopen(struct kv *kv, struct errmsg *e)
@@ -415,6 +429,7 @@ static const struct kv_ops rocks_ops = {
     .iter_seek = rocks_iter_seek,
     .iter_close = rocks_iter_close,
     .counts = rocks_counts,
+    .stalled = rocks_stalled,
     .close = rocks_close,
     .shared_reads = true,
 };
