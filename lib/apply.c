@@ -499,18 +499,29 @@ static void forget_req(struct dassie__impl *impl, job_t *job)
     }
 }
 
-/* Whose enqueue is in doubt is told so, and hears of no end. */
-static void forget_doubtful(struct dassie__impl *impl)
+/* Takes those out of a list of any jobs that wait for one of the open batch. */
+static void forget_waiters(struct dassie__impl *impl, struct waiter **at)
 {
-    struct waiter **at = &impl->core.lost;
-    each_job(impl, forget_req);
-    dassie__waiters_drop(&impl->core.waiters, impl->batch_from);
     while (*at != NULL) {
         if ((*at)->id >= impl->batch_from) {
             *at = (*at)->next;
         } else {
             at = &(*at)->next;
         }
+    }
+}
+
+/* Whose enqueue is in doubt is told so, and hears of no end: not even of one in
+ * the same commit. */
+static void forget_doubtful(struct dassie__impl *impl)
+{
+    struct core *core = &impl->core;
+    each_job(impl, forget_req);
+    dassie__waiters_drop(&core->waiters, impl->batch_from);
+    forget_waiters(impl, &core->lost);
+    forget_waiters(impl, &core->deleted);
+    for (job_t *job = core->told.head; job != NULL; job = job->next) {
+        forget_waiters(impl, &job->waiters);
     }
 }
 

@@ -30,6 +30,7 @@ struct waiter *dassie__core_waiters(struct core *c, job_t *job)
     struct waiter *list = dassie__waiters_take(&c->waiters, job->id);
     if (job->req != NULL) {
         struct waiter *w = req_waiter(job->req);
+        w->id = job->id;
         w->next = list;
         list = w;
         job->req = NULL;

@@ -534,6 +534,39 @@ START_TEST(given_up)
 }
 END_TEST
 
+/* A job that ends in the commit that begins it, as it was too late for it when
+ * it was claimed: when that is in doubt, its request hears no more. It may be
+ * freed then. */
+START_TEST(given_up_ended)
+{
+    static dassie_processor_t p;
+    struct ended *doubt = malloc(sizeof *doubt);
+    dassie_spec_t spec = rig_spec("run", NULL);
+    rig.options.commit_delay_ms = 100;
+    given_up_open();
+    started = 0;
+    process(&p, "run", NULL, start_hold);
+    files_grow(false);
+    ck_assert_ptr_nonnull(doubt);
+    memset(doubt, 0, sizeof *doubt);
+    spec.expire_ms = 1;
+    doubt->ack.req.data = &doubt->ack;
+    doubt->ack.req.done_cb = on_done;
+    ck_assert_int_eq(dassie_enqueue(&rig.q, &doubt->ack.req, &spec, rig_on_ack),
+                     0);
+    rig_poll(is_degraded);
+    rig.closed = 0;
+    ck_assert_int_eq(dassie_close(&rig.q, rig_closed), 0);
+    rig_wait(&rig.closed, 1);
+    ck_assert_int_eq(doubt->ack.status, DASSIE_EUNKNOWN);
+    ck_assert_int_eq(doubt->n, 0);
+    ck_assert_int_eq(started, 0);
+    free(doubt);
+    files_grow(true);
+    rig_open();
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("regress");
@@ -549,6 +582,7 @@ int main(void)
     tcase_add_test(tc, no_file_for_the_log);
     tcase_add_test(tc, host_changes_directory);
     tcase_add_loop_test(tc, given_up, 0, 2);
+    tcase_add_test(tc, given_up_ended);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
     int failed = srunner_ntests_failed(runner);
