@@ -587,9 +587,11 @@ static void commit(struct dassie__impl *impl)
         meter_commit(impl, clock_mono_ns(&impl->clock) - begin);
         impl->commits++;
     }
-    /* Whoever is told anything finds it counted, and its room in the inbox. */
+    /* Whoever is told anything finds it counted, and its room in the inbox, and
+     * the database at rest. */
     inbox_release(impl);
     if (impl->open && !impl->lost) {
+        check_stall(impl);
         stats_copy(impl, impl->core.broken);
     }
     dassie__apply_committed(impl, impl->lost ? DASSIE_EUNKNOWN : 0);
@@ -598,7 +600,6 @@ static void commit(struct dassie__impl *impl)
         tell_unreadable(impl);
         tell_mark(impl);
         check_backlog(impl);
-        check_stall(impl);
     }
 }
 
