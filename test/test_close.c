@@ -756,7 +756,7 @@ static bool some_ran(void)
 START_TEST(claimed_jobs)
 {
     dassie_spec_t specs[MANY];
-    dassie_enqueue_many_t req;
+    dassie_enqueue_many_t req = {.ids = NULL};
     for (int i = 0; i < MANY; i++) {
         specs[i] = rig_spec(NULL, "x");
     }
