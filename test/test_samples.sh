@@ -6,6 +6,8 @@
 set -eu
 
 : "${srcdir:=.}" "${top_builddir:=.}" "${QUICK:=}"
+# shellcheck source=test/wait.sh
+. "$srcdir/test/wait.sh"
 samples=$top_builddir/samples
 LC_ALL=C
 export LC_ALL
@@ -34,15 +36,6 @@ fail() {
         cat "$file" || :
     done
     exit 1
-}
-
-# wait_for COMMAND...: until it succeeds, for a minute at most.
-wait_for() {
-    end=$(($(date +%s) + 60))
-    until "$@" 2>/dev/null; do
-        [ "$(date +%s)" -lt "$end" ] || return 1
-        sleep 0.02
-    done
 }
 
 # count PATTERN FILE

@@ -8,6 +8,8 @@
 set -eu
 
 : "${srcdir:=.}" "${top_builddir:=.}" "${QUICK:=}"
+# shellcheck source=test/wait.sh
+. "$srcdir/test/wait.sh"
 lines=${QUICK:+300}
 lines=${TOOL_LINES:-${lines:-2000}}
 LC_ALL=C
@@ -43,15 +45,6 @@ fail() {
         head -n 40 "$file" || :
     done
     exit 1
-}
-
-# wait_for COMMAND...: until it succeeds, for a minute at most.
-wait_for() {
-    end=$(($(date +%s) + 60))
-    until "$@" 2>/dev/null; do
-        [ "$(date +%s)" -lt "$end" ] || return 1
-        sleep 0.02
-    done
 }
 
 # dassie STATUS ARGUMENT...: on the store, with that exit code. After an error

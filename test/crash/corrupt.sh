@@ -4,22 +4,15 @@
 # STATES=N takes so many stores, NIGHTLY=1 three.
 set -eu
 
-: "${top_builddir:=.}" "${QUICK:=}" "${NIGHTLY:=}" "${SEED:=$(date +%s)}" "${SANITIZE_FLAGS:=}"
+: "${top_builddir:=.}" "${QUICK:=}" "${NIGHTLY:=}" "${SEED:=$(date +%s)}"
 unset KILL_AT KILL_AT_MARK
 subject=$top_builddir/test/crash/subject
 corrupt=$top_builddir/test/crash/corrupt
 library=$(cd "$top_builddir" && pwd)/test/crash/.libs/kill_at.so
 
-case $SANITIZE_FLAGS in
-*address* | *thread* | *memory* | *leak*)
-    echo "a sanitizer's library has to be the first that is loaded"
-    exit 77
-    ;;
-esac
-[ -e "$library" ] || {
-    echo "$library is not built (--disable-shared)"
-    exit 77
-}
+# shellcheck source=test/crash/preload.sh
+. "$(dirname "$0")/preload.sh"
+can_preload "$library"
 
 : "${STATES:=${NIGHTLY:+3}}" "${STATES:=1}"
 times=12

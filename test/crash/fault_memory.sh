@@ -6,20 +6,13 @@
 # A failure leaves the store, and names the command that shows it again.
 set -eu
 
-: "${top_builddir:=.}" "${QUICK:=}" "${SANITIZE_FLAGS:=}"
+: "${top_builddir:=.}" "${QUICK:=}"
 subject=$top_builddir/test/crash/subject
 library=$(cd "$top_builddir" && pwd)/test/crash/.libs/fault_new.so
 
-case $SANITIZE_FLAGS in
-*address* | *thread* | *memory* | *leak*)
-    echo "skipped: a sanitizer's library has to be the first that is loaded"
-    exit 77
-    ;;
-esac
-[ -e "$library" ] || {
-    echo "skipped: $library is not built (--disable-shared)"
-    exit 77
-}
+# shellcheck source=test/crash/preload.sh
+. "$(dirname "$0")/preload.sh"
+can_preload "$library"
 
 top=$(mktemp -d)
 trap 'rm -rf "$top"' EXIT

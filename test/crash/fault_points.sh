@@ -13,21 +13,14 @@
 # A failure leaves the store, and names the commands that show it again.
 set -eu
 
-: "${top_builddir:=.}" "${QUICK:=}" "${SANITIZE_FLAGS:=}"
+: "${top_builddir:=.}" "${QUICK:=}"
 unset FAULT KILL_AT KILL_AT_MARK SUBJECT_PLANT
 subject=$top_builddir/test/crash/subject
 libs=$(cd "$top_builddir" && pwd)/test/crash/.libs
 
-case $SANITIZE_FLAGS in
-*address* | *thread* | *memory* | *leak*)
-    echo "skipped: a sanitizer's library has to be the first that is loaded"
-    exit 77
-    ;;
-esac
-[ -e "$libs/fault_at.so" ] || {
-    echo "skipped: $libs/fault_at.so is not built (--disable-shared)"
-    exit 77
-}
+# shellcheck source=test/crash/preload.sh
+. "$(dirname "$0")/preload.sh"
+can_preload "$libs/fault_at.so"
 
 top=$(mktemp -d)
 top=$(cd "$top" && pwd -P)

@@ -9,20 +9,13 @@
 # A failure leaves the store, and names the commands that show it again.
 set -eu
 
-: "${top_builddir:=.}" "${QUICK:=}" "${SANITIZE_FLAGS:=}"
+: "${top_builddir:=.}" "${QUICK:=}"
 unset FAULT FAULT_BOOT_ID KILL_AT KILL_AT_MARK SUBJECT_PLANT
 crash=$(cd "$top_builddir/test/crash" && pwd)
 
-case $SANITIZE_FLAGS in
-*address* | *thread* | *memory* | *leak*)
-    echo "skipped: a sanitizer's library has to be the first that is loaded"
-    exit 77
-    ;;
-esac
-[ -e "$crash/.libs/fault_at.so" ] || {
-    echo "skipped: $crash/.libs/fault_at.so is not built (--disable-shared)"
-    exit 77
-}
+# shellcheck source=test/crash/preload.sh
+. "$(dirname "$0")/preload.sh"
+can_preload "$crash/.libs/fault_at.so"
 
 top=$(mktemp -d)
 top=$(cd "$top" && pwd -P)

@@ -11,7 +11,7 @@
 # more.
 set -eu
 
-: "${top_builddir:=.}" "${QUICK:=}" "${NIGHTLY:=}" "${SANITIZE_FLAGS:=}"
+: "${top_builddir:=.}" "${QUICK:=}" "${NIGHTLY:=}"
 crash=$(cd "$top_builddir/test/crash" && pwd)
 library=$crash/.libs/kill_at.so
 unset KILL_AT KILL_AT_MARK KILL_AT_CUT
@@ -22,12 +22,9 @@ skip() {
     exit 77
 }
 
-case $SANITIZE_FLAGS in
-*address* | *thread* | *memory* | *leak*)
-    skip "a sanitizer's library has to be the first that is loaded"
-    ;;
-esac
-[ -e "$library" ] || skip "$library is not built (--disable-shared)"
+# shellcheck source=test/crash/preload.sh
+. "$(dirname "$0")/preload.sh"
+can_preload "$library"
 [ "$(id -u)" -eq 0 ] || skip 'only root may mount'
 [ -e /dev/loop-control ] || skip 'there are no loop devices'
 

@@ -9,22 +9,15 @@
 # the end is not reached, which is no failure as long as others are.
 set -eu
 
-: "${top_builddir:=.}" "${QUICK:=}" "${NIGHTLY:=}" "${SANITIZE_FLAGS:=}"
+: "${top_builddir:=.}" "${QUICK:=}" "${NIGHTLY:=}"
 : "${PARTS:=1}" "${PART:=0}"
 unset KILL_AT KILL_AT_MARK
 subject=$top_builddir/test/crash/subject
 library=$(cd "$top_builddir" && pwd)/test/crash/.libs/kill_at.so
 
-case $SANITIZE_FLAGS in
-*address* | *thread* | *memory* | *leak*)
-    echo "a sanitizer's library has to be the first that is loaded"
-    exit 77
-    ;;
-esac
-[ -e "$library" ] || {
-    echo "$library is not built (--disable-shared)"
-    exit 77
-}
+# shellcheck source=test/crash/preload.sh
+. "$(dirname "$0")/preload.sh"
+can_preload "$library"
 
 top=$(mktemp -d)
 top=$(cd "$top" && pwd -P)

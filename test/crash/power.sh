@@ -21,21 +21,14 @@
 # image, and prints the command that makes and judges this one image again.
 set -eu
 
-: "${top_builddir:=.}" "${QUICK:=}" "${SANITIZE_FLAGS:=}"
+: "${top_builddir:=.}" "${QUICK:=}"
 crash=$(cd "$top_builddir/test/crash" && pwd)
 library=$crash/.libs/record.so
 EIO=5 ENOSPC=28
 
-case $SANITIZE_FLAGS in
-*address* | *thread* | *memory* | *leak*)
-    echo "a sanitizer's library has to be the first that is loaded"
-    exit 77
-    ;;
-esac
-[ -e "$library" ] || {
-    echo "$library is not built (--disable-shared)"
-    exit 77
-}
+# shellcheck source=test/crash/preload.sh
+. "$(dirname "$0")/preload.sh"
+can_preload "$library"
 
 # Tens of thousands of small stores: in memory, if there is room.
 [ ! -w /dev/shm ] || : "${TMPDIR:=/dev/shm}"
