@@ -359,8 +359,9 @@ static void check_backlog(struct dassie__impl *impl)
 static void check_stall(struct dassie__impl *impl)
 {
     struct kv *kv = impl->core.store.kv;
-    bool is = kv->ops->stalled != NULL && kv->ops->stalled(kv);
-    if (is != atomic_load(&impl->stalled)) {
+    bool was = atomic_load(&impl->stalled);
+    bool is = (was || kv->held_up) && kv->ops->stalled(kv);
+    if (is != was) {
         atomic_store(&impl->stalled, is);
         dassie__engine_ring(impl);
     }

@@ -94,7 +94,8 @@ struct kv_ops {
     /* Any thread, until close. NULL: it counts nothing. */
     void (*counts)(struct kv *kv, struct kv_counts *counts);
     /* Whether commits are slowed down or stopped, as it is behind with what it
-     * does in the background. NULL: they never are. */
+     * does in the background. Not to be asked for nothing, only after one that
+     * was held up: exit() may take apart what is read. NULL: they never are. */
     bool (*stalled)(struct kv *kv);
     /* clean: makes all commits durable before. False: it could not. */
     bool (*close)(struct kv *kv, bool clean);
@@ -108,6 +109,7 @@ struct kv {
     uint64_t syncs;     /* fsynced commits */
     int mark_error;     /* 0, or why the mark of what is durable was not
                            written last; see kv_rocks.h */
+    bool held_up;       /* the last commit was: see stalled */
 };
 
 static inline struct kv_slice kv_slice(const void *p, size_t len)
