@@ -31,6 +31,8 @@ static const char *const action_names[] = {[DASSIE_CANCEL] = "cancel",
                                            [DASSIE_DELETE] = "delete",
                                            [DASSIE_RUN_NOW] = "run-now"};
 
+/* A job that is running is asked to end, which takes no commit: nothing that
+ * others have saved is more durable after it. */
 void operate_change(uint32_t token)
 {
     struct entry *entry = &ledger->entry[token];
@@ -47,7 +49,9 @@ void operate_change(uint32_t token)
     }
     ledger_saves_look(first, said);
     change(&req, plan.change, &filter);
-    ledger_saves_kept(first, said);
+    if (req.was != DASSIE_RUNNING) {
+        ledger_saves_kept(first, said);
+    }
 }
 
 /* ---- Queues ---- */
