@@ -861,7 +861,7 @@ static void engine_end(struct dassie__impl *impl)
 static void engine_main(void *arg)
 {
     struct dassie__impl *impl = arg;
-    uint64_t due = UINT64_MAX;
+    uint64_t due = 0; /* what was due before the open is */
     engine_begin(impl);
     while (!may_end(impl)) {
         inbox_take(impl, due);
