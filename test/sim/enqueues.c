@@ -39,6 +39,7 @@ static struct job *job_draw(dassie_spec_t *spec, char name[8], char queue[8],
     job->attempts_max = job->flags != 0 ? 1 : 1 + sim_below(3);
     job->backoff_ms = 1 + sim_below(100);
     job->timeout_ms = sim_chance(users_plan.timed) ? 60 + sim_below(100) : 0;
+    spec->expire_ms = sim_chance(users_plan.expiring) ? 1 + sim_below(200) : 0;
     spec->timeout_ms = job->timeout_ms;
     spec->delay_ms = job->delay_ms;
     spec->attempts_max = job->attempts_max;

@@ -85,6 +85,9 @@ static void on_job(struct facts *facts, uint64_t id, struct kv_slice key,
     fact->queue = row.queue;
     fact->priority = row.priority;
     fact->flags = row.flags;
+    const uint64_t *number = row.options.number;
+    uint64_t due_ms = number[JOB_DUE] > 0 ? number[JOB_DUE] : row.enqueued_ms;
+    fact->expires_ms = number[JOB_EXPIRE] > 0 ? due_ms + number[JOB_EXPIRE] : 0;
     fact->kind = LINE_NORMAL;
     fact->position = id;
     token_of[id] = (uint16_t)(token + 1);
@@ -184,7 +187,7 @@ static void on_due(struct facts *facts, uint64_t number, struct kv_slice key,
     SIM_CHECK(dassie__key_parse_due(key.p, key.len, &due) == 0,
               "a scheduled row");
     struct fact *fact = fact_of(facts, due.id);
-    if (fact != NULL && fact->state == FACT_NONE &&
+    if (fact != NULL && fact->state == FACT_NONE && due.kind == DUE_JOB &&
         (!fact->history ||
          (fact->kind == PLACE_SCHEDULED && fact->position == due.ms))) {
         fact->state = DASSIE_SCHEDULED;

@@ -27,7 +27,8 @@ struct fact {
     uint64_t position; /* or its id, or when it is due */
     uint64_t set;      /* that holds its claim */
     uint32_t attempts;
-    uint32_t excused; /* of them, until it has ended */
+    uint64_t expires_ms; /* its first run has to begin before; 0: never */
+    uint32_t excused;    /* of them, until it has ended */
     uint32_t crashes;
     uint64_t last_run;
     int code;

@@ -78,12 +78,22 @@ static void note_again(struct job *j)
     reached->tried_again++;
 }
 
+static void note_cancelled(struct job *j, const struct fact *o,
+                           const struct fact *n)
+{
+    bool expired = n->code == DASSIE_EEXPIRED;
+    bool ran = o->id != 0 && o->state == DASSIE_RUNNING;
+    j->done[DASSIE_CANCEL] += !expired && !ran;
+    reached->expired += expired;
+    reached->cancelled_runs += !expired && ran;
+    reached->cancelled_unrun += !expired && !ran;
+}
+
 /* What operators may have done to it, and how it has ended. */
 static void note_action(struct job *j, const struct fact *o,
                         const struct fact *n)
 {
     bool was_end = o->id != 0 && move_is_end(o);
-    bool ran = o->id != 0 && o->state == DASSIE_RUNNING;
     if (n->id == 0) {
         note_gone(j, o);
         return;
@@ -92,9 +102,7 @@ static void note_action(struct job *j, const struct fact *o,
         note_again(j);
     }
     if (n->state == DASSIE_CANCELLED && !was_end) {
-        j->done[DASSIE_CANCEL] += !ran;
-        reached->cancelled_runs += ran;
-        reached->cancelled_unrun += !ran;
+        note_cancelled(j, o, n);
     }
     if (o->id != 0 && o->state == DASSIE_SCHEDULED &&
         (n->state == DASSIE_PENDING || n->state == DASSIE_RUNNING) &&
@@ -155,7 +163,7 @@ static void judge_live(const struct facts *new)
             "j%d has another priority or other flags", i);
         count_move(j, o, n);
     }
-    order_judge_paused(new);
+    order_judge_claims(new);
     order_judge_lines(new);
     order_judge_due(new);
     order_judge_turns(new);
@@ -469,6 +477,33 @@ static void judge_idle(struct dassie__impl *impl)
               "the counts are not those of the rows");
 }
 
+/* What is too late for its first run does not wait any more. */
+static void judge_late(const struct dassie__impl *impl)
+{
+    for (int i = 0; i < TOKENS_MAX; i++) {
+        const struct fact *f = &model.facts.job[i];
+        bool waits = f->id != 0 && (f->state == DASSIE_PENDING ||
+                                    f->state == DASSIE_SCHEDULED);
+        SIM_CHECK(!waits || !move_is_late(f) || impl->core.broken != 0 ||
+                      impl->closing,
+                  "j%d is %s, and it is too late for it", i, move_state(f));
+    }
+}
+
+/* Something runs that may time out, or waits that may expire. */
+static bool is_timed(void)
+{
+    bool timed = false;
+    for (unsigned i = 0; i < model.jobs_n; i++) {
+        const struct fact *f = &model.facts.job[i];
+        timed |= f->id != 0 &&
+                 (f->state == DASSIE_RUNNING
+                      ? model.job[i].timeout_ms > 0
+                      : f->state == DASSIE_PENDING && f->expires_ms > 0);
+    }
+    return timed;
+}
+
 /* Idle means idle: it wakes by time only where there is something to wait for.
  */
 static void judge_sleep(const struct dassie__impl *impl, uint64_t until)
@@ -484,11 +519,7 @@ static void judge_sleep(const struct dassie__impl *impl, uint64_t until)
          p = p->next) {
         awaits |= p->claimed > p->slots;
     }
-    for (unsigned i = 0; i < model.jobs_n; i++) {
-        const struct fact *f = &model.facts.job[i];
-        awaits |= model.job[i].timeout_ms > 0 && f->id != 0 &&
-                  f->state == DASSIE_RUNNING;
-    }
+    awaits |= is_timed();
     reached->sleeps += !awaits;
     awaits |= until == UINT64_MAX ||
               (sweep != UINT64_MAX && until >= core->mono_ns + ms * MS);
@@ -530,5 +561,6 @@ void model_step(void)
         impl->core.store.kv != NULL && tasks_engine_idle(&impl->cond, &until)) {
         judge_idle(impl);
         judge_sleep(impl, until);
+        judge_late(impl);
     }
 }

@@ -128,8 +128,26 @@ static bool ends_as_returned(const struct job *j, const struct fact *o,
     return j->cancel != CANCEL_SURE && ends_by_itself(j, o, n);
 }
 
+bool move_is_late(const struct fact *f)
+{
+    return f->expires_ms > 0 && f->expires_ms <= task_cycle_wall &&
+           f->attempts == 0 && f->code == 0;
+}
+
+/* That was so. */
+static bool has_expired(const struct fact *o, const struct fact *n)
+{
+    return n->state == DASSIE_CANCELLED && n->code == DASSIE_EEXPIRED &&
+           n->attempts == 0 && move_is_late(o);
+}
+
 static bool is_entered_right(const struct job *j, const struct fact *n)
 {
+    struct fact fresh = *n;
+    fresh.code = 0;
+    if (n->state == DASSIE_CANCELLED) {
+        return j->stage == STAGE_ISSUED && has_expired(&fresh, n);
+    }
     return j->stage == STAGE_ISSUED && n->attempts == 0 && n->crashes == 0 &&
            (j->delay_ms > 0
                 ? n->state == DASSIE_SCHEDULED
@@ -185,7 +203,8 @@ static bool waiting_may(const struct job *j, const struct fact *o,
                         const struct fact *n)
 {
     if (n->state == DASSIE_CANCELLED) {
-        return is_asked(j, DASSIE_CANCEL, o) && is_cancelled(o, n);
+        return has_expired(o, n) ||
+               (is_asked(j, DASSIE_CANCEL, o) && is_cancelled(o, n));
     }
     if (!same_counts(o, n)) {
         return false;
@@ -209,7 +228,8 @@ static bool running_may(const struct job *j, const struct fact *o,
         return stays_or_goes_back(j, o, n);
     }
     return n->state == DASSIE_CANCELLED && !move_has_begun(j, o)
-               ? may_be_cancelled(j) && is_cancelled(o, n)
+               ? has_expired(o, n) ||
+                     (may_be_cancelled(j) && is_cancelled(o, n))
                : ends_as_returned(j, o, n);
 }
 

@@ -15,6 +15,9 @@ bool move_has_begun(const struct job *j, const struct fact *o);
 /* It has ended, in whatever way. */
 bool move_is_end(const struct fact *f);
 
+/* It is too late for its first run. */
+bool move_is_late(const struct fact *f);
+
 /* It was kept long enough. */
 bool move_may_be_swept(const struct job *j, const struct fact *o);
 

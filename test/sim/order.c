@@ -27,12 +27,15 @@ static bool was_left(const struct fact *o, const struct fact *n, bool fresh)
                        o->position == n->position));
 }
 
-void order_judge_paused(const struct facts *new)
+void order_judge_claims(const struct facts *new)
 {
     for (int i = 0; i < TOKENS_MAX; i++) {
         SIM_CHECK(!is_new_claim(&model.facts.job[i], &new->job[i]) ||
                       model.queue[model.job[i].queue].paused != RULE_YES,
                   "j%d is claimed, and its queue is paused", i);
+        SIM_CHECK(!is_new_claim(&model.facts.job[i], &new->job[i]) ||
+                      !move_is_late(&new->job[i]),
+                  "j%d is claimed, and it is too late for it", i);
     }
 }
 

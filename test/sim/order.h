@@ -5,8 +5,8 @@
 
 #include "model.h"
 
-/* Nothing of a queue that is paused is claimed. */
-void order_judge_paused(const struct facts *new);
+/* Nothing of a queue that is paused is claimed, nor what has expired. */
+void order_judge_claims(const struct facts *new);
 
 /* Nothing of its queue that stands before a job was left when it was claimed.
  */

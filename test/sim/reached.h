@@ -44,6 +44,7 @@
     XX(hastened)         \
     XX(pauses)           \
     XX(timed_out)        \
+    XX(expired)          \
     XX(touches)          \
     XX(swept)            \
     XX(kills)            \

@@ -153,6 +153,7 @@ static void plan_users(void)
     users_plan.failing = ANY(0, 200);
     users_plan.delayed = ANY(0, 0, 100, 300);
     users_plan.timed = ANY(0, 0, 300);
+    users_plan.expiring = ANY(0, 0, 0, 200);
     users_plan.verdicts = ANY(0, 0, 200);
     users_plan.endless = ANY(0, 0, 50, 200);
     users_plan.run_ns = ANY(1, 100000, 5000000, 200000000);

@@ -22,6 +22,7 @@ struct users_plan {
     unsigned failing;      /* so too */
     unsigned delayed;      /* so too */
     unsigned timed;        /* so too */
+    unsigned expiring;     /* so too */
     unsigned verdicts;     /* of a thousand runs: snoozed, or their end told */
     unsigned endless;      /* so too: they end only when they must */
     uint64_t run_ns;       /* how long a run takes, at the most */
