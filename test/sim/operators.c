@@ -63,7 +63,7 @@ static bool keeps_few(void)
 {
     bool few = false;
     for (int i = 0; i < RULED_MAX; i++) {
-        few |= model.queue[i].few != RULE_NO;
+        few |= model.queue[i].was_few;
     }
     return few;
 }
