@@ -700,7 +700,6 @@ static void start_async(struct dassie__impl *impl, struct dassie__processor *p)
 {
     job_t *job;
     while ((job = job_list_pop(&p->starting)) != NULL) {
-        dassie__job_begin(job);
         recorder_executing(&impl->recorder, job->slot);
         answer(impl, &job->op, OP_START, 0);
     }

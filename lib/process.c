@@ -279,6 +279,7 @@ static void deliver_start(struct dassie__impl *impl, job_t *job)
         dassie__engine_post(impl, &job->op);
         return;
     }
+    dassie__job_begin(job); /* not before: what goes back keeps its error */
     job->began_ns = clock_mono_ns(&impl->clock);
     dassie__runs_add(&impl->runs, job);
     limit_begin(job, clock_mono_ns(&impl->clock));

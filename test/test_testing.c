@@ -549,6 +549,46 @@ START_TEST(processors_stop)
 }
 END_TEST
 
+/* Fails; tried again, it has all that are to start after it go back. */
+static void fails_or_stops(dassie_job_t *job)
+{
+    note(dassie_job_name(job, NULL));
+    if (dassie_job_attempt(job) > 1) {
+        ck_assert_int_eq(dassie_processor_stop(&processor, on_stopped), 0);
+    }
+    ck_assert_int_eq(dassie_finish(&q, dassie_job_id(job),
+                                   dassie_job_attempt(job), UV_EIO, "text", 4),
+                     0);
+}
+
+static void on_kept(dassie_get_t *req, int status, const dassie_info_t *job)
+{
+    (void)req;
+    ck_assert_int_eq(status, 0);
+    ck_assert_int_eq(job->state, DASSIE_PENDING);
+    ck_assert_int_eq(job->error_code, UV_EIO);
+    note("kept");
+}
+
+/* A job that goes back before it has begun keeps its last error. */
+START_TEST(goes_back_as_it_was)
+{
+    static dassie_get_t kept;
+    dassie_process_options_t options = DASSIE_PROCESS_OPTIONS_INIT;
+    options.start = fails_or_stops;
+    options.concurrency = 2;
+    ck_assert_int_eq(dassie_process(&q, &processor, &options), 0);
+    enqueue("a", 0, 0);
+    enqueue("b", 0, 0);
+    advance(0);
+    check_trace("a b");
+    advance(DAY);
+    ck_assert_int_eq(dassie_get(&q, &kept, 2, on_kept), 0);
+    advance(0);
+    check_trace("a stopped kept");
+}
+END_TEST
+
 /* ---- Together with the loop ---- */
 
 static dassie_job_t *under_way;
@@ -755,6 +795,7 @@ int main(void)
     tcase_add_test(tc, checkpoints_are_handed_on);
     tcase_add_test(tc, events_are_told);
     tcase_add_test(tc, processors_stop);
+    tcase_add_test(tc, goes_back_as_it_was);
     tcase_add_test(tc, the_loop_drives_it_too);
     tcase_add_test(tc, runs_by_the_loop_alone);
     tcase_add_test(tc, a_close_waits_by_its_clock);

@@ -154,11 +154,11 @@ static bool is_entered_right(const struct job *j, const struct fact *n)
                 : n->state == DASSIE_PENDING || n->state == DASSIE_RUNNING);
 }
 
-/* Unrun, to the front; a suspect stays one. */
+/* Unrun, to the front; a suspect stays one, and the last error is kept. */
 static bool goes_back(const struct fact *o, const struct fact *n)
 {
     return n->kind == (o->kind == LINE_SUSPECT ? LINE_SUSPECT : LINE_FRONT) &&
-           n->position > o->position && same_counts(o, n);
+           n->position > o->position && n->code == o->code && same_counts(o, n);
 }
 
 bool move_is_end(const struct fact *f)
