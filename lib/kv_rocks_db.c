@@ -132,7 +132,7 @@ static int hwm_read(const struct kv_rocks *r, uint64_t *mark)
 {
     uint8_t bytes[8];
     *mark = 0;
-    ssize_t n = pread(r->hwm_fd, bytes, sizeof bytes, 0);
+    ssize_t n = r->hwm_fd < 0 ? 0 : pread(r->hwm_fd, bytes, sizeof bytes, 0);
     if (n < 0) {
         return dassie__sys_code(errno);
     }

@@ -57,14 +57,36 @@ START_TEST(null_arguments)
     ck_assert_str_eq(dassie_errmsg(&q), "");
     dassie_ref(NULL);
     dassie_unref(NULL);
+    dassie_ref(&q);
+    dassie_unref(&q);
     ck_assert_int_eq(dassie_init(&rig.loop, &rig.q), 0);
     ck_assert_ptr_eq(rig.q.loop, &rig.loop);
     ck_assert_int_eq(dassie_open(&rig.q, NULL, NULL, NULL), UV_EINVAL);
     ck_assert_int_eq(dassie_open(&rig.q, "", NULL, NULL), UV_EINVAL);
     ck_assert_str_eq(dassie_errmsg(&rig.q), "");
-    /* Options and callback are not needed. */
+    /* Options and callback are not needed, nor is a loop that stays. */
+    dassie_unref(&rig.q);
     ck_assert_int_eq(dassie_open(&rig.q, rig.path, NULL, NULL), 0);
+    dassie_ref(&rig.q);
     ck_assert_uint_eq(rig_counts().pending, 0);
+    rig_close();
+}
+END_TEST
+
+/* A path that is not absolute is that of a directory that is there no more. */
+START_TEST(directory_is_gone)
+{
+    char gone[PATH_MAX];
+    int here = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    temp_path(gone, rig.dir, "gone");
+    ck_assert_int_eq(dassie_init(&rig.loop, &rig.q), 0);
+    ck_assert_int_eq(mkdir(gone, 0755), 0);
+    ck_assert_int_eq(chdir(gone), 0);
+    ck_assert_int_eq(rmdir(gone), 0);
+    int rc = dassie_open(&rig.q, "store", NULL, NULL);
+    ck_assert_int_eq(fchdir(here), 0);
+    close(here);
+    ck_assert_int_eq(rc, UV_ENOENT);
     rig_close();
 }
 END_TEST
@@ -718,6 +740,22 @@ START_TEST(salvage_interrupted)
 }
 END_TEST
 
+/* Without its mark a store is as sound as its log says. */
+START_TEST(no_mark)
+{
+    char path[PATH_MAX];
+    store_make();
+    temp_path(path, rig.path, "hwm");
+    ck_assert_int_eq(unlink(path), 0);
+    dassie_verify_report_t report = rig_verify();
+    ck_assert(count_is_full(&report.jobs));
+    rig.options.flags = DASSIE_READ_ONLY;
+    ck_assert_int_eq(store_look("read only"), 0);
+    ck_assert(!is_there("hwm"));
+    store_forget();
+}
+END_TEST
+
 /* ---- The system's limits ---- */
 
 /* The store cannot be opened with only so many files, or with files only so
@@ -1204,6 +1242,7 @@ static Suite *open_suite(void)
     suite_add_tcase(suite, tc);
     tcase_add_checked_fixture(tc, rig_setup, rig_teardown);
     tcase_add_test(tc, null_arguments);
+    tcase_add_test(tc, directory_is_gone);
     tcase_add_loop_test(tc, options_out_of_range, 0, BAD_OPTIONS);
     tcase_add_loop_test(tc, options_at_the_edge, 0, GOOD_OPTIONS);
     tcase_add_test(tc, options_of_an_older_program);
@@ -1222,6 +1261,7 @@ static Suite *open_suite(void)
                         KINDS);
     tcase_add_test(tc, salvaged);
     tcase_add_test(tc, salvaged_deleted);
+    tcase_add_test(tc, no_mark);
     tcase_add_test(tc, salvage_interrupted);
     tcase_add_test(tc, too_many_files);
     tcase_add_test(tc, files_too_large);
