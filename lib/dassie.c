@@ -388,20 +388,20 @@ static int impl_make_locks(struct dassie__impl *impl)
     uv_mutex_t *mutexes[] = {&impl->mutex, &impl->out_mutex, &impl->stats_mutex,
                              &impl->runs.mutex, &impl->reader.mutex};
     uv_cond_t *conds[] = {&impl->cond, &impl->reader.cond};
-    size_t m = 0;
+    const size_t mutexes_n = sizeof mutexes / sizeof mutexes[0];
+    const size_t conds_n = sizeof conds / sizeof conds[0];
     size_t c = 0;
     int rc = 0;
-    while (rc == 0 && m < sizeof mutexes / sizeof mutexes[0]) {
-        rc = dassie__mutex_init(mutexes[m]);
-        m += rc == 0;
+    for (size_t m = 0; m < mutexes_n; m++) {
+        dassie__mutex_init(mutexes[m]);
     }
-    while (rc == 0 && c < sizeof conds / sizeof conds[0]) {
+    while (rc == 0 && c < conds_n) {
         rc = uv_cond_init(conds[c]);
         c += rc == 0;
     }
     if (rc != 0) {
-        while (m > 0) {
-            uv_mutex_destroy(mutexes[--m]);
+        for (size_t m = 0; m < mutexes_n; m++) {
+            uv_mutex_destroy(mutexes[m]);
         }
         while (c > 0) {
             uv_cond_destroy(conds[--c]);

@@ -333,15 +333,10 @@ static int rocks_iter_close(struct kv_iter *it, struct errmsg *e)
 /* ---- Counts ---- */
 
 /* A number in RocksDB's statistics, which the C API has as text only: that
- * behind field in the line that begins with name. */
+ * behind field in the line of name, which ends in a space. */
 static uint64_t statistic(const char *text, const char *name, const char *field)
 {
-    const char *at = text;
-    size_t len = strlen(name);
-    while (at != NULL && (strncmp(at, name, len) != 0 || at[len] != ' ')) {
-        at = strchr(at, '\n');
-        at = at != NULL ? at + 1 : NULL;
-    }
+    const char *at = strstr(text, name);
     at = at != NULL ? strstr(at, field) : NULL;
     return at != NULL ? strtoull(at + strlen(field), NULL, 10) : 0;
 }
@@ -350,10 +345,10 @@ static void rocks_counts(struct kv *kv, struct kv_counts *counts)
 {
     struct kv_rocks *r = rocks(kv);
     char *text = rocksdb_options_statistics_get_string(r->options);
-    counts->stalls = statistic(text, "rocksdb.db.write.stall", " COUNT : ");
-    counts->stall_us = statistic(text, "rocksdb.db.write.stall", " SUM : ");
+    counts->stalls = statistic(text, "rocksdb.db.write.stall ", " COUNT : ");
+    counts->stall_us = statistic(text, "rocksdb.db.write.stall ", " SUM : ");
     counts->skipped =
-        statistic(text, "rocksdb.number.iter.skip", " COUNT : ") + r->dead;
+        statistic(text, "rocksdb.number.iter.skip ", " COUNT : ") + r->dead;
     rocksdb_free(text);
 }
 

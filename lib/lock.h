@@ -14,7 +14,7 @@
 #define DASSIE__MUTEX_INITIALIZER PTHREAD_MUTEX_INITIALIZER
 #endif
 
-/* As uv_mutex_init(). */
-int dassie__mutex_init(uv_mutex_t *mutex);
+/* As uv_mutex_init(), but it cannot fail. */
+void dassie__mutex_init(uv_mutex_t *mutex);
 
 #endif /* DASSIE_LOCK_H_ */

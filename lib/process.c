@@ -129,14 +129,10 @@ static int processor_new(const dassie_process_options_t *o,
     if (p == NULL) {
         return UV_ENOMEM;
     }
-    int rc = dassie__mutex_init(&p->mutex);
-    if (rc == 0) {
-        rc = uv_cond_init(&p->cond);
-        if (rc != 0) {
-            uv_mutex_destroy(&p->mutex);
-        }
-    }
+    dassie__mutex_init(&p->mutex);
+    int rc = uv_cond_init(&p->cond);
     if (rc != 0) {
+        uv_mutex_destroy(&p->mutex);
         dassie__free(p);
         return rc;
     }

@@ -75,7 +75,7 @@ void sim_cond_signal(uv_cond_t *cond);
 int sim_cond_timedwait(uv_cond_t *cond, uv_mutex_t *mutex, uint64_t ns);
 void sim_cond_wait(uv_cond_t *cond, uv_mutex_t *mutex);
 void sim_mutex_destroy(uv_mutex_t *mutex);
-int sim_mutex_init(uv_mutex_t *mutex);
+void sim_mutex_init(uv_mutex_t *mutex);
 void sim_mutex_lock(uv_mutex_t *mutex);
 void sim_mutex_unlock(uv_mutex_t *mutex);
 int sim_queue_work(uv_loop_t *loop, uv_work_t *work, uv_work_cb work_cb,

@@ -330,10 +330,9 @@ void tasks_kill(void)
 
 /* ---- What libuv does for threads ---- */
 
-int sim_mutex_init(uv_mutex_t *mutex)
+void sim_mutex_init(uv_mutex_t *mutex)
 {
     memset(mutex, 0, sizeof *mutex);
-    return 0;
 }
 
 void sim_mutex_destroy(uv_mutex_t *mutex)
