@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define TEMP_PATH_BYTES (PATH_MAX / 2)
@@ -101,6 +102,51 @@ static inline uint64_t temp_dir_digest(const char *path, const char *except)
     temp_digest.except = except;
     ck_assert_int_eq(nftw(path, temp_digest_one, 16, FTW_PHYS), 0);
     return temp_digest.sum;
+}
+
+/* ---- Copies ---- */
+
+static size_t temp_copy_from_len;
+static const char *temp_copy_to;
+
+static inline void temp_copy_file(const char *from, const char *to)
+{
+    static char block[65536];
+    size_t n;
+    FILE *in = fopen(from, "r");
+    FILE *out = fopen(to, "w");
+    ck_assert(in != NULL && out != NULL);
+    while ((n = fread(block, 1, sizeof block, in)) > 0) {
+        ck_assert_uint_eq(fwrite(block, 1, n, out), n);
+    }
+    fclose(in);
+    ck_assert_int_eq(fclose(out), 0);
+}
+
+static inline int temp_copy_one(const char *path, const struct stat *st,
+                                int type, struct FTW *ftw)
+{
+    char to[PATH_MAX];
+    (void)st;
+    (void)ftw;
+    snprintf(to, sizeof to, "%s%s", temp_copy_to, path + temp_copy_from_len);
+    if (type == FTW_D) {
+        ck_assert_int_eq(mkdir(to, 0755), 0);
+    } else {
+        temp_copy_file(path, to);
+    }
+    return 0;
+}
+
+/* Puts a copy of the directory from where to was, or nothing. */
+static inline void temp_dir_copy(const char *from, const char *to)
+{
+    if (access(to, F_OK) == 0) {
+        temp_dir_remove(to);
+    }
+    temp_copy_from_len = strlen(from);
+    temp_copy_to = to;
+    ck_assert_int_eq(nftw(from, temp_copy_one, 16, FTW_PHYS), 0);
 }
 
 #endif /* DASSIE_TEST_TEMP_DIR_H_ */

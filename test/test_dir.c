@@ -214,6 +214,9 @@ START_TEST(second_open)
     busy(&error, getpid());
     ck_assert_int_eq(dassie__dir_open(&other, path, false, &error), UV_EBUSY);
     ck_assert_uint_eq(temp_dir_digest(path, NULL), digest);
+    temp_file_write(path, "lock", "", 0); /* it was not written yet */
+    ck_assert_int_eq(dassie__dir_open(&other, path, false, &error), UV_EBUSY);
+    busy(&error, 0);
     dassie__dir_close(&dir);
     ck_assert_int_eq(dassie__dir_open(&other, path, false, &error), 0);
     dassie__dir_close(&other);

@@ -1363,6 +1363,8 @@ END_TEST
 
 /* ---- What is no lost commit ---- */
 
+static const char longer_than_any[KEY_BYTES_MAX + 1] = "n";
+
 static const struct {
     enum family family;
     const char *key;
@@ -1380,6 +1382,9 @@ static const struct {
     {FAMILY_META, "q\0\0\0\0", 5, "\1\0", 2},
     {FAMILY_META, "q\0\0\0\0", 5, "\1\0\0\0\0\0\1", 7},
     {FAMILY_META, "q\0\0\0\0", 5, "\1\200\200\4\0\0\0\0\0", 9},
+    {FAMILY_META, "q\0\0\0\0", 5, "\7\0", 2},
+    {FAMILY_META, "c\0\0\0\0", 5, "\7", 1},
+    {FAMILY_META, "cc", 2, "\1", 1},
     {FAMILY_COMMITS, "abc", 3, "", 0},
     {FAMILY_COMMITS, "\0\0\0\0\0\0\0\1", 8, "\7", 1},
     {FAMILY_COMMITS, "\0\0\0\0\0\0\0\1", 8, "\1\1\1\1\1\1", 6},
@@ -1397,6 +1402,15 @@ static const struct {
     {FAMILY_PENDING, "abc", 3, "", 0},
     {FAMILY_PENDING, "\0\0\0\0\200\2\0\0\0\0\0\0\0\1", 14, "\7", 1},
     {FAMILY_PENDING, "\0\0\0\0\200\2\0\0\0\0\0\0\0\11", 14, "\7", 1},
+    {FAMILY_UNIQUE, "ab", 2, "", 0},
+    {FAMILY_UNIQUE, "\0\0\0\0key", 7, "\7", 1},
+    {FAMILY_UNIQUE, "\0\1\0\0key", 7, "\1\1\0\0", 4},
+    {FAMILY_SCHEDULED, "abc", 3, "", 0},
+    {FAMILY_SCHEDULED, "\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\1\1", 17, "\7", 1},
+    {FAMILY_RUNNING, "\377abc", 4, "\1", 1},
+    {FAMILY_RUNNING, "\377\0\0\0\0\0\0\0\1", 9, "\7", 1},
+    {FAMILY_META, longer_than_any, sizeof longer_than_any, "\1", 1},
+    {FAMILY_HISTORY, longer_than_any, sizeof longer_than_any, "\1", 1},
 };
 
 /* It is told, and all that was there is still there. */

@@ -1135,6 +1135,48 @@ START_TEST(empty)
 }
 END_TEST
 
+static unsigned allocs_left;
+
+static bool alloc_fails(void)
+{
+    return allocs_left == 0 || allocs_left-- == 0;
+}
+
+static void *poor_malloc(size_t size)
+{
+    return alloc_fails() ? NULL : malloc(size);
+}
+
+static void *poor_calloc(size_t n, size_t size)
+{
+    return alloc_fails() ? NULL : calloc(n, size);
+}
+
+static void *poor_realloc(void *p, size_t size)
+{
+    return alloc_fails() ? NULL : realloc(p, size);
+}
+
+/* Whichever allocation fails, nothing is told that is not so. */
+START_TEST(no_memory)
+{
+    dassie_verify_report_t report;
+    unsigned n = 0;
+    int rc = UV_ENOMEM;
+    make_all(_i);
+    for (; rc != 0; n++) {
+        allocs_left = n;
+        dassie_replace_allocator(poor_malloc, poor_realloc, poor_calloc, free);
+        rc = dassie__verify_kv(r->kv, NULL, NULL, &report, &r->e);
+        dassie_replace_allocator(malloc, realloc, calloc, free);
+        ck_assert_msg(rc == 0 || rc == UV_ENOMEM, "%d %s", rc, r->e.text);
+        ck_assert_uint_eq(report.problems, 0);
+    }
+    ck_assert_uint_gt(n, 20);
+    rig_teardown(r);
+}
+END_TEST
+
 /* A row in an empty store belongs to nothing. */
 START_TEST(stray_rows)
 {
@@ -1147,6 +1189,49 @@ START_TEST(stray_rows)
         undo_all();
         ck_assert_uint_eq(judge(NULL), 0);
     }
+    rig_teardown(r);
+}
+END_TEST
+
+static const struct {
+    enum family family;
+    const char *key;
+    size_t key_len;
+    const char *value;
+    size_t value_len;
+} odd_rows[] = {
+    {FAMILY_META, "q\0\0\0\0", 5, "", 0},
+    {FAMILY_META, "q\0\0\0\0", 5, "\7\0", 2},
+    {FAMILY_META, "q\0\0\0\0", 5, "\1\0", 2},
+    {FAMILY_META, "c\0\0\0\0", 5, "\7", 1},
+    {FAMILY_META, "n\0\0\0\0", 5, "\7", 1},
+    {FAMILY_META, "stores", 6, "\1", 1},
+    {FAMILY_META, "an unknown key", 14, "\1", 1},
+    {FAMILY_COMMITS, "\0\0\0\0\0\0\0\0", 8, "\1\1\0\0\0\0\0\0", 8},
+    {FAMILY_COMMITS, "\0\0\0\0\0\0\0\1", 8, "\1\1\1\1\1\1", 6},
+    {FAMILY_UNIQUE, "ab", 2, "", 0},
+    {FAMILY_UNIQUE, "\0\0\0\0key", 7, "\7", 1},
+    {FAMILY_UNIQUE, "\0\1\0\0key", 7, "\1\1\0\0", 4},
+    {FAMILY_SCHEDULED, "\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\1\1", 17, "\7", 1},
+    {FAMILY_SCHEDULED, "\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\1\2", 17, "\7", 1},
+    {FAMILY_SCHEDULED, "\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\1\7", 17, "\1", 1},
+    {FAMILY_RUNNING, "\377abc", 4, "\1", 1},
+    {FAMILY_RUNNING, "\377\0\0\0\0\0\0\0\1", 9, "\7", 1},
+};
+
+/* What no writer makes is told, between rows that are all right. */
+START_TEST(odd_row)
+{
+    static const struct damage any = {.text = ""};
+    make_all(_i % RIG_KINDS);
+    int at = _i / RIG_KINDS;
+    row_put(odd_rows[at].family,
+            kv_slice(odd_rows[at].key, odd_rows[at].key_len),
+            odd_rows[at].value, odd_rows[at].value_len);
+    RIG_OK(r, r->kv->ops->commit(r->kv, false, &r->e));
+    ck_assert_uint_gt(judge(&any), 0);
+    undo_all();
+    ck_assert_uint_eq(judge(NULL), 0);
     rig_teardown(r);
 }
 END_TEST
@@ -1316,7 +1401,9 @@ static Suite *verify_suite(void)
                         (int)COUNT(tables) * RIG_KINDS);
     tcase_add_loop_test(tc, sound, 0, RIG_KINDS);
     tcase_add_loop_test(tc, empty, 0, RIG_KINDS);
+    tcase_add_loop_test(tc, no_memory, 0, RIG_KINDS);
     tcase_add_loop_test(tc, stray_rows, 0, RIG_KINDS);
+    tcase_add_loop_test(tc, odd_row, 0, (int)COUNT(odd_rows) * RIG_KINDS);
     tcase_add_loop_test(tc, unique_keys, 0, RIG_KINDS);
     tcase_add_loop_test(tc, expiries, 0, RIG_KINDS);
     return suite;

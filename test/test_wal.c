@@ -1,6 +1,9 @@
 #include "config.h"
 
+#include "../lib/alloc.h"
+#include "../lib/kv_mem.h"
 #include "../lib/kv_rocks.h"
+#include "../lib/salvage_rows.h"
 #include "../lib/wal.h"
 #include "temp_dir.h"
 
@@ -470,6 +473,124 @@ START_TEST(recovery_cut)
 }
 END_TEST
 
+/* ---- Records that are whole, with any byte another ---- */
+
+#define RECORD_HEADER 7
+
+/* The next record of one part that is shorter than most: 0, there is none. */
+static size_t record_next(const uint8_t *bytes, size_t len, size_t *at,
+                          size_t most)
+{
+    while (*at + RECORD_HEADER < len) {
+        const uint8_t *p = bytes + *at;
+        size_t n = p[4] | (size_t)p[5] << 8;
+        *at += RECORD_HEADER + n;
+        if (p[6] == 1 && n < most) {
+            return n;
+        }
+    }
+    return 0;
+}
+
+/* Writes the file with one byte of a record's changed, and its sum. */
+static void record_change(const char *path, uint8_t *bytes, size_t len,
+                          size_t record, size_t n, size_t at, uint8_t byte)
+{
+    uint8_t *p = bytes + record;
+    uint8_t was[RECORD_HEADER];
+    uint8_t byte_was = p[RECORD_HEADER + at];
+    memcpy(was, p, sizeof was);
+    p[RECORD_HEADER + at] = byte;
+    uint32_t sum = masked_sum(p + 6, n + 1);
+    for (int i = 0; i < 4; i++) {
+        p[i] = (uint8_t)(sum >> 8 * i);
+    }
+    write_all(path, bytes, len);
+    p[RECORD_HEADER + at] = byte_was;
+    memcpy(p, was, sizeof was);
+}
+
+/* Calls try for each byte of each record, in some ways another. */
+static void each_byte(const char *path, size_t most, void (*try)(void))
+{
+    size_t len;
+    size_t n;
+    size_t end = 0;
+    uint8_t *bytes = read_all(path, &len);
+    unsigned tried = 0;
+    while ((n = record_next(bytes, len, &end, most)) > 0) {
+        size_t record = end - n - RECORD_HEADER;
+        for (size_t at = 0; at < n; at++) {
+            uint8_t was = bytes[record + RECORD_HEADER + at];
+            const uint8_t others[] = {0, 0xff, was ^ 1, was ^ 0x80};
+            for (size_t i = 0; i < sizeof others; i++) {
+                record_change(path, bytes, len, record, n, at, others[i]);
+                try();
+                tried++;
+            }
+        }
+    }
+    ck_assert_uint_gt(tried, 500);
+    free(bytes);
+}
+
+/* As each record is whole, none is cut off. */
+static void try_manifest(void)
+{
+    struct manifest m = {.wants_tables = true};
+    char path[TEMP_PATH_BYTES + 64];
+    struct stat before;
+    struct stat after;
+    find("MANIFEST-", path);
+    ck_assert_int_eq(stat(path, &before), 0);
+    ck_assert_int_eq(dassie__manifest_read(check.dir, &m, &e), 0);
+    ck_assert_int_eq(m.torn_at, -1);
+    dassie__free(m.tables);
+    ck_assert_int_eq(dassie__manifest_trim(check.dir, &e), 0);
+    ck_assert_int_eq(stat(path, &after), 0);
+    ck_assert_int_eq(after.st_size, before.st_size);
+}
+
+START_TEST(manifest_any_byte)
+{
+    char path[TEMP_PATH_BYTES + 64];
+    db_open(false); /* puts the log into tables, so that it names some */
+    db_close();
+    find("MANIFEST-", path);
+    each_byte(path, SIZE_MAX, try_manifest);
+}
+END_TEST
+
+static unsigned told;
+
+static void on_told(void *arg, const char *line)
+{
+    (void)arg;
+    (void)line;
+    told++;
+}
+
+/* One batch at the most is lost, or it is told of more. */
+static void try_log(void)
+{
+    struct salvage_rows rows = {
+        .db = check.dir, .to = dassie__kv_mem_new(), .tell = on_told, .e = &e};
+    told = 0;
+    ck_assert_ptr_nonnull(rows.to);
+    ck_assert_int_eq(dassie__salvage_log(&rows), 0);
+    if (told == 0) {
+        ck_assert_uint_ge(dassie__kv_mem_rows(rows.to, FAMILY_JOBS) + 1,
+                          COMMITS);
+    }
+    dassie__kv_mem_free(rows.to);
+}
+
+START_TEST(log_any_byte)
+{
+    each_byte(log_path, 250, try_log);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("wal");
@@ -483,6 +604,8 @@ int main(void)
     tcase_add_loop_test(tc, gap_is_over, 0, 2);
     tcase_add_test(tc, manifest_cut);
     tcase_add_test(tc, recovery_cut);
+    tcase_add_test(tc, manifest_any_byte);
+    tcase_add_test(tc, log_any_byte);
     tcase_add_loop_test(tc, newer, 0, 5);
     tcase_add_loop_test(tc, manifest_torn, 0, 5);
     suite_add_tcase(suite, tc);

@@ -153,49 +153,4 @@ static inline void memory_spawn(const char *path, const char *how)
     ck_assert_int_eq(status, 0);
 }
 
-/* ---- Copies ---- */
-
-static size_t copy_from_len;
-static const char *copy_to;
-
-static inline void copy_file(const char *from, const char *to)
-{
-    static char block[65536];
-    size_t n;
-    FILE *in = fopen(from, "r");
-    FILE *out = fopen(to, "w");
-    ck_assert(in != NULL && out != NULL);
-    while ((n = fread(block, 1, sizeof block, in)) > 0) {
-        ck_assert_uint_eq(fwrite(block, 1, n, out), n);
-    }
-    fclose(in);
-    ck_assert_int_eq(fclose(out), 0);
-}
-
-static inline int copy_one(const char *path, const struct stat *st, int type,
-                           struct FTW *ftw)
-{
-    char to[PATH_MAX];
-    (void)st;
-    (void)ftw;
-    snprintf(to, sizeof to, "%s%s", copy_to, path + copy_from_len);
-    if (type == FTW_D) {
-        ck_assert_int_eq(mkdir(to, 0755), 0);
-    } else {
-        copy_file(path, to);
-    }
-    return 0;
-}
-
-/* Puts a copy of the directory from where to was, or nothing. */
-static inline void copy_dir(const char *from, const char *to)
-{
-    if (access(to, F_OK) == 0) {
-        temp_dir_remove(to);
-    }
-    copy_from_len = strlen(from);
-    copy_to = to;
-    ck_assert_int_eq(nftw(from, copy_one, 16, FTW_PHYS), 0);
-}
-
 #endif /* DASSIE_TEST_API_MEMORY_RIG_H_ */

@@ -816,7 +816,7 @@ static void before_open_new(void)
 
 static void before_open_left(int how)
 {
-    copy_dir(left[how], rig.path);
+    temp_dir_copy(left[how], rig.path);
     memset(&expect, 0, sizeof expect);
     expect.pending = LEFT_PENDING;
     expect.complete = LEFT_COMPLETE;
