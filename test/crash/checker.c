@@ -366,17 +366,28 @@ static int work(dassie_job_t *job)
 }
 
 /* New jobs have new ids; they are waited for as well. */
+static void enqueue_new(uint32_t token)
+{
+    subject_enqueue(token);
+    uint64_t id = ledger->entry[token].id;
+    if (id == 0) {
+        return; /* another one has its key */
+    }
+    if (id <= id_max) {
+        ledger_fault(token, "got the id %llu, but %llu was used before",
+                     (unsigned long long)id, (unsigned long long)id_max);
+    }
+    id_max = id;
+}
+
 static void enqueue_fresh(void)
 {
-    uint32_t first = ledger_round(BATCH_JOBS + FRESH_JOBS) + BATCH_JOBS;
-    for (uint32_t token = first; token < first + FRESH_JOBS; token++) {
-        subject_enqueue(token);
-        uint64_t id = ledger->entry[token].id;
-        if (id <= id_max) {
-            ledger_fault(token, "got the id %llu, but %llu was used before",
-                         (unsigned long long)id, (unsigned long long)id_max);
-        }
-        id_max = id;
+    uint32_t first = ledger_round(ROUND_JOBS);
+    for (uint32_t i = 0; i < FRESH_JOBS; i++) {
+        enqueue_new(first + BATCH_JOBS + i);
+    }
+    for (uint32_t i = KEYED_FIRST; i < ROUND_JOBS; i++) {
+        enqueue_new(first + i);
     }
 }
 
@@ -457,17 +468,22 @@ static void print_found(uint32_t certain)
     unsigned ended = 0;
     unsigned changed = 0;
     unsigned saved = 0;
+    unsigned expired = 0;
+    struct plan plan;
     for (uint32_t token = 0; token < ledger->tokens; token++) {
         acknowledged += ledger->entry[token].id != 0;
         ended += ledger->entry[token].ended != 0;
         changed += ledger->entry[token].changed;
         saved += ledger->entry[token].kept != 0;
+        plan_of(token, &plan);
+        expired += plan.spec.expire_ms > 0 && found[token].id != 0 &&
+                   found[token].state == DASSIE_CANCELLED;
     }
     printf(
         "acknowledged %u ended %u executing %u suspects %u unheard %u "
-        "forgotten %u changed %u saved %u swept %u\n",
+        "forgotten %u changed %u saved %u swept %u held %u expired %u\n",
         acknowledged, ended, certain, suspects, ledger->unheard, forgotten,
-        changed, saved, swept);
+        changed, saved, swept, ledger->held, expired);
 }
 
 /* What the last process has left. */

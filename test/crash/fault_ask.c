@@ -75,7 +75,23 @@ static void ask_change(uint32_t token, bool late)
               "change");
 }
 
-static void answered(uint32_t token, int status, uint64_t id)
+/* Too little disk is free; who has its key cannot be looked up; or the queue is
+ * closed. */
+static bool may_refuse(uint32_t token, int status)
+{
+    char key[KEY_BYTES];
+    if (asking.floor && trouble_hits() > 0 && status == UV_ENOSPC) {
+        return true;
+    }
+    if (trouble_is(status) && plan_key(token, key)) {
+        answers.lookups++;
+        return true;
+    }
+    return asking.closing &&
+           (status == UV_ECANCELED || status == DASSIE_EUNKNOWN);
+}
+
+static void answered(uint32_t token, int status, uint64_t id, bool existing)
 {
     struct ask *ask = &asks[token];
     if (planted("silence")) {
@@ -89,15 +105,13 @@ static void answered(uint32_t token, int status, uint64_t id)
     }
     if (status == 0) {
         answers.acknowledged++;
-        ledger->entry[token].id = id;
-        if (ask->doomed && trouble_is_total()) {
+        ledger_acknowledged(token, id, existing);
+        if (ask->doomed && trouble_is_total() && !existing) {
             ledger_fault(token, "is acknowledged, but nothing was written");
         }
         return;
     }
-    bool low = asking.floor && trouble_hits() > 0 && status == UV_ENOSPC;
-    if (!low && (!asking.closing ||
-                 (status != UV_ECANCELED && status != DASSIE_EUNKNOWN))) {
+    if (!may_refuse(token, status)) {
         ledger_fault(token, "is refused: %s", dassie_strerror(status));
     }
     if (status == DASSIE_EUNKNOWN) {
@@ -129,6 +143,10 @@ static void on_end(uint32_t token, int status, const dassie_info_t *job)
 
 static void on_done(dassie_enqueue_t *req, int status, const dassie_info_t *job)
 {
+    if (req->existing) {
+        ((struct ask *)req->data)->ends++; /* it is that of another one */
+        return;
+    }
     on_end((uint32_t)((struct ask *)req->data - asks), status, job);
 }
 
@@ -148,7 +166,8 @@ static void on_ack(dassie_enqueue_t *req, int status)
     struct ask *ask = req->data;
     asking.waiting--;
     ask->ends_due = status == 0;
-    answered((uint32_t)(ask - asks), status, req->id);
+    answered((uint32_t)(ask - asks), status, req->id,
+             status == 0 && req->existing);
     if (status == 0) {
         ask_change((uint32_t)(ask - asks), false);
     }
@@ -160,7 +179,7 @@ static void prepare(uint32_t token, struct plan *plan)
     plan_of(token, plan);
     memset(ask, 0, sizeof *ask);
     ask->doomed = trouble_is_total();
-    ledger->entry[token].asked = 1;
+    ledger_asked(token);
 }
 
 void fault_ask_one(uint32_t token)
@@ -180,7 +199,7 @@ static void on_batch(dassie_enqueue_many_t *req, int status)
     asking.waiting--;
     for (uint32_t i = 0; i < BATCH_JOBS; i++) {
         struct ask *ask = &asks[first + i];
-        answered(first + i, status, req->first_id + i);
+        answered(first + i, status, req->first_id + i, false);
         if (status != 0 || asking.closing) {
             continue;
         }

@@ -28,7 +28,7 @@ points=48 marks='2 3 6 8' marked=1 states=3 again=3
 [ -z "$QUICK" ] || points=12 marks=2 states=1
 [ -z "$NIGHTLY" ] || marks='1 2 3 4 5 6 7 8' marked=6
 turn=0 tried=0 reached=0 checked=0 acknowledged=0 executing=0
-changed=0 saved=0 swept=0
+changed=0 saved=0 swept=0 held=0 expired=0
 
 # Ends the test, and keeps the store that shows what is wrong.
 fail() {
@@ -83,13 +83,14 @@ check() {
     status=0
     "$subject" check "$dir" >"$top/out" 2>&1 || status=$?
     [ $status -eq 0 ] || fail "check after $*"
-    read -r _ acks _ _ _ runs _ _ _ _ _ _ _ changes _ saves _ sweeps \
-        <"$top/out"
+    read -r _ acks _ _ _ runs _ _ _ _ _ _ _ changes _ saves _ sweeps _ holds \
+        _ ends <"$top/out"
     checked=$((checked + 1))
     acknowledged=$((acknowledged + acks))
     executing=$((executing + runs))
     changed=$((changed + changes)) saved=$((saved + saves))
-    swept=$((swept + sweeps))
+    swept=$((swept + sweeps)) held=$((held + holds))
+    expired=$((expired + ends))
 }
 
 begin() {
@@ -135,7 +136,7 @@ try_again() {
 begin
 calls run
 check 'a run without a kill'
-acknowledged=0 executing=0 checked=0 changed=0 saved=0 swept=0
+acknowledged=0 executing=0 checked=0 changed=0 saved=0 swept=0 held=0 expired=0
 total=$calls
 i=0
 if [ -n "$NIGHTLY" ]; then
@@ -163,8 +164,10 @@ unset KILL_AT_MARK
 
 echo "$total calls: $tried points, $reached reached, $checked checked;" \
     "$acknowledged jobs acknowledged, $executing executing at the kills;" \
-    "$changed changed by operators, $saved with a checkpoint, $swept swept"
-for n in $reached $acknowledged $executing $changed $saved $swept; do
+    "$changed changed by operators, $saved with a checkpoint, $swept swept," \
+    "$held refused for their key, $expired expired"
+for n in $reached $acknowledged $executing $changed $saved $swept $held \
+    $expired; do
     [ "$n" -gt 0 ] || exit 1
 done
 

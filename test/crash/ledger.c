@@ -154,6 +154,73 @@ void ledger_attempts(uint32_t token, uint32_t attempts)
     ledger->entry[token].attempt = attempts;
 }
 
+/* ---- Keys ---- */
+
+void ledger_asked(uint32_t token)
+{
+    struct entry *entry = &ledger->entry[token];
+    entry->asked = 1;
+    entry->asked_by = process;
+    entry->asked_at = ledger->told;
+}
+
+static bool has_key(uint32_t token, const char *key)
+{
+    char other[KEY_BYTES];
+    return plan_key(token, other) && strcmp(key, other) == 0;
+}
+
+/* It got the key: nobody else has it who waits for certain. */
+static void check_free(uint32_t token, const char *key)
+{
+    for (uint32_t other = 0; other < ledger->tokens; other++) {
+        const struct entry *entry = &ledger->entry[other];
+        if (other != token && entry->id != 0 && entry->ended == 0 &&
+            entry->attempt == 0 && has_key(other, key)) {
+            ledger_loss(token, "has a key that another one holds");
+        }
+    }
+}
+
+/* It did not get the key: who has it was acknowledged, unless a kill came
+ * between, and its end was not told before this one was asked for. */
+static void check_held(uint32_t token, const char *key, uint64_t id)
+{
+    const struct entry *asked = &ledger->entry[token];
+    for (uint32_t other = 0; other < ledger->tokens; other++) {
+        const struct entry *entry = &ledger->entry[other];
+        if (entry->id != id) {
+            continue;
+        }
+        if (!has_key(other, key)) {
+            ledger_fault(token, "is refused for job %u, which has another key",
+                         other);
+        } else if (entry->ended != 0 && entry->ended_at <= asked->asked_at) {
+            ledger_fault(token, "is refused for job %u, which has ended",
+                         other);
+        }
+    }
+}
+
+void ledger_acknowledged(uint32_t token, uint64_t id, bool existing)
+{
+    char key[KEY_BYTES];
+    struct entry *entry = &ledger->entry[token];
+    bool keyed = plan_key(token, key);
+    if (!existing) {
+        entry->id = id;
+    }
+    if (existing && !keyed) {
+        ledger_fault(token, "is refused for its key, and has none");
+    } else if (existing) {
+        entry->refused = 1;
+        ledger->held++;
+        check_held(token, key, id);
+    } else if (keyed) {
+        check_free(token, key);
+    }
+}
+
 bool ledger_lies(const char *what)
 {
     const char *lie = getenv("SUBJECT_LIE");
@@ -234,8 +301,24 @@ void ledger_hasten(void)
     hastened = true;
 }
 
+/* Whether its time has come, and is not over. */
+static void check_time(uint32_t token, const struct plan *plan,
+                       const dassie_job_t *job)
+{
+    const struct entry *entry = &ledger->entry[token];
+    if (plan->spec.delay_ms == FAR_MS && !hastened &&
+        entry->change != DASSIE_RUN_NOW) {
+        ledger_fault(token, "runs before its time");
+    }
+    if (plan->spec.expire_ms > 0 && entry->asked_by != process &&
+        dassie_job_attempt(job) == 1) {
+        ledger_fault(token, "runs, it was too late to start it");
+    }
+}
+
 /* Whether it may begin now, at all. */
-static void check_begin(uint32_t token, const struct plan *plan)
+static void check_begin(uint32_t token, const struct plan *plan,
+                        const dassie_job_t *job)
 {
     const struct entry *entry = &ledger->entry[token];
     bool at_most_once = (plan->spec.flags & DASSIE_AT_MOST_ONCE) != 0;
@@ -252,10 +335,7 @@ static void check_begin(uint32_t token, const struct plan *plan)
         (entry->change == DASSIE_CANCEL || entry->change == DASSIE_DELETE)) {
         ledger_loss(token, "runs, it was told to be cancelled or deleted");
     }
-    if (plan->spec.delay_ms == FAR_MS && !hastened &&
-        entry->change != DASSIE_RUN_NOW) {
-        ledger_fault(token, "runs before its time");
-    }
+    check_time(token, plan, job);
     if (plan->queue == QUEUE_BRIEF && ledger->paused && ledger->pause) {
         ledger_loss(token, "runs, its queue is paused");
     }
@@ -277,7 +357,7 @@ uint32_t ledger_begin(dassie_job_t *job)
         (len > 0 && memcmp(data, plan.data, len) != 0)) {
         ledger_fault(token, "runs with another payload");
     }
-    check_begin(token, &plan);
+    check_begin(token, &plan, job);
     check_saved(token, job);
     ledger_attempts(token, dassie_job_attempt(job) - 1);
     entry->attempt++;
@@ -323,6 +403,7 @@ void ledger_told(uint32_t token, const dassie_info_t *job)
     if (what != NULL) {
         ledger_fault(token, "%s, when it is told", what);
     }
+    ledger->entry[token].ended_at = ++ledger->told;
     ledger->entry[token].ended = (uint8_t)job->state;
 }
 

@@ -22,7 +22,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#define TOKENS_MAX 16380 /* whole rounds */
+#define TOKENS_MAX 16376 /* whole rounds */
 #define NO_TOKEN TOKENS_MAX
 #define FAULT_BYTES 160
 
@@ -34,6 +34,9 @@ struct entry {
     _Atomic uint64_t id;        /* it was acknowledged with; 0: it was not */
     _Atomic uint32_t attempt;   /* the last run that began */
     _Atomic uint32_t executing; /* by which process; 0: it has returned */
+    _Atomic uint32_t asked_by;  /* which process called dassie_enqueue(), */
+    _Atomic uint32_t asked_at;  /* after so many ends were told in all; */
+    _Atomic uint32_t ended_at;  /* its own was told as this one */
     _Atomic uint8_t asked;      /* dassie_enqueue() was called */
     _Atomic uint8_t refused;    /* and told that it is not in the queue */
     _Atomic uint8_t ended;      /* the state that was told; 0: none */
@@ -64,6 +67,8 @@ struct ledger {
     _Atomic uint32_t paused;   /* ... and was told to be */
     _Atomic uint32_t revives;  /* a salvage knows of no deletions, ... */
     _Atomic uint32_t revived;  /* ... and so many jobs are there again */
+    _Atomic uint32_t told;     /* ends that were */
+    _Atomic uint32_t held;     /* jobs refused, as another has their key */
     _Atomic uint32_t faults;   /* promises that were broken */
     char fault[FAULT_BYTES];   /* the first of them */
     struct entry entry[TOKENS_MAX];
@@ -116,6 +121,11 @@ void ledger_loss(uint32_t token, const char *text);
 
 /* The token in a job's name; NO_TOKEN: nobody asked for such a job. */
 uint32_t ledger_token(const char *name, size_t len);
+
+/* It is asked for; and it has this id, or, as that job has its key, no job of
+ * its own. */
+void ledger_asked(uint32_t token);
+void ledger_acknowledged(uint32_t token, uint64_t id, bool existing);
 
 /* A run begins (the job's token), and saves something if it is to; and
  * returns. */

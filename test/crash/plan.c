@@ -27,6 +27,8 @@ static const struct kind {
     uint32_t attempts_max; /* 0: 1 */
     int change;
     bool change_late;
+    enum key { NO_KEY, KEY_OF_ALL, KEY_OF_ROUND } key;
+    uint64_t expire_ms;
 } kinds[ROUND_JOBS] = {
     /* The batch: once the gates are reached, the rest is only claimed. */
     {QUEUE_MAIL, .data_len = 100},
@@ -78,6 +80,13 @@ static const struct kind {
     {QUEUE_BRIEF, .data_len = 34},
     /* Deleted when it has ended. */
     {QUEUE_WEB, .data_len = 35, .change = DASSIE_DELETE, .change_late = true},
+    /* Those with a key: one at a time of all rounds, and two of one round, of
+     * which the second is refused as long as the first one waits. */
+    {QUEUE_WEB, .data_len = 36, .key = KEY_OF_ALL},
+    {QUEUE_LATER, .data_len = 37, .key = KEY_OF_ROUND},
+    {QUEUE_LATER, .data_len = 38, .key = KEY_OF_ROUND},
+    /* Nobody starts it in time. */
+    {QUEUE_LATER, .data_len = 39, .expire_ms = 1},
 };
 
 static void data_fill(unsigned char *p, size_t n, uint32_t token)
@@ -106,6 +115,14 @@ static int status_of(uint32_t token, const struct kind *kind)
     return well ? 0 : UV_EPROTO;
 }
 
+bool plan_key(uint32_t token, char key[KEY_BYTES])
+{
+    const struct kind *kind = &kinds[token % ROUND_JOBS];
+    unsigned round = kind->key == KEY_OF_ROUND ? token / ROUND_JOBS + 1 : 0;
+    snprintf(key, KEY_BYTES, "key %u", round);
+    return kind->key != NO_KEY;
+}
+
 void plan_of(uint32_t token, struct plan *plan)
 {
     static const dassie_spec_t defaults = DASSIE_SPEC_INIT;
@@ -130,6 +147,8 @@ void plan_of(uint32_t token, struct plan *plan)
     plan->spec.delay_ms = kind->delay_ms;
     plan->spec.attempts_max = kind->attempts_max > 0 ? kind->attempts_max : 1;
     plan->spec.backoff_ms = kind->course == GIVEN ? FAR_MS : 1;
+    plan->spec.expire_ms = kind->expire_ms;
+    plan->spec.unique = plan_key(token, plan->key) ? plan->key : NULL;
 }
 
 void plan_change(uint32_t token, const struct plan *plan,
@@ -206,6 +225,20 @@ static int status_due(uint32_t token, const struct plan *plan,
     return again ? UV_EPROTO : plan->status;
 }
 
+/* Somebody has asked for that, or it was too late for the job. */
+static const char *cancel_differs(uint32_t token, const struct plan *plan,
+                                  const dassie_info_t *job)
+{
+    if (job->error_code == DASSIE_EEXPIRED) {
+        return plan->spec.expire_ms > 0
+                   ? NULL
+                   : "has expired, and may start at any time";
+    }
+    return ledger->entry[token].change == DASSIE_CANCEL
+               ? NULL
+               : "is cancelled, and nobody has asked for that";
+}
+
 const char *plan_end_differs(uint32_t token, const dassie_info_t *job)
 {
     const struct entry *entry = &ledger->entry[token];
@@ -218,9 +251,7 @@ const char *plan_end_differs(uint32_t token, const dassie_info_t *job)
         return NULL;
     }
     if (job->state == DASSIE_CANCELLED) {
-        return entry->change == DASSIE_CANCEL
-                   ? NULL
-                   : "is cancelled, and nobody has asked for that";
+        return cancel_differs(token, &plan, job);
     }
     if (entry->gave_up != 0 && entry->gave_up == job->attempts) {
         return "has given up, and is not cancelled";

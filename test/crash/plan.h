@@ -19,19 +19,24 @@
 #define DATA_MAX 20000
 
 /* Jobs come in rounds: a batch, then single ones. */
-#define ROUND_JOBS 42u
+#define ROUND_JOBS 46u
 #define BATCH_JOBS 16u
 
 /* Those of a round that the work treats in a way of their own. */
 #define BRIEF_FIRST 38u
 #define BRIEF_JOBS 3u
 #define GATED_CANCELLED 3u
+#define KEYED_FIRST 42u  /* from here on: a key, or an expiry */
+#define TURN KEYED_FIRST /* has the key that each round has */
 
 /* How many complete jobs are kept in the queue QUEUE_BRIEF. */
 #define BRIEF_KEPT 2u
 
 /* A time that does not come while a test runs. */
 #define FAR_MS 3600000u
+
+/* The longest key, and a zero byte. */
+#define KEY_BYTES 20
 
 enum how {
     QUICK, /* returns at once */
@@ -74,10 +79,14 @@ struct plan {
     char outcome[32]; /* ... and what it leaves behind */
     size_t outcome_len;
     char name[16];
+    char key[KEY_BYTES]; /* if it has one */
     unsigned char data[DATA_MAX];
 };
 
 void plan_of(uint32_t token, struct plan *plan);
+
+/* Its unique key: false if it has none. It is held until the job has ended. */
+bool plan_key(uint32_t token, char key[KEY_BYTES]);
 
 /* Notes that the job's change is asked for, and which job that is. */
 void plan_change(uint32_t token, const struct plan *plan,

@@ -44,6 +44,9 @@ static void on_end(uint32_t token, int status, const dassie_info_t *job)
 
 static void on_done(dassie_enqueue_t *req, int status, const dassie_info_t *job)
 {
+    if (req->existing) {
+        return; /* it is that of another one */
+    }
     on_end((uint32_t)((struct ask *)req->data - asks), status, job);
 }
 
@@ -56,7 +59,7 @@ static void on_ack(dassie_enqueue_t *req, int status)
 {
     struct ask *ask = req->data;
     sync_must(status, "enqueue");
-    ledger->entry[ask - asks].id = req->id;
+    ledger_acknowledged((uint32_t)(ask - asks), req->id, req->existing);
     acks++;
 }
 
@@ -70,7 +73,7 @@ void subject_enqueue(uint32_t token)
     memset(ask, 0, sizeof *ask);
     ask->req.data = ask;
     ask->req.done_cb = on_done;
-    ledger->entry[token].asked = 1;
+    ledger_asked(token);
     int before = acks;
     ledger_saves_look(first, said);
     sync_must(dassie_enqueue(&rig.q, &ask->req, &plan.spec, on_ack), "enqueue");
@@ -93,7 +96,7 @@ static void on_batch(dassie_enqueue_many_t *req, int status)
     sync_must(status, "enqueue_many");
     for (uint32_t i = 0; i < BATCH_JOBS; i++) {
         struct ask *ask = &asks[first + i];
-        ledger->entry[first + i].id = req->first_id + i;
+        ledger_acknowledged(first + i, req->first_id + i, false);
         memset(ask, 0, sizeof *ask);
         watch(first + i);
     }
@@ -108,7 +111,7 @@ void subject_enqueue_batch(uint32_t first)
     for (uint32_t i = 0; i < BATCH_JOBS; i++) {
         plan_of(first + i, &plans[i]);
         specs[i] = plans[i].spec;
-        ledger->entry[first + i].asked = 1;
+        ledger_asked(first + i);
     }
     int before = acks;
     sync_must(dassie_enqueue_many(&rig.q, &req, specs, BATCH_JOBS, on_batch),
@@ -319,6 +322,9 @@ static void run_round(dassie_processor_t *p)
         }
     }
     run_brief(first);
+    if (!ledger->entry[first + TURN].refused) {
+        wait_end(first + TURN); /* the next round takes its key */
+    }
     change_all(first);
 }
 
