@@ -5,7 +5,7 @@
  * The job writes to each of STEPS (10000) customers: it enqueues a mail, which
  * takes MS (1) milliseconds. Kill it in the middle, start it again, and it goes
  * on where it was: mail 2001 of 10000, say, is next. Each 500th mail that is
- * surely in the queue is told; no customer up to that one gets a second mail.
+ * surely in the queue is told; no customer before that one gets a second mail.
  */
 #include <dassie.h>
 #include <inttypes.h>
