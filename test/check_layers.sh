@@ -6,7 +6,7 @@ set -eu
 # of those below it. Without .c and .h.
 layers() {
     cat <<'LAYERS'
-api: admin dassie enqueue operate process progress subscribe query testing impl
+api: admin admin_ask connection dassie enqueue operate process progress subscribe query testing impl
 api: runner
 engine: engine apply events reader runs pool verify verify_counts verify_job verify_keys verify_read salvage
 engine: salvage_rows salvage_log
