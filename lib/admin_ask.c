@@ -121,6 +121,19 @@ static void on_many(dassie_enqueue_many_t *req, int status)
     dassie__connection_reply(req->data, status, many_body, req);
 }
 
+static void metrics_body(struct wire_writer *w, const void *arg)
+{
+    const struct array *text = arg;
+    dassie__wire_put_bytes(w, text->p, text->n);
+}
+
+static void on_metrics(dassie_metrics_t *req, int status, const char *text,
+                       size_t len)
+{
+    struct array array = {text, len};
+    dassie__connection_reply(req->data, status, metrics_body, &array);
+}
+
 static const char *name_or_null(const struct wire_bytes *bytes)
 {
     return bytes->len > 0 ? bytes->p : NULL;
@@ -246,6 +259,8 @@ int dassie__connection_ask(struct connection *c, const struct wire_request *r)
             return ask_pause(c, r);
         case WIRE_ENQUEUE:
             return ask_enqueue(c, r);
+        case WIRE_METRICS:
+            return dassie_metrics(c->q, &c->req.metrics, on_metrics);
         default:
             return ask_tail(c, r);
     }

@@ -41,6 +41,7 @@ struct connection {
         dassie_change_t change;
         dassie_configure_t configure;
         dassie_enqueue_many_t many;
+        dassie_metrics_t metrics;
     } req;
 };
 

@@ -125,6 +125,7 @@ int dassie__wire_request_read(const uint8_t *p, size_t len,
     q->op = (uint8_t)dassie__wire_take(&r, 1);
     switch (q->op) {
         case WIRE_QUEUES:
+        case WIRE_METRICS:
             break;
         case WIRE_GET:
             q->id = dassie__wire_take(&r, 8);

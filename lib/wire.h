@@ -29,7 +29,8 @@ enum wire_op {
     WIRE_CHANGE = 4,
     WIRE_PAUSE = 5,
     WIRE_ENQUEUE = 6,
-    WIRE_TAIL = 7
+    WIRE_TAIL = 7,
+    WIRE_METRICS = 10
 };
 
 struct wire_bytes {

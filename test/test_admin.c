@@ -190,6 +190,22 @@ START_TEST(looks)
 }
 END_TEST
 
+START_TEST(metrics)
+{
+    struct wire_request request = {.op = WIRE_METRICS};
+    struct wire_reader r;
+    int fd = client();
+    rig_enqueue("a", "one");
+    ck_assert_int_eq(ask(fd, &request, &r), 0);
+    struct wire_bytes text = dassie__wire_take_bytes(&r);
+    ck_assert(!r.bad && r.p == r.end);
+    ck_assert_ptr_nonnull(memmem(
+        text.p, text.len, "\ndassie_jobs_enqueued_total{queue=\"a\"} 1\n",
+        strlen("\ndassie_jobs_enqueued_total{queue=\"a\"} 1\n")));
+    close(fd);
+}
+END_TEST
+
 static void push_jobs(int fd, const dassie_spec_t *spec, uint32_t n)
 {
     uint8_t bytes[4096];
@@ -309,7 +325,8 @@ static const struct {
     BAD(5, 0, 0, 0, 8, 1, 5, 1, 0xff, 0xff, 0xff, 0xff, 'q'), /* so, too */
     BAD(6, 0, 0, 0, 6, 1, 6, 0, 0, 0, 0),                     /* no jobs */
     BAD(6, 0, 0, 0, 6, 1, 6, 0xff, 0xff, 0xff, 0xff),         /* cut */
-    BAD(6, 0, 0, 0, 10, 1, 6, 0, 0, 0, 1, 0, 0, 0, 9)};
+    BAD(6, 0, 0, 0, 10, 1, 6, 0, 0, 0, 1, 0, 0, 0, 9),
+    BAD(10, 0, 0, 0, 3, 1, 10, 0) /* a byte too many */};
 
 START_TEST(malformed)
 {
@@ -738,6 +755,7 @@ int main(void)
     suite_add_tcase(suite, tc);
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, looks);
+    tcase_add_test(tc, metrics);
     tcase_add_test(tc, steers);
     tcase_add_test(tc, pieces);
     tcase_add_loop_test(tc, malformed, 0, sizeof bad / sizeof bad[0]);
