@@ -25,10 +25,11 @@ tool=$(cd "$top_builddir" && pwd)/tools/dassie
 dir=$(mktemp -d)
 pid=
 tail=
+stat=
 store=$dir/store
 
 cleanup() {
-    for each in $pid $tail; do
+    for each in $pid $tail $stat; do
         kill -KILL "$each" 2>/dev/null || :
     done
     wait
@@ -109,6 +110,9 @@ test_add_and_look() {
     dassie 0 stat
     prints '^ *2 *3 .* default$'
     prints '^ *3 *3 .* 2 queues, '
+    dassie 0 stat --interval 1ms --count 2
+    prints '^ *2 *3 .* - *- .* default$'
+    [ "$(grep -c ' default$' "$dir/out")" -eq 2 ] || fail 'stat: not twice'
     dassie 0 stat --json
     prints '"queue":"other","paused":false,"jobs":{"pending":1,'
     dassie 0 ls --state pending
@@ -240,6 +244,8 @@ test_usage() {
     dassie 2 add
     dassie 2 add x --priority 20
     dassie 2 purge --older 5x
+    dassie 2 stat --interval x
+    dassie 2 stat --count 0
     dassie 2 rm
     status=0
     "$tool" ls 2>"$dir/err" || status=$?
@@ -449,6 +455,31 @@ until_told() {
         fail 'tail tells of no end'
 }
 
+# What comes and ends in a second, as it is counted by the owner; at rest it is
+# not known.
+until_rated() {
+    "$tool" -d "$store" stat --interval 20ms --json >"$dir/rates" &
+    stat=$!
+    end=$(($(date +%s) + 60))
+    until grep -q '"queue":"rated".*"enqueued":[1-9]' "$dir/rates"; do
+        dassie 0 add --queue rated x
+        [ "$(date +%s)" -lt "$end" ] || fail 'stat tells no rate'
+    done
+    grep -q '"disk_bytes":[0-9]*,"per_second":{"enqueued":[1-9]' "$dir/rates" ||
+        fail 'stat tells no rate of all queues'
+    head -n 1 "$dir/rates" | grep -q '"disk_bytes":[0-9]*,"per_second":null' ||
+        fail 'stat tells a rate after one look'
+    status=0
+    kill -TERM "$stat"
+    wait "$stat" || status=$?
+    stat=
+    [ $status -eq 143 ] || fail "stat: status $status after SIGTERM"
+    dassie 0 cancel --queue rated --yes
+    dassie 0 stat --interval 20ms --count 3
+    [ "$(grep -c ' rated$' "$dir/out")" -eq 3 ] || fail 'stat: not three times'
+    prints ' 0.0    0.0 .* queues, '
+}
+
 # While it is owned; then told twice to end, and run again.
 test_interrupted() {
     dassie 0 add --queue i --attempts 1 x
@@ -460,6 +491,7 @@ test_interrupted() {
     "$tool" -d "$store" tail -q tailed --json >"$dir/events" &
     tail=$!
     until_told
+    until_rated
     steer_live
     add_wide
     kill -TERM "$pid"

@@ -29,13 +29,19 @@ static const struct command *const commands[] = {
 int tool_fail(int code, const char *format, ...)
 {
     va_list args;
-    fflush(stdout);
-    progress_hide();
-    fputs("dassie: ", stderr);
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    if (tool.say != NULL) {
+        char line[512];
+        vsnprintf(line, sizeof line, format, args);
+        tool.say(line);
+    } else {
+        fflush(stdout);
+        progress_hide();
+        fputs("dassie: ", stderr);
+        vfprintf(stderr, format, args);
+        fputc('\n', stderr);
+    }
     va_end(args);
-    fputc('\n', stderr);
     return code;
 }
 

@@ -73,33 +73,38 @@ static size_t char_len(const uint8_t *p, size_t n)
     return c < least[len] || surrogate || c > 0x10ffff ? 0 : len;
 }
 
-static void out_escaped(uint8_t c)
+static void write_escaped(FILE *file, uint8_t c)
 {
     if (c == '\n') {
-        fputs("\\n", stdout);
+        fputs("\\n", file);
     } else if (c == '\t') {
-        fputs("\\t", stdout);
+        fputs("\\t", file);
     } else {
-        printf("\\x%02x", c);
+        fprintf(file, "\\x%02x", c);
     }
 }
 
-void out_text(const void *p, size_t len, size_t max)
+void text_write(FILE *file, const void *p, size_t len, size_t max)
 {
     const uint8_t *bytes = p;
     size_t end = max != 0 && len > max ? max : len;
     for (size_t i = 0; i < end;) {
         size_t n = char_len(bytes + i, len - i);
         if (n == 0) {
-            out_escaped(bytes[i++]);
+            write_escaped(file, bytes[i++]);
         } else {
-            fwrite(bytes + i, 1, n, stdout);
+            fwrite(bytes + i, 1, n, file);
             i += n;
         }
     }
     if (end < len) {
-        fputs("...", stdout);
+        fputs("...", file);
     }
+}
+
+void out_text(const void *p, size_t len, size_t max)
+{
+    text_write(stdout, p, len, max);
 }
 
 bool out_is_text(const void *p, size_t len)
@@ -165,6 +170,16 @@ const char *format_age(uint64_t ms, char text[OUT_TIME_BYTES])
     return text;
 }
 
+const char *format_rate(double per_second, char text[OUT_TIME_BYTES])
+{
+    if (per_second < 10000) {
+        snprintf(text, OUT_TIME_BYTES, "%.*f", per_second < 99.95, per_second);
+    } else {
+        snprintf(text, OUT_TIME_BYTES, "%.0fk", per_second / 1000);
+    }
+    return text;
+}
+
 uint64_t age_of(uint64_t ms)
 {
     struct timespec now;
@@ -186,7 +201,8 @@ static json_t *json_made(json_t *value)
 
 void out_json(json_t *object)
 {
-    if (json_dumpf(json_made(object), stdout, JSON_COMPACT) != 0) {
+    if (json_dumpf(json_made(object), stdout,
+                   JSON_COMPACT | JSON_REAL_PRECISION(6)) != 0) {
         out_error = out_error != 0 ? out_error : errno;
     }
     putchar('\n');

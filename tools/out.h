@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 /* Flushes stdout. Returns code, or TOOL_PIPE or TOOL_ERROR if it could not be
  * written. */
@@ -36,6 +37,7 @@ json_t *json_job(const dassie_info_t *job, bool data);
 
 /* Bytes, escaped: up to max of them (0: all), then "...". */
 void out_text(const void *p, size_t len, size_t max);
+void text_write(FILE *file, const void *p, size_t len, size_t max);
 
 /* Whether bytes are text that needs no escaping; newlines and tabs are
  * allowed. */
@@ -51,6 +53,9 @@ const char *format_time(uint64_t ms, char text[OUT_TIME_BYTES]);
 
 /* Up to two digits and a unit: 5s, 12m, 3h, 9d. */
 const char *format_age(uint64_t ms, char text[OUT_TIME_BYTES]);
+
+/* Up to five characters: 0.5, 120, 34k. */
+const char *format_rate(double per_second, char text[OUT_TIME_BYTES]);
 
 /* How long ago a time was; 0 in the future. */
 uint64_t age_of(uint64_t ms);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@
 
 static int fd = -1;
 static uint8_t *answer; /* the last reply */
+static struct timeval patience;
 
 bool remote_is(void)
 {
@@ -31,6 +33,18 @@ void remote_disconnect(void)
     }
 }
 
+void remote_patience(unsigned ms)
+{
+    patience.tv_sec = ms / 1000;
+    patience.tv_usec = ms % 1000 * 1000;
+}
+
+/* The error of a call on the socket. */
+static int socket_error(void)
+{
+    return errno == EAGAIN ? UV_ETIMEDOUT : uv_translate_sys_error(errno);
+}
+
 int remote_connect(const char *dir)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -43,10 +57,11 @@ int remote_connect(const char *dir)
     if (fd < 0) {
         return uv_translate_sys_error(errno);
     }
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     if (connect(fd, (const struct sockaddr *)&address, sizeof address) != 0) {
-        int rc = uv_translate_sys_error(errno);
-        close(fd);
-        fd = -1;
+        int rc = socket_error();
+        remote_disconnect();
         return rc;
     }
     return 0;
@@ -59,7 +74,7 @@ static int send_all(const uint8_t *p, size_t n)
     while (n > 0) {
         ssize_t sent = send(fd, p, n, MSG_NOSIGNAL);
         if (sent < 0 && errno != EINTR) {
-            return uv_translate_sys_error(errno);
+            return socket_error();
         }
         p += sent > 0 ? sent : 0;
         n -= sent > 0 ? (size_t)sent : 0;
@@ -75,7 +90,7 @@ static int receive_all(uint8_t *p, size_t n)
             return UV_ECONNRESET;
         }
         if (got < 0 && errno != EINTR) {
-            return uv_translate_sys_error(errno);
+            return socket_error();
         }
         p += got > 0 ? got : 0;
         n -= got > 0 ? (size_t)got : 0;
@@ -192,6 +207,22 @@ int remote_get(uint64_t id, look_cb cb)
         return UV_EPROTO;
     }
     cb(&info);
+    return 0;
+}
+
+int remote_metrics(void (*cb)(const char *text, size_t len))
+{
+    struct wire_request request = {.op = WIRE_METRICS};
+    struct wire_reader r;
+    int rc = call(&request, NULL, &r);
+    if (rc != 0) {
+        return rc;
+    }
+    struct wire_bytes text = dassie__wire_take_bytes(&r);
+    if (r.bad) {
+        return UV_EPROTO;
+    }
+    cb(text.p, text.len);
     return 0;
 }
 

@@ -22,9 +22,14 @@ int remote_connect(const char *dir);
 bool remote_is(void);
 void remote_disconnect(void);
 
+/* From the next remote_connect() on, what takes longer is UV_ETIMEDOUT, and the
+ * connection of no more use. */
+void remote_patience(unsigned ms);
+
 /* As what they are called after in dassie.h, one page or piece at a time. */
 int remote_queues(void (*cb)(const dassie_queue_info_t *queues, size_t n));
 int remote_get(uint64_t id, look_cb cb);
+int remote_metrics(void (*cb)(const char *text, size_t len));
 int remote_list(dassie_list_t *req, const dassie_list_options_t *options,
                 dassie_list_cb cb);
 /* Tells cb of events until that returns false, or the owner ends. */

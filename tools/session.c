@@ -37,7 +37,7 @@ static void on_close(dassie_t *q)
 {
     (void)q;
     closed = true;
-    for (size_t i = 0; i < SIGNALS; i++) {
+    for (size_t i = 0; i < SIGNALS && !session.unwatched; i++) {
         uv_close((uv_handle_t *)&handles[i], NULL);
     }
 }
@@ -69,7 +69,7 @@ static bool is_ignored(int number)
 static int watch_signals(void)
 {
     int rc = uv_loop_init(&session.loop);
-    for (size_t i = 0; rc == 0 && i < SIGNALS; i++) {
+    for (size_t i = 0; rc == 0 && i < SIGNALS && !session.unwatched; i++) {
         rc = uv_signal_init(&session.loop, &handles[i]);
         if (rc == 0 && !is_ignored(signals[i])) {
             rc = uv_signal_start(&handles[i], on_signal, signals[i]);

@@ -1,7 +1,7 @@
 /* session.h: the store that a subcommand works on.
  *
  * The happy path is: session_open(), requests with session_wait() for their
- * callbacks, session_close().
+ * callbacks, session_close(); any number of times.
  *
  * Ctrl-C and its kind do not end the process in the middle: session.signal is
  * set, what takes long looks at it and stops, the store is closed, and then the
@@ -18,6 +18,7 @@ struct session {
     dassie_t q;
     int signal;                /* that asked the process to end, or 0 */
     void (*interrupted)(void); /* is told each time, if set */
+    bool unwatched;            /* signals are the subcommand's own */
 };
 extern struct session session;
 

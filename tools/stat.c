@@ -1,110 +1,72 @@
-/* stat.c: "dassie stat", how a store stands. */
+/* stat.c: "dassie stat", how a store stands, once or again and again. */
 #include "config.h"
 
-#include "look.h"
+#include "figures.h"
 #include "out.h"
 #include "session.h"
 #include "tool.h"
 
-#include <ftw.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-/* A queue, and how long the job that is next has waited. */
-struct row {
-    dassie_queue_info_t info; /* its name is a copy */
-    uint64_t oldest_ms;       /* when it was enqueued; 0: none waits */
-};
+static uint64_t interval_ms;
+static uint64_t reports;
+static struct watch watch;
 
-static struct row *rows;
-static size_t rows_n;
-static dassie_count_t total; /* of all queues */
-static uint64_t disk_bytes;
+/* ---- JSON ---- */
 
-static int add_bytes(const char *path, const struct stat *st, int type,
-                     struct FTW *ftw)
+static json_t *json_rates(bool known, const struct rates *rates)
 {
-    (void)path;
-    (void)ftw;
-    if (type == FTW_F) {
-        disk_bytes += (uint64_t)st->st_blocks * 512;
+    if (!known) {
+        return json_null();
     }
-    return 0;
+    json_t *object = json_object();
+    json_object_set_new(object, "enqueued", json_real(rates->enqueued));
+    json_object_set_new(object, "completed", json_real(rates->completed));
+    json_object_set_new(object, "failed", json_real(rates->failed));
+    json_object_set_new(object, "retried", json_real(rates->retried));
+    return object;
 }
 
-static void add_counts(const dassie_count_t *count)
+static json_t *json_queue(size_t i)
 {
-    total.pending += count->pending;
-    total.scheduled += count->scheduled;
-    total.running += count->running;
-    total.complete += count->complete;
-    total.failed += count->failed;
-    total.cancelled += count->cancelled;
-}
-
-static void keep_queues(const dassie_queue_info_t *queues, size_t n)
-{
-    rows = calloc(n + 1, sizeof rows[0]);
-    for (; rows != NULL && rows_n < n; rows_n++) {
-        char *name = malloc(queues[rows_n].name_len + 1);
-        if (name == NULL) {
-            break;
-        }
-        memcpy(name, queues[rows_n].name, queues[rows_n].name_len + 1);
-        rows[rows_n].info = queues[rows_n];
-        rows[rows_n].info.name = name;
-        add_counts(&queues[rows_n].jobs);
+    const struct queue_figures *queue = &watch.now.queues[i];
+    struct rates rates;
+    json_t *object = json_object();
+    json_bytes(object, "queue", queue->info.name, queue->info.name_len);
+    json_object_set_new(object, "paused", json_boolean(queue->info.paused));
+    json_object_set_new(object, "jobs", json_counts(&queue->info.jobs));
+    json_time(object, "next_enqueued", queue->next_ms);
+    if (interval_ms > 0) {
+        bool known = figures_queue_rates(&watch.before, &watch.now, i, &rates);
+        json_object_set_new(object, "per_second", json_rates(known, &rates));
     }
-    if (rows_n < n) {
-        exit(tool_fail(TOOL_ERROR, "out of memory"));
-    }
-}
-
-static uint64_t enqueued_ms;
-
-static void note_enqueued(const dassie_info_t *job)
-{
-    enqueued_ms = job->enqueued_ms;
-}
-
-/* Names with a zero byte inside have no look at their jobs. */
-static int find_oldest(struct row *row)
-{
-    struct selection selection = {.queue = row->info.name,
-                                  .states = DASSIE_IN(DASSIE_PENDING)};
-    struct place_in_list place = {.state = DASSIE_PENDING};
-    bool more;
-    if (row->info.jobs.pending == 0 ||
-        strlen(row->info.name) != row->info.name_len) {
-        return 0;
-    }
-    enqueued_ms = 0;
-    int rc = look_list(&selection, &place, 1, note_enqueued, &more);
-    row->oldest_ms = enqueued_ms;
-    return rc;
+    return object;
 }
 
 static void print_json(void)
 {
+    const struct figures *f = &watch.now;
+    struct rates rates;
     json_t *object = json_object();
     json_t *queues = json_array();
     json_bytes(object, "store", tool.dir, strlen(tool.dir));
-    json_object_set_new(object, "jobs", json_counts(&total));
-    json_count(object, "disk_bytes", disk_bytes);
-    for (size_t i = 0; i < rows_n; i++) {
-        json_t *queue = json_object();
-        json_bytes(queue, "queue", rows[i].info.name, rows[i].info.name_len);
-        json_object_set_new(queue, "paused", json_boolean(rows[i].info.paused));
-        json_object_set_new(queue, "jobs", json_counts(&rows[i].info.jobs));
-        json_time(queue, "next_enqueued", rows[i].oldest_ms);
-        json_array_append_new(queues, queue);
+    json_object_set_new(object, "jobs", json_counts(&f->total));
+    json_count(object, "disk_bytes", f->disk_bytes);
+    if (interval_ms > 0) {
+        bool known = figures_rates(&watch.before, f, &rates);
+        json_object_set_new(object, "per_second", json_rates(known, &rates));
+    }
+    for (size_t i = 0; i < f->queues_n; i++) {
+        json_array_append_new(queues, json_queue(i));
     }
     json_object_set_new(object, "queues", queues);
     out_json(object);
 }
+
+/* ---- Text ---- */
 
 static void print_counts(const dassie_count_t *count)
 {
@@ -114,60 +76,108 @@ static void print_counts(const dassie_count_t *count)
            count->failed, count->cancelled);
 }
 
-static void print_text(void)
+/* Jobs that have come and ended in a second. */
+static void print_rates(bool known, const struct rates *rates)
 {
-    char age[OUT_TIME_BYTES];
-    printf("%10s %10s %8s %10s %8s %9s %6s  %s\n", "PENDING", "SCHEDULED",
-           "RUNNING", "COMPLETE", "FAILED", "CANCELLED", "WAITS", "QUEUE");
-    for (size_t i = 0; i < rows_n; i++) {
-        print_counts(&rows[i].info.jobs);
-        printf(" %6s  ", rows[i].oldest_ms != 0
-                             ? format_age(age_of(rows[i].oldest_ms), age)
-                             : "-");
-        out_text(rows[i].info.name, rows[i].info.name_len, 0);
-        puts(rows[i].info.paused ? " (paused)" : "");
+    char in[OUT_TIME_BYTES] = "-";
+    char out[OUT_TIME_BYTES] = "-";
+    if (interval_ms == 0) {
+        return;
     }
-    print_counts(&total);
-    printf(" %6s  %zu %s, %.1f MiB on disk\n", "", rows_n,
-           rows_n == 1 ? "queue" : "queues",
-           (double)disk_bytes / (1024 * 1024));
+    if (known) {
+        format_rate(rates->enqueued, in);
+        format_rate(rates->completed + rates->failed, out);
+    }
+    printf(" %6s %6s", in, out);
 }
 
+static void print_queue(size_t i)
+{
+    const struct queue_figures *queue = &watch.now.queues[i];
+    char age[OUT_TIME_BYTES];
+    struct rates rates;
+    print_counts(&queue->info.jobs);
+    print_rates(figures_queue_rates(&watch.before, &watch.now, i, &rates),
+                &rates);
+    printf(" %6s  ",
+           queue->next_ms != 0 ? format_age(age_of(queue->next_ms), age) : "-");
+    out_text(queue->info.name, queue->info.name_len, 0);
+    puts(queue->info.paused ? " (paused)" : "");
+}
+
+static void print_text(void)
+{
+    const struct figures *f = &watch.now;
+    struct rates rates;
+    printf("%10s %10s %8s %10s %8s %9s%s %6s  %s\n", "PENDING", "SCHEDULED",
+           "RUNNING", "COMPLETE", "FAILED", "CANCELLED",
+           interval_ms > 0 ? "   IN/S  OUT/S" : "", "WAITS", "QUEUE");
+    for (size_t i = 0; i < f->queues_n; i++) {
+        print_queue(i);
+    }
+    print_counts(&f->total);
+    print_rates(figures_rates(&watch.before, f, &rates), &rates);
+    printf(" %6s  %zu %s, %.1f MiB on disk\n", "", f->queues_n,
+           f->queues_n == 1 ? "queue" : "queues",
+           (double)f->disk_bytes / (1024 * 1024));
+}
+
+/* ---- The looks ---- */
+
+static int find_next(struct watch *w)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < w->now.queues_n && session.signal == 0;
+         i++) {
+        rc = figures_next(&w->now.queues[i]);
+    }
+    return rc;
+}
+
+/* A signal ends it in the middle. */
 static int stat_store(void)
 {
-    int rc = look_queues(keep_queues);
-    for (size_t i = 0; rc == 0 && i < rows_n && session.signal == 0; i++) {
-        rc = find_oldest(&rows[i]);
+    for (uint64_t n = 1;; n++) {
+        int code = watch_look(&watch, n == 1, find_next);
+        if (code >= 0) {
+            return code;
+        }
+        if (tool.json) {
+            print_json();
+        } else {
+            print_text();
+        }
+        if (interval_ms == 0 || n == reports || session.signal != 0) {
+            return TOOL_GOOD;
+        }
+        if (fflush(stdout) != 0 || !out_good()) {
+            return TOOL_GOOD; /* out_end() tells why */
+        }
+        poll(NULL, 0, (int)interval_ms);
+        if (!tool.json) {
+            putchar('\n');
+        }
     }
-    if (rc != 0) {
-        return tool_fail_rc(rc, tool.dir);
-    }
-    nftw(tool.dir, add_bytes, 16, FTW_PHYS);
-    if (tool.json) {
-        print_json();
-    } else {
-        print_text();
-    }
-    return TOOL_GOOD;
 }
 
 static int run_stat(int argc, char **argv)
 {
     (void)argc;
     (void)argv;
-    int code = session_open(DASSIE_READ_ONLY, true);
-    if (code >= 0) {
-        return code;
+    if (interval_ms > INT32_MAX) {
+        return tool_fail(TOOL_USAGE, "stat: --interval is too long");
     }
-    code = session_close(stat_store());
-    while (rows_n > 0) {
-        free((void *)(uintptr_t)rows[--rows_n].info.name);
-    }
-    free(rows);
+    int code = stat_store();
+    watch_end(&watch);
     return code;
 }
 
-static const struct tool_option options[] = {{.name = NULL}};
+static const struct tool_option options[] = {
+    {"interval", "TIME", "again and again, so often, with rates", OPTION_TIME,
+     &interval_ms, 0, 0, 'i'},
+    {"count", "N", "with --interval: so many times, not for ever", OPTION_COUNT,
+     &reports, 1, INT64_MAX, 'c'},
+    {.name = NULL}};
 
 const struct command command_stat = {
     .name = "stat",

@@ -77,14 +77,16 @@ static int columns(void)
 static void describe(const struct progress *p, char *text, size_t size)
 {
     char age[OUT_TIME_BYTES];
+    char rate[OUT_TIME_BYTES];
     uint64_t ended = p->complete + p->failed + p->cancelled;
     size_t n = (size_t)snprintf(text, size,
                                 "%" PRIu64 " complete, %" PRIu64
                                 " failed, %" PRIu64 " left",
                                 p->complete, p->failed, p->left);
     if (ended > 0 && p->ms > 0) {
-        n += (size_t)snprintf(text + n, size - n, ", %.1f/s",
-                              (double)ended * 1000 / (double)p->ms);
+        n += (size_t)snprintf(
+            text + n, size - n, ", %s/s",
+            format_rate((double)ended * 1000 / (double)p->ms, rate));
     }
     if (ended > 0 && !p->endless) {
         double ms = (double)p->left * (double)p->ms / (double)ended;

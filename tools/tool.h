@@ -31,8 +31,9 @@ enum {
 };
 
 struct tool {
-    const char *dir; /* the store, or NULL */
-    int json;        /* print JSON */
+    const char *dir;               /* the store, or NULL */
+    int json;                      /* print JSON */
+    void (*say)(const char *line); /* is told in place of stderr, if set */
 };
 extern struct tool tool;
 
@@ -69,6 +70,7 @@ struct command {
 };
 
 extern const struct command command_stat;
+extern const struct command command_top;
 extern const struct command command_ls;
 extern const struct command command_show;
 extern const struct command command_tail;
