@@ -33,7 +33,8 @@ quietly() {
 # The packages that the action needs. None of them starts a service.
 packages() {
     echo gcc libc6-dev make autoconf automake libtool pkg-config
-    echo libuv1-dev librocksdb-dev uthash-dev libjansson-dev
+    echo libuv1-dev librocksdb-dev uthash-dev libjansson-dev \
+        libncurses-dev
     case $action in
     demo) echo libcurl4-openssl-dev busybox ;;
     check) echo libcurl4-openssl-dev check g++ busybox faketime ;;
@@ -83,6 +84,7 @@ generate() {
 configured() {
     [ -e build/Makefile ] && [ $installed = no ] || return 1
     grep -q '^JANSSON_LIBS = .' build/Makefile || return 1
+    grep -q '^CURSES_LIBS = .' build/Makefile || return 1
     case $action in
     demo) grep -q '^CURL_LIBS = .' build/Makefile ;;
     check) grep -q '^CHECK_LIBS = .' build/Makefile ;;

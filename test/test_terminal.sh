@@ -19,7 +19,16 @@ terminal=$builddir/test/terminal/terminal
 
 dir=$(mktemp -d)
 store=$dir/store
-trap 'rm -rf "$dir"' EXIT
+: >"$dir/pids"
+
+# Those that a kill has left behind, or a test that ends early.
+cleanup() {
+    while read -r pid; do
+        kill -KILL "$pid" 2>/dev/null || :
+    done <"$dir/pids"
+    rm -rf "$dir"
+}
+trap cleanup EXIT
 trap 'exit 1' HUP INT TERM
 
 # Ends the test: what is wrong, and the output that shows it.
@@ -144,7 +153,124 @@ END
     in_pipe 0 run -q bar -- sleep 0.6
 }
 
+# ---- top --------------------------------------------------------------------
+
+# At rest and with an owner that comes, is killed, and comes again. What is
+# waited for in one line is where it has to be.
+test_top() {
+    in_pipe 0 add --queue top --attempts 1 "payload $(printf '\001')" second
+    start="$tool -d $store run -f -q top -- \
+        sh -c 'echo \$\$ >>$dir/pids; exec sleep 1000' >$dir/owner 2>&1 &
+        echo \$! >$dir/pid; cat $dir/pid >>$dir/pids"
+    start=$(echo "$start" | tr '\n' ' ')
+    on_terminal 24 80 top --interval 100ms <<END
+wait dassie top: at rest, nobody owns it  $store
+wait   PENDING SCHEDULED RUNNING  FAILED   IN/S  OUT/S WAITS  QUEUE
+wait a second: - enqueued, - completed, - failed, - retried
+colour 31 2 failed
+wait         0         1       0       0      -      -     -  later
+wait disk: 
+wait q quit  1 queues  2 pending  3 scheduled  4 running  5 failed
+show
+sh $start
+wait dassie top: live
+colour 36 1 running
+wait pool threads: 0 of 3 busy, 0 asked for
+wait 0.0 enqueued, 0.0 completed
+wait         1         0       1       0    0.0    0.0
+keys 4
+wait  top  -  payload \\x01
+gone later
+keys 5
+wait  1  work  -  so bad
+keys 1
+wait later
+sh kill -STOP \$(cat $dir/pid)
+wait the owner does not answer
+sh kill -CONT \$(cat $dir/pid)
+gone the owner does not answer
+wait 0.0 enqueued, 0.0 completed
+sh until [ \$(wc -l <$dir/pids) -eq 2 ]; do sleep 0.02; done
+sh kill -KILL \$(cat $dir/pid)
+wait dassie top: the owner has gone
+wait dassie top: at rest
+sh $start
+wait dassie top: live
+sh until [ \$(wc -l <$dir/pids) -eq 4 ]; do sleep 0.02; done
+sh kill -TERM \$(cat $dir/pid)
+sh kill -TERM \$(cat $dir/pid)
+wait dassie top: the owner has gone
+wait dassie top: at rest
+keys q
+end 0
+END
+}
+
+# A window of any size, and back; each way to end it.
+test_top_ends() {
+    on_terminal 24 80 top <<END
+wait at rest
+size 11 80
+wait too small
+size 1 1
+wait t
+size 40 120
+wait at rest
+wait q quit
+size 24 63
+wait too small, q quits
+keys q
+end 0
+END
+    for number in 2 15 1; do
+        on_terminal 24 80 top <<END
+wait at rest
+signal $number
+end $((128 + number))
+END
+    done
+    on_terminal 24 80 top <<END
+wait at rest
+keys $(printf '\003')
+end 130
+END
+}
+
+# vt100 has no colours, and NO_COLOR wants none.
+test_top_terminals() {
+    for plain in NO_COLOR=1 TERM=vt100; do
+        "$terminal" 24 80 env "$plain" "$tool" -d "$store" top \
+            >"$dir/out" 2>"$dir/err" <<END || fail "top with $plain"
+wait at rest
+colour 0 failed
+keys q
+end 0
+END
+    done
+    "$terminal" 24 80 env TERM=none "$tool" -d "$store" top \
+        >"$dir/out" 2>"$dir/err" <<END || fail 'top on no terminal'
+wait dassie: top: no such terminal: TERM is 'none'
+end 6
+END
+    in_pipe 2 top
+    grep -q '^dassie: top needs a terminal' "$dir/err" || fail 'top in a pipe'
+    in_pipe 2 top --json
+    in_pipe 2 top --interval 10ms
+    on_terminal 24 80 -d "$dir/none" top <<END
+wait $dir/none: 
+keys q
+end 0
+END
+}
+
 fill
 test_colour
 test_question
 test_progress
+if "$tool" top --help | grep -q without; then
+    in_pipe 6 top
+else
+    test_top
+    test_top_ends
+    test_top_terminals
+fi

@@ -78,7 +78,8 @@ struct watch {
     struct figures now;
     unsigned patience_ms; /* with an owner that does not answer; 0: all */
     bool has_now;
-    bool gone; /* the owner has, and this is what was seen last */
+    bool between; /* the look that is under way is between two others */
+    bool gone;    /* the owner has, and this is what was seen last */
 };
 
 /* Looks; more is called while the store can be asked for more, with what has

@@ -107,6 +107,21 @@ void out_text(const void *p, size_t len, size_t max)
     text_write(stdout, p, len, max);
 }
 
+char *text_escaped(const void *p, size_t len)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *file = open_memstream(&text, &size);
+    if (file != NULL) {
+        text_write(file, p, len, 0);
+        fclose(file);
+    }
+    if (text == NULL) {
+        exit(tool_fail(TOOL_ERROR, "out of memory"));
+    }
+    return text;
+}
+
 bool out_is_text(const void *p, size_t len)
 {
     const uint8_t *bytes = p;

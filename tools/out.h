@@ -39,6 +39,9 @@ json_t *json_job(const dassie_info_t *job, bool data);
 void out_text(const void *p, size_t len, size_t max);
 void text_write(FILE *file, const void *p, size_t len, size_t max);
 
+/* All of them in a string, which is the caller's to free. */
+char *text_escaped(const void *p, size_t len);
+
 /* Whether bytes are text that needs no escaping; newlines and tabs are
  * allowed. */
 bool out_is_text(const void *p, size_t len);

@@ -17,11 +17,17 @@ static unsigned owners;     /* that were found */
 static uint64_t gone_ns;    /* when the last one had gone, or 0 */
 static struct stat at_rest; /* its lock, when it was looked at */
 
+/* One between two others leaves the earlier of these, so that rates are those
+ * of a time that is not too short. */
 static void keep(struct watch *watch, struct figures *f)
 {
     f->owner = remote_is() ? owners : 0;
-    figures_free(&watch->before);
-    watch->before = watch->now;
+    if (watch->between) {
+        figures_free(&watch->now);
+    } else {
+        figures_free(&watch->before);
+        watch->before = watch->now;
+    }
     watch->now = *f;
     watch->has_now = true;
     watch->gone = false;
@@ -103,6 +109,7 @@ static int look_at_rest(struct watch *watch, int (*more)(struct watch *))
 int watch_look(struct watch *watch, bool again, int (*more)(struct watch *))
 {
     bool gone;
+    watch->between = again && watch->has_now;
     remote_patience(watch->patience_ms);
     if (!remote_is() && remote_connect(tool.dir) == 0) {
         owners++;

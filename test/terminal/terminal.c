@@ -102,6 +102,9 @@ static void start(int rows, int cols, char **command)
     must(child >= 0, "fork");
     if (child == 0) {
         setsid();
+        for (int number = 1; number < NSIG; number++) {
+            signal(number, SIG_DFL); /* whatever this one has ignored */
+        }
         ioctl(other_end, TIOCSCTTY, 0);
         for (int fd = 0; fd < 3; fd++) {
             dup2(other_end, fd);
