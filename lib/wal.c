@@ -287,6 +287,15 @@ int dassie__manifest_read(const char *dir, struct manifest *m, struct errmsg *e)
     return rc;
 }
 
+uint64_t dassie__manifest_newest_log(const struct manifest *m)
+{
+    uint64_t newest = 0;
+    for (int i = 0; i < MANIFEST_FAMILIES_MAX; i++) {
+        newest = max64(newest, m->family[i].is ? m->family[i].log : 0);
+    }
+    return newest;
+}
+
 static bool is_zeros(const uint8_t *p, size_t n)
 {
     size_t i = 0;
@@ -350,6 +359,8 @@ struct wal {
     struct errmsg *e;
     uint64_t covered;   /* batches without a gap reach up to this number */
     uint64_t logged;    /* the last number in a log file */
+    uint64_t in_tables; /* the last one in a table; it is in no log */
+    uint64_t newest;    /* from this one on */
     uint64_t file;      /* being read */
     uint64_t torn_file; /* the first with a record that cannot be read, */
     long torn_at;       /* and where it is; -1: there is none */
@@ -365,13 +376,17 @@ static int batch_seen(void *arg, const uint8_t *p, size_t n, long at)
     }
     uint64_t first = get_le(p, 8);
     uint64_t last = first + get_le(p + 8, 4) - 1;
-    if (first <= w->logged) {
+    uint64_t before = w->logged;
+    if (w->file >= w->newest) {
+        before = max64(before, w->in_tables);
+    }
+    if (first <= before) {
         return dassie__errmsg_set(w->e, DASSIE_ECORRUPT,
                                   "%06" PRIu64
                                   ".log is not the file that it "
                                   "was: operation %" PRIu64
                                   " comes again at byte %ld after %" PRIu64,
-                                  w->file, first, at, w->logged);
+                                  w->file, first, at, before);
     }
     w->logged = last;
     if (first > w->covered + 1 && !w->check->gaps) {
@@ -482,11 +497,8 @@ static int mark_check(const struct wal *w)
 static unsigned families_behind(const struct manifest *m, const uint64_t *logs,
                                 size_t n)
 {
-    uint64_t newest = 0;
+    uint64_t newest = dassie__manifest_newest_log(m);
     unsigned behind = 0;
-    for (int i = 0; i < MANIFEST_FAMILIES_MAX; i++) {
-        newest = max64(newest, m->family[i].is ? m->family[i].log : 0);
-    }
     for (size_t i = 0; i < n; i++) {
         if (logs[i] == newest) {
             return 0;
@@ -519,7 +531,8 @@ static int wal_read(struct wal *w)
     uint64_t *numbers = NULL;
     size_t n = 0;
     int rc = dassie__manifest_read(w->check->dir, &m, w->e);
-    w->covered = m.sequence;
+    w->covered = w->in_tables = m.sequence;
+    w->newest = dassie__manifest_newest_log(&m);
     if (rc == 0) {
         rc = dassie__files_numbered(w->check->dir, ".log", &numbers, &n, w->e);
     }

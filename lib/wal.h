@@ -46,8 +46,7 @@ int dassie__manifest_name(const char *dir, char name[MANIFEST_NAME_BYTES],
 
 struct manifest {
     uint64_t number;    /* its own */
-    uint64_t sequence;  /* up to this it knows what is in the tables, or will
-                           be found in the log */
+    uint64_t sequence;  /* the last operation in its tables */
     uint64_t least_log; /* older ones are only not deleted yet */
     bool wants_tables;  /* set before: note the tables that it names */
     uint64_t *tables;   /* their numbers, to be freed */
@@ -65,6 +64,10 @@ struct manifest {
 };
 int dassie__manifest_read(const char *dir, struct manifest *m,
                           struct errmsg *e);
+
+/* The one with which the family goes on that was flushed last: in it, and in
+ * those after it, nothing is that is in a table too. */
+uint64_t dassie__manifest_newest_log(const struct manifest *m);
 
 /* Cuts off a last record of which some sectors were never written: a power cut
  * may leave that of one that was never synced, and RocksDB would refuse the

@@ -473,6 +473,34 @@ START_TEST(recovery_cut)
 }
 END_TEST
 
+/* A log whose operations are in tables by now, in the place of the one that
+ * goes on after them: RocksDB would apply it once more. It is refused before
+ * anything changes, so that the right one makes the database whole again. */
+START_TEST(log_from_before)
+{
+    struct kv_rocks_options options = {.dir = dir, .memory_bytes = 16 << 20};
+    size_t len;
+    db_open(false);
+    db_close();
+    find(".log", log_path);
+    uint8_t *right = read_all(log_path, &len);
+    unsigned files = files_count();
+    write_all(log_path, log_bytes, log_len);
+    for (int gaps = 0; gaps < 2; gaps++) {
+        options.gaps = gaps != 0;
+        ck_assert_int_eq(dassie__kv_rocks_open(&options, &kv, &e),
+                         DASSIE_ECORRUPT);
+        ck_assert_ptr_nonnull(strstr(e.text, "not the file that it was"));
+        ck_assert_uint_eq(files_count(), files);
+    }
+    write_all(log_path, right, len);
+    free(right);
+    db_open(false);
+    expect_rows();
+    db_close();
+}
+END_TEST
+
 /* ---- Records that are whole, with any byte another ---- */
 
 #define RECORD_HEADER 7
@@ -604,6 +632,7 @@ int main(void)
     tcase_add_loop_test(tc, gap_is_over, 0, 2);
     tcase_add_test(tc, manifest_cut);
     tcase_add_test(tc, recovery_cut);
+    tcase_add_test(tc, log_from_before);
     tcase_add_test(tc, manifest_any_byte);
     tcase_add_test(tc, log_any_byte);
     tcase_add_loop_test(tc, newer, 0, 5);
