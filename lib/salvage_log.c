@@ -2,9 +2,10 @@
  * salvage_rows.h.
  *
  * A record is a batch, and whole or not there, so each is what one commit
- * wrote. Those of an old log that is in the tables as well do no harm: what
- * they overwrite is written again by those that follow. Column families are
- * known by number here, in the order of enum family, as a store makes them. */
+ * wrote. Those that are known to be in tables are passed over. Where that is
+ * not known, those of an old log do no harm: what they overwrite is written
+ * again by those that follow. Column families are known by number here, in the
+ * order of enum family, as a store makes them. */
 #include "config.h"
 
 #include "salvage_rows.h"
@@ -36,7 +37,8 @@ struct batch {
     const uint8_t *end;
     bool good;
     uint64_t odd;   /* batches with something in them that we never write */
-    uint64_t again; /* batches that an earlier file has, or a later one */
+    uint64_t again; /* batches that an earlier file has, a later one, or
+                       tables */
 };
 
 static uint32_t batch_number(struct batch *b)
@@ -167,7 +169,7 @@ static int file_apply(struct salvage_rows *s, uint64_t number)
                              "whole at %ld places, the first at byte %ld",
                              number, f.torn_n, f.torn_at);
     }
-    if (b.again > 0) {
+    if (b.again > 0 && number >= s->newest) {
         dassie__salvage_tell(s,
                              "%06" PRIu64
                              ".log is another file than it was; "

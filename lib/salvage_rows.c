@@ -217,17 +217,17 @@ static struct kv *source_open(const struct salvage_rows *s, const char *dir)
 /* ---- By the MANIFEST ---- */
 
 /* Whether it knows of all: the log goes on where it ends. */
-static bool manifest_is_whole(const struct salvage_rows *s,
+static bool manifest_is_whole(const struct salvage_rows *s, struct manifest *m,
                               const uint64_t *tables, size_t n)
 {
     struct wal_check check = {.dir = s->db, .mark = s->mark};
-    struct manifest m = {.wants_tables = true};
     struct errmsg ignored;
-    bool whole = dassie__manifest_read(s->db, &m, &ignored) == 0 &&
+    m->wants_tables = true;
+    bool whole = dassie__manifest_read(s->db, m, &ignored) == 0 &&
                  dassie__wal_joins(&check);
-    for (size_t i = 0; whole && i < m.tables_n; i++) {
+    for (size_t i = 0; whole && i < m->tables_n; i++) {
         size_t at = 0;
-        while (at < n && tables[at] != m.tables[i]) {
+        while (at < n && tables[at] != m->tables[i]) {
             at++;
         }
         if (at == n) {
@@ -236,11 +236,11 @@ static bool manifest_is_whole(const struct salvage_rows *s,
                                  ".sst is not there, as "
                                  "the MANIFEST says: it is lost, or the "
                                  "MANIFEST is an old one",
-                                 m.tables[i]);
+                                 m->tables[i]);
             whole = false;
         }
     }
-    dassie__free(m.tables);
+    dassie__free(m->tables);
     return whole;
 }
 
@@ -268,8 +268,9 @@ static int link_all(struct salvage_rows *s, const char *dir,
 static int by_manifest(struct salvage_rows *s, const uint64_t *tables, size_t n)
 {
     char dir[PATH_MAX];
+    struct manifest m = {0};
     int rc = path_make(s, dir, s->work, "tables");
-    if (rc == 0 && !manifest_is_whole(s, tables, n)) {
+    if (rc == 0 && !manifest_is_whole(s, &m, tables, n)) {
         dassie__salvage_tell(s,
                              "the MANIFEST cannot be trusted: each table is "
                              "read by itself");
@@ -293,6 +294,10 @@ static int by_manifest(struct salvage_rows *s, const uint64_t *tables, size_t n)
     }
     rc = copy_all(s, from);
     from->ops->close(from, false);
+    if (rc == 0) {
+        s->logged = m.sequence;
+        s->newest = dassie__manifest_newest_log(&m);
+    }
     if (rc == 1) {
         dassie__salvage_tell(s,
                              "a table cannot be read: each is read by itself");

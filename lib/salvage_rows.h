@@ -16,7 +16,9 @@ struct salvage_rows {
     void (*tell)(void *arg, const char *line);
     void *arg;
     uint64_t rows;   /* set: rows that were read */
-    uint64_t logged; /* the last operation of the log that was applied */
+    uint64_t logged; /* the last operation that was applied of the log, or of
+                        tables of which the MANIFEST knows */
+    uint64_t newest; /* the log that goes on after those, or 0 */
     struct errmsg *e;
 };
 
