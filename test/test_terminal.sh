@@ -179,10 +179,11 @@ wait pool threads: 0 of 3 busy, 0 asked for
 wait 0.0 enqueued, 0.0 completed
 wait         1         0       1       0    0.0    0.0
 keys 4
-wait  top  -  payload \\x01
+wait         ID   AGE RUN  QUEUE         NAME        PAYLOAD  (running)
+wait   1  top           -           payload \\x01
 gone later
 keys 5
-wait  1  work  -  so bad
+wait   1  work          -           so bad
 keys 1
 wait later
 sh kill -STOP \$(cat $dir/pid)

@@ -61,13 +61,13 @@ static void keep_job(const dassie_info_t *job)
     if (file == NULL) {
         return;
     }
-    fprintf(file, "%10" PRIu64 " %5s %3" PRIu32 "  ", job->id,
+    fprintf(file, "%10" PRIu64 " %5s %3" PRIu32 "\t", job->id,
             format_age(age_of(since), age), job->attempts);
     text_write(file, job->queue, job->queue_len, 0);
-    fputs("  ", file);
+    putc('\t', file);
     text_write(file, job->name_len > 0 ? job->name : "-",
                job->name_len > 0 ? job->name_len : 1, 0);
-    fputs("  ", file);
+    putc('\t', file);
     text_write(file, failed ? job->error : job->data,
                failed ? job->error_len : job->data_len, TEXT_BYTES);
     view.jobs_n += fclose(file) == 0;

@@ -93,13 +93,14 @@ int view_key(void)
 /* ---- Text ---- */
 
 /* Text from a column on, up to the end of the line. What this locale does not
- * have becomes a question mark. */
-static void put(int row, int column, const char *text)
+ * have becomes a question mark. Returns the column behind it. */
+static int put_part(int row, int column, const char *text, size_t left)
 {
     mbstate_t state;
-    size_t left = strlen(text);
     memset(&state, 0, sizeof state);
-    move(row, column);
+    if (move(row, column) == ERR) {
+        return column; /* there is none such */
+    }
     while (left > 0) {
         wchar_t c;
         size_t n = mbrtowc(&c, text, left, &state);
@@ -110,11 +111,31 @@ static void put(int row, int column, const char *text)
         }
         column += width < 0 ? 1 : width;
         if (column > COLS) {
-            return;
+            break;
         }
         addnstr(width < 0 ? "?" : text, width < 0 ? 1 : (int)n);
         text += known ? n : 1;
         left -= known ? n : 1;
+    }
+    return column;
+}
+
+static void put(int row, int column, const char *text)
+{
+    put_part(row, column, text, strlen(text));
+}
+
+/* Cells with tabs between: each at its column, or behind what reaches into
+ * it. */
+static void put_cells(int row, const char *text)
+{
+    static const int columns[] = {0, 22, 36, 48};
+    int behind = 0;
+    for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) {
+        size_t n = strcspn(text, "\t");
+        int column = columns[i] > behind + 2 ? columns[i] : behind + 2;
+        behind = put_part(row, i == 0 ? 0 : column, text, n);
+        text += n + (text[n] != '\0');
     }
 }
 
@@ -249,15 +270,21 @@ static void draw_queues(const struct view *view, const struct watch *watch)
 
 static void draw_jobs(const struct view *view)
 {
-    char text[64];
-    snprintf(text, sizeof text, "%10s %5s %3s  QUEUE  NAME  %s   (%s%s)", "ID",
+    char text[80];
+    int colour = state_colour(view->state);
+    int attributes = colour >= 30 && paints ? COLOR_PAIR(colour - 30) : 0;
+    snprintf(text, sizeof text, "%10s %5s %3s\tQUEUE\tNAME\t%s  (%s%s)", "ID",
              "AGE", "RUN", view->state == DASSIE_FAILED ? "ERROR" : "PAYLOAD",
-             state_name(view->state), view->more ? ", there are more" : "");
-    put_reverse(HEAD_ROWS - 1, text);
+             state_name(view->state), view->more ? ", more" : "");
+    put_reverse(HEAD_ROWS - 1, "");
+    attron(A_REVERSE);
+    put_cells(HEAD_ROWS - 1, text);
+    attroff(A_REVERSE);
+    attron(attributes);
     for (size_t i = 0; i < view->jobs_n && i < view_rows(); i++) {
-        put_painted(HEAD_ROWS + (int)i, 0, state_colour(view->state),
-                    view->jobs[i]);
+        put_cells(HEAD_ROWS + (int)i, view->jobs[i]);
     }
+    attroff(attributes);
 }
 
 void view_draw(const struct view *view, const struct watch *watch)

@@ -18,7 +18,7 @@ enum { VIEW_QUEUES = -1 };
 struct view {
     int state;    /* VIEW_QUEUES or a state */
     size_t first; /* of the queues that is shown */
-    char **jobs;  /* lines of the table, if a state is shown */
+    char **jobs;  /* lines of the table, with tabs between their cells */
     size_t jobs_n;
     bool more;         /* jobs beyond these */
     const char *words; /* what went wrong, or "" */
