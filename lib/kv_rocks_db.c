@@ -3,6 +3,7 @@
 #include "kv_rocks_db.h"
 
 #include "dassie.h"
+#include "table.h"
 #include "wal.h"
 
 #include <errno.h>
@@ -232,6 +233,20 @@ static int tables_check(const struct kv_rocks *r, struct errmsg *e)
                                              dassie__family_names[damaged]);
 }
 
+static int before_open(const struct kv_rocks *r, const char *path,
+                       uint64_t mark, struct errmsg *e)
+{
+    struct wal_check check = {.dir = path, .mark = mark, .gaps = r->gaps};
+    int rc = r->lax ? 0 : dassie__wal_check(&check, e);
+    if (rc == 0) {
+        rc = dassie__tables_check(path, e);
+    }
+    if (rc == 0 && !r->lax && !r->read_only) {
+        rc = dassie__manifest_trim(path, e);
+    }
+    return rc;
+}
+
 int dassie__rocks_db_open(struct kv_rocks *r, bool create, struct errmsg *e)
 {
     char path[PATH_MAX];
@@ -250,12 +265,8 @@ int dassie__rocks_db_open(struct kv_rocks *r, bool create, struct errmsg *e)
     rocksdb_options_set_create_if_missing(r->options, create);
     rocksdb_options_set_create_missing_column_families(r->options,
                                                        create || r->lax);
-    if (!create && !r->lax) {
-        struct wal_check check = {.dir = path, .mark = mark, .gaps = r->gaps};
-        rc = dassie__wal_check(&check, e);
-        if (rc == 0 && !r->read_only) {
-            rc = dassie__manifest_trim(path, e);
-        }
+    if (!create) {
+        rc = before_open(r, path, mark, e);
     }
     if (rc == 0) {
         rc = db_open_as(r, path, r->read_only, e);
@@ -315,6 +326,9 @@ int dassie__kv_rocks_repair(const char *dir, struct errmsg *e)
     int rc = dassie__rocks_options(&r, e);
     if (rc == 0 && path_join(path, dir, "db") != 0) {
         rc = dassie__errmsg_set(e, UV_ENAMETOOLONG, "%s", dir);
+    }
+    if (rc == 0) {
+        rc = dassie__tables_check(path, e);
     }
     if (rc == 0) {
         rocksdb_repair_db(r.options, path, &text);

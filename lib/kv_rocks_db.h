@@ -1,7 +1,8 @@
 /* kv_rocks_db.h: RocksDB's database and its options, opened and closed.
  *
  * The happy path is: the mark is opened, the options are made, what would come
- * back is asked (wal.h), RocksDB opens, and every table is opened once.
+ * back is asked (wal.h), and whether tables can be opened (table.h); RocksDB
+ * opens, and every table is opened once.
  *
  * Possible failure modes are: what RocksDB and the file system say; a log that
  * has lost its end, or a table that cannot be read (DASSIE_ECORRUPT). Nothing

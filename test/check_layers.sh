@@ -12,7 +12,7 @@ engine: engine apply events reader runs pool verify verify_counts verify_job ver
 engine: salvage_rows salvage_log
 core: admit change core limit look look_info processor recorder timeout waiter dir
 store: store claims expire find load refill rebuild rebuild_jobs rebuild_keys rebuild_load rebuild_rows rebuild_sweep save schedule sweep turn unique queue job meter metrics
-kv: kv kv_mem kv_rocks kv_rocks_db wal logfile
+kv: kv kv_mem kv_rocks kv_rocks_db wal table logfile
 pure: state retry record varint key wire
 base: error env clock alloc lock exit heap
 LAYERS
