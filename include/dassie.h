@@ -250,8 +250,9 @@ typedef void (*dassie_log_cb)(dassie_t *q, dassie_log_level_t level,
 enum {
     DASSIE_INBOX_FULL = 1,   /* an enqueue was refused; until the inbox has
                                 drained to a quarter */
-    DASSIE_BACKLOG_HIGH = 2, /* pending_jobs_high are pending; until no more
-                                than pending_jobs_low are */
+    DASSIE_BACKLOG_HIGH = 2, /* pending_jobs_high or pending_bytes_high are
+                                pending; until no more than pending_jobs_low,
+                                and pending_bytes_low, are */
     DASSIE_STORE_STALLED = 4 /* RocksDB slows commits down or stops them, as it
                                 is behind with its tables; until it does not */
 };
@@ -406,11 +407,14 @@ struct dassie_options_s {
     uint64_t pending_jobs_high;     /* 0: a backlog is no pressure; else so
                                        many pending jobs are, */
     uint64_t pending_jobs_low;      /* until so few are left; 0: half */
+    uint64_t pending_bytes_high;    /* the same by bytes: of their payloads and
+                                       names, and some more, */
+    uint64_t pending_bytes_low;     /* until so few are left; 0: half */
 };
 #define DASSIE_OPTIONS_INIT                                                   \
     {                                                                         \
         sizeof(struct dassie_options_s), 0, DASSIE_FULL, 0, 0, 0, 0, 0, 0, 0, \
-            0, 0, NULL, NULL, 0, 0                                            \
+            0, 0, NULL, NULL, 0, 0, 0, 0                                      \
     }
 
 /* What to enqueue.
@@ -580,42 +584,45 @@ struct dassie_queue_info_s {
     const char *name; /* followed by a zero byte */
     size_t name_len;
     dassie_count_t jobs;
-    int paused; /* 1: none of its jobs starts */
+    int paused;             /* 1: none of its jobs starts */
+    uint64_t pending_bytes; /* of its pending jobs, as in dassie_stats_t */
 };
 
 /* What a handle has done since it was opened, and how it stands: what a
  * callback tells of is counted by then. */
 struct dassie_stats_s {
-    dassie_count_t jobs;   /* of all queues, as of the last commit */
-    uint64_t queues;       /* queues in the store */
-    uint64_t enqueued;     /* jobs */
-    uint64_t completed;    /* jobs */
-    uint64_t failed;       /* jobs, in the end */
-    uint64_t cancelled;    /* jobs */
-    uint64_t retried;      /* failed attempts that were not the last */
-    uint64_t snoozed;      /* runs that ended so */
-    uint64_t swept;        /* ended jobs that were kept long enough */
-    uint64_t timed_out;    /* runs that were asked to end */
-    uint64_t given_up;     /* of them, those that did not */
-    uint64_t promoted;     /* scheduled jobs whose time has come */
-    uint64_t claimed;      /* claims, hand-offs included */
-    uint64_t handed_off;   /* claims that skipped the pending row */
-    uint64_t unclaimed;    /* claims handed back unrun */
-    uint64_t interrupted;  /* found executing or ended at open */
-    uint64_t commits;      /* atomic writes to the store */
-    uint64_t fsyncs;       /* of them fsynced */
-    uint64_t rows;         /* rows written */
-    uint64_t row_bytes;    /* keys and values of them */
-    uint64_t refills;      /* of the ready window */
-    uint64_t heals;        /* times the store was reopened after an error */
-    uint64_t inbox_jobs;   /* waiting for a commit now */
-    uint64_t inbox_bytes;  /* of them: payloads, names, 17 bytes a job */
-    uint32_t suspects;     /* jobs waiting to run alone */
-    uint32_t hung;         /* runs given up that are not back */
-    uint32_t pool_threads; /* pool threads this process may use */
-    uint32_t runners;      /* of them busy for this handle */
-    uint32_t work_slots;   /* concurrency asked for by work processors */
-    int degraded;          /* 0, or the error the store is healing from */
+    dassie_count_t jobs;    /* of all queues, as of the last commit */
+    uint64_t pending_bytes; /* of its pending ones: payloads, names, unique
+                               keys, 17 bytes a job and some for options */
+    uint64_t queues;        /* queues in the store */
+    uint64_t enqueued;      /* jobs */
+    uint64_t completed;     /* jobs */
+    uint64_t failed;        /* jobs, in the end */
+    uint64_t cancelled;     /* jobs */
+    uint64_t retried;       /* failed attempts that were not the last */
+    uint64_t snoozed;       /* runs that ended so */
+    uint64_t swept;         /* ended jobs that were kept long enough */
+    uint64_t timed_out;     /* runs that were asked to end */
+    uint64_t given_up;      /* of them, those that did not */
+    uint64_t promoted;      /* scheduled jobs whose time has come */
+    uint64_t claimed;       /* claims, hand-offs included */
+    uint64_t handed_off;    /* claims that skipped the pending row */
+    uint64_t unclaimed;     /* claims handed back unrun */
+    uint64_t interrupted;   /* found executing or ended at open */
+    uint64_t commits;       /* atomic writes to the store */
+    uint64_t fsyncs;        /* of them fsynced */
+    uint64_t rows;          /* rows written */
+    uint64_t row_bytes;     /* keys and values of them */
+    uint64_t refills;       /* of the ready window */
+    uint64_t heals;         /* times the store was reopened after an error */
+    uint64_t inbox_jobs;    /* waiting for a commit now */
+    uint64_t inbox_bytes;   /* of them: payloads, names, 17 bytes a job */
+    uint32_t suspects;      /* jobs waiting to run alone */
+    uint32_t hung;          /* runs given up that are not back */
+    uint32_t pool_threads;  /* pool threads this process may use */
+    uint32_t runners;       /* of them busy for this handle */
+    uint32_t work_slots;    /* concurrency asked for by work processors */
+    int degraded;           /* 0, or the error the store is healing from */
 };
 
 /* What dassie_verify() found. */

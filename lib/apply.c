@@ -752,6 +752,7 @@ static void after_queues(struct dassie__impl *impl, struct queues_look *look)
         info->name_len = q->name_len;
         info->paused = !queue_open(q);
         dassie__count_copy(&info->jobs, &q->tally);
+        info->pending_bytes = q->tally.pending_bytes;
     }
     answer(impl, &look->op, OP_QUEUES, status);
 }

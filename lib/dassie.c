@@ -456,8 +456,16 @@ static void options_default(dassie_options_t *o)
     if (o->pending_jobs_low == 0) {
         o->pending_jobs_low = o->pending_jobs_high / 2;
     }
+    if (o->pending_bytes_low == 0) {
+        o->pending_bytes_low = o->pending_bytes_high / 2;
+    }
     o->free_bytes_min =
         o->free_bytes_min != 0 ? o->free_bytes_min : FREE_BYTES_MIN;
+}
+
+static bool marks_check(uint64_t high, uint64_t low)
+{
+    return high == 0 ? low == 0 : low < high;
 }
 
 static int options_check(const dassie_options_t *o)
@@ -471,9 +479,8 @@ static int options_check(const dassie_options_t *o)
                 o->max_crashes >= -1 &&
                 o->payload_bytes_max <= DASSIE_PAYLOAD_BYTES_CEILING &&
                 o->memory_bytes >= DASSIE_MEMORY_BYTES_MIN &&
-                (o->pending_jobs_high == 0
-                     ? o->pending_jobs_low == 0
-                     : o->pending_jobs_low < o->pending_jobs_high);
+                marks_check(o->pending_jobs_high, o->pending_jobs_low) &&
+                marks_check(o->pending_bytes_high, o->pending_bytes_low);
     return good ? 0 : UV_EINVAL;
 }
 

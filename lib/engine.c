@@ -174,6 +174,7 @@ static void stats_copy(struct dassie__impl *impl, int degraded)
         .degraded = degraded,
     };
     dassie__count_copy(&s.jobs, &core->store.queues.tally);
+    s.pending_bytes = core->store.queues.tally.pending_bytes;
     if (core->store.kv != NULL) {
         s.fsyncs = core->store.kv->syncs;
         s.rows = core->store.kv->rows;
@@ -339,15 +340,23 @@ static void tell_rebuilt(struct dassie__impl *impl)
         (unsigned long long)r->removed, (unsigned)r->named);
 }
 
-/* Tells the loop when the backlog passes one of its marks. */
+/* Whether n is above its mark: from high on, until it is down to low. */
+static bool is_above(bool was, uint64_t n, uint64_t high, uint64_t low)
+{
+    return high > 0 && (was ? n > low : n >= high);
+}
+
+/* Tells the loop when the backlog passes its marks. */
 static void check_backlog(struct dassie__impl *impl)
 {
     const dassie_options_t *o = &impl->options;
-    uint64_t pending = impl->core.store.queues.tally.pending;
+    const struct tally *tally = &impl->core.store.queues.tally;
+    impl->many_jobs = is_above(impl->many_jobs, tally->pending,
+                               o->pending_jobs_high, o->pending_jobs_low);
+    impl->many_bytes = is_above(impl->many_bytes, tally->pending_bytes,
+                                o->pending_bytes_high, o->pending_bytes_low);
     bool was = atomic_load(&impl->backlog);
-    bool is =
-        o->pending_jobs_high > 0 &&
-        (was ? pending > o->pending_jobs_low : pending >= o->pending_jobs_high);
+    bool is = impl->many_jobs || impl->many_bytes;
     if (is != was) {
         atomic_store(&impl->backlog, is);
         dassie__engine_ring(impl);

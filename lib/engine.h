@@ -194,7 +194,7 @@ struct dassie__impl {
     bool full;
     atomic_bool ending;  /* closed, told after OP_CLOSE is in the inbox */
     atomic_bool pressed; /* it is full */
-    atomic_bool backlog; /* it is above its mark */
+    atomic_bool backlog; /* what is pending is above a mark */
     atomic_bool stalled; /* the store holds commits up */
     atomic_bool refused; /* it has been, since pressure_cb was told */
     atomic_bool rung;    /* the loop, since it looked last */
@@ -233,8 +233,10 @@ struct dassie__impl {
     bool open;
     bool listening; /* the socket is there */
     bool closing;
-    bool cancelled; /* closing: flags are raised */
-    bool lost;      /* the store did not heal */
+    bool cancelled;  /* closing: flags are raised */
+    bool lost;       /* the store did not heal */
+    bool many_jobs;  /* are pending, by the marks of the options, */
+    bool many_bytes; /* and these are many bytes */
     uint64_t commits;
     uint64_t heals;
     struct commit_meter commit_meter;

@@ -46,6 +46,7 @@ struct meter {
     const char *name; /* the queue's, or NULL: of all others */
     size_t name_len;
     _Atomic uint64_t jobs[STATES];
+    _Atomic uint64_t bytes[STATES]; /* of those pending, or ended */
     _Atomic uint64_t events[EVENTS];
     struct histogram waiting; /* until the first run began */
     struct histogram running;

@@ -201,21 +201,37 @@ static void each_meter(struct text *t, const struct meters *meters,
     }
 }
 
+static const char *const state_names[STATES] = {
+    [DASSIE_PENDING] = "pending", [DASSIE_SCHEDULED] = "scheduled",
+    [DASSIE_RUNNING] = "running", [DASSIE_COMPLETE] = "complete",
+    [DASSIE_FAILED] = "failed",   [DASSIE_CANCELLED] = "cancelled"};
+
+static void put_state(struct text *t, const char *family,
+                      const struct meter *meter, int state, uint64_t n)
+{
+    struct labels labels = {meter, "state"};
+    put_name(t, family, "", &labels);
+    text_puts(t, state_names[state]);
+    text_puts(t, "\"}");
+    put_value(t, n, 0);
+}
+
 static void put_jobs(struct text *t, const struct meter *meter, const void *arg)
 {
-    static const char *const states[STATES] = {
-        [DASSIE_PENDING] = "pending", [DASSIE_SCHEDULED] = "scheduled",
-        [DASSIE_RUNNING] = "running", [DASSIE_COMPLETE] = "complete",
-        [DASSIE_FAILED] = "failed",   [DASSIE_CANCELLED] = "cancelled"};
-    struct labels state = {meter, "state"};
-    (void)arg;
     for (int i = 0; i < STATES; i++) {
-        if (states[i] != NULL) {
-            put_name(t, "dassie_jobs", "", &state);
-            text_puts(t, states[i]);
-            text_puts(t, "\"}");
-            put_value(t, meter_get(&meter->jobs[i]), 0);
+        if (state_names[i] != NULL) {
+            put_state(t, arg, meter, i, meter_get(&meter->jobs[i]));
         }
+    }
+}
+
+static void put_bytes(struct text *t, const struct meter *meter,
+                      const void *arg)
+{
+    static const int sized[] = {DASSIE_PENDING, DASSIE_COMPLETE, DASSIE_FAILED,
+                                DASSIE_CANCELLED};
+    for (size_t i = 0; i < sizeof sized / sizeof sized[0]; i++) {
+        put_state(t, arg, meter, sized[i], meter_get(&meter->bytes[sized[i]]));
     }
 }
 
@@ -254,6 +270,8 @@ static void put_running(struct text *t, const struct meter *meter,
 
 static void put_queues(struct text *t, const struct metrics *m)
 {
+    static const char jobs[] = "dassie_jobs";
+    static const char bytes[] = "dassie_jobs_bytes";
     static const char waiting[] = "dassie_job_waiting_seconds";
     static const char running[] = "dassie_job_running_seconds";
     static const struct counter counters[] = {
@@ -278,8 +296,11 @@ static void put_queues(struct text *t, const struct metrics *m)
          1,
          {EVENT_RETRY}},
     };
-    put_family(t, "dassie_jobs", "gauge", "Jobs in the store.");
-    each_meter(t, m->meters, put_jobs, NULL);
+    put_family(t, jobs, "gauge", "Jobs in the store.");
+    each_meter(t, m->meters, put_jobs, jobs);
+    put_family(t, bytes, "gauge",
+               "Size of the jobs that are pending, or have ended.");
+    each_meter(t, m->meters, put_bytes, bytes);
     for (size_t i = 0; i < sizeof counters / sizeof counters[0]; i++) {
         put_family(t, counters[i].name, "counter", counters[i].help);
         each_meter(t, m->meters, put_events, &counters[i]);

@@ -298,26 +298,17 @@ void dassie__tally_add(struct tally *tally, const struct tally *more)
     tally->complete += more->complete;
     tally->failed += more->failed;
     tally->cancelled += more->cancelled;
+    tally->pending_bytes += more->pending_bytes;
     tally->complete_bytes += more->complete_bytes;
     tally->failed_bytes += more->failed_bytes;
     tally->cancelled_bytes += more->cancelled_bytes;
 }
 
-void dassie__queue_loaded(struct queues *qs, const struct queue *q)
-{
-    static const int states[] = {DASSIE_PENDING, DASSIE_SCHEDULED,
-                                 DASSIE_RUNNING, DASSIE_COMPLETE,
-                                 DASSIE_FAILED,  DASSIE_CANCELLED};
-    struct tally tally = q->tally;
-    dassie__tally_add(&qs->tally, &tally);
-    for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) {
-        meter_add(&q->meter->jobs[states[i]], *tally_of(&tally, states[i]));
-    }
-}
-
 static uint64_t *bytes_of(struct tally *tally, int state)
 {
     switch (state) {
+        case DASSIE_PENDING:
+            return &tally->pending_bytes;
         case DASSIE_COMPLETE:
             return &tally->complete_bytes;
         case DASSIE_FAILED:
@@ -327,10 +318,28 @@ static uint64_t *bytes_of(struct tally *tally, int state)
     }
 }
 
+void dassie__queue_loaded(struct queues *qs, const struct queue *q)
+{
+    static const int states[] = {DASSIE_PENDING, DASSIE_SCHEDULED,
+                                 DASSIE_RUNNING, DASSIE_COMPLETE,
+                                 DASSIE_FAILED,  DASSIE_CANCELLED};
+    static const int sized[] = {DASSIE_PENDING, DASSIE_COMPLETE, DASSIE_FAILED,
+                                DASSIE_CANCELLED};
+    struct tally tally = q->tally;
+    dassie__tally_add(&qs->tally, &tally);
+    for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) {
+        meter_add(&q->meter->jobs[states[i]], *tally_of(&tally, states[i]));
+    }
+    for (size_t i = 0; i < sizeof sized / sizeof sized[0]; i++) {
+        meter_add(&q->meter->bytes[sized[i]], *bytes_of(&tally, sized[i]));
+    }
+}
+
 void dassie__queue_count_bytes(struct queues *qs, struct queue *q, int state,
                                int64_t d)
 {
     *bytes_of(&q->tally, state) += (uint64_t)d;
+    meter_add(&q->meter->bytes[state], (uint64_t)d);
     *bytes_of(&qs->tally, state) += (uint64_t)d;
 }
 

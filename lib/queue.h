@@ -157,7 +157,7 @@ void dassie__queue_loaded(struct queues *qs, const struct queue *q);
 /* Adds all numbers of more. */
 void dassie__tally_add(struct tally *tally, const struct tally *more);
 
-/* And to the bytes of the rows of those that have ended so. */
+/* And to the bytes of those that are pending, or have ended so. */
 void dassie__queue_count_bytes(struct queues *qs, struct queue *q, int state,
                                int64_t d);
 

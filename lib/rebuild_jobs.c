@@ -230,6 +230,8 @@ static int stay(struct rebuild *rb, const struct facts *f, struct queue *q)
         dassie__rebuild_keep_due(rb, f->history.position, f->id);
     } else {
         line_keep(line, f->history.position);
+        dassie__queue_count_bytes(&rb->s.queues, q, DASSIE_PENDING,
+                                  (int64_t)f->len[JOBS]);
     }
     dassie__queue_count(&rb->s.queues, q,
                         waits ? DASSIE_SCHEDULED : DASSIE_PENDING, 1);

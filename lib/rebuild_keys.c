@@ -103,7 +103,8 @@ static void lose_key(struct rebuild *rb, struct facts *f)
     dassie__rebuild_put_history(rb, f->id, &f->history);
     if (f->history.kind == PLACE_SCHEDULED) {
         struct due due = {f->history.position, f->id, DUE_JOB};
-        struct due_row row = {f->job.queue, f->job.priority, 0, true};
+        struct due_row row = {f->job.queue, f->job.priority, 0, true,
+                              f->len[JOBS]};
         rb->s.kv->ops->put(rb->s.kv, FAMILY_SCHEDULED, due_key(key, &due),
                            kv_slice(value, dassie__due_row_write(value, &row)));
     }

@@ -256,7 +256,7 @@ int dassie__rebuild_is_scheduled(struct rebuild *rb, const struct facts *f)
         return dassie__rebuild_damaged(rb, "a scheduled row");
     }
     return row.attempts == f->history.attempts && row.queue == f->job.queue &&
-           row.priority == f->job.priority;
+           row.priority == f->job.priority && row.bytes == f->len[JOBS];
 }
 
 void dassie__rebuild_keep_due(struct rebuild *rb, uint64_t ms, uint64_t id)

@@ -142,6 +142,7 @@ size_t dassie__due_row_write(uint8_t *row, const struct due_row *due)
     *p++ = (uint8_t)((uint8_t)due->priority ^ 0x80);
     p = varint_put(p, due->attempts);
     *p++ = due->history;
+    p = varint_put(p, due->bytes);
     return (size_t)(p - row);
 }
 
@@ -152,7 +153,8 @@ int dassie__due_row_read(const uint8_t *row, size_t len, struct due_row *due)
     uint8_t history;
     if (version_open(&r, row, len) != 0 || varint_get32(&r, &due->queue) != 0 ||
         byte_get(&r, &priority) != 0 || varint_get32(&r, &due->attempts) != 0 ||
-        byte_get(&r, &history) != 0 || history > 1 || r.p != r.end) {
+        byte_get(&r, &history) != 0 || history > 1 ||
+        varint_get(&r, &due->bytes) != 0 || r.p != r.end) {
         return -1;
     }
     due->priority = (int8_t)(priority ^ 0x80);
@@ -421,14 +423,15 @@ int dassie__settings_row_read(const uint8_t *row, size_t len,
 }
 
 /* A tally's numbers in their order on disk. */
-#define TALLY_NUMBERS 9
+#define TALLY_NUMBERS 10
 
 static void tally_list(struct tally *t, uint64_t *list[TALLY_NUMBERS])
 {
     uint64_t *const all[TALLY_NUMBERS] = {
-        &t->pending,        &t->scheduled,    &t->running,
-        &t->complete,       &t->failed,       &t->cancelled,
-        &t->complete_bytes, &t->failed_bytes, &t->cancelled_bytes};
+        &t->pending,        &t->scheduled,      &t->running,
+        &t->complete,       &t->failed,         &t->cancelled,
+        &t->pending_bytes,  &t->complete_bytes, &t->failed_bytes,
+        &t->cancelled_bytes};
     memcpy(list, all, sizeof all);
 }
 

@@ -167,14 +167,15 @@ size_t dassie__save_row_write_head(uint8_t *row, const struct save_row *save);
 int dassie__save_row_read(const uint8_t *row, size_t len,
                           struct save_row *save);
 
-/* scheduled, a job: version, queue, priority xor 0x80, attempts, and 1 if it
- * has a history row. */
-#define DUE_ROW_MAX (3 + 2 * VARINT_MAX)
+/* scheduled, a job: version, queue, priority xor 0x80, attempts, 1 if it has a
+ * history row, and the bytes of its row in jobs. */
+#define DUE_ROW_MAX (3 + 3 * VARINT_MAX)
 struct due_row {
     uint32_t queue;
     int8_t priority;
     uint32_t attempts;
     bool history;
+    uint64_t bytes;
 };
 size_t dassie__due_row_write(uint8_t *row, const struct due_row *due);
 int dassie__due_row_read(const uint8_t *row, size_t len, struct due_row *due);
@@ -227,8 +228,8 @@ size_t dassie__settings_row_write(uint8_t *row,
 int dassie__settings_row_read(const uint8_t *row, size_t len,
                               struct settings_row *settings);
 
-/* How many jobs of a queue are in each state, and the bytes of the rows of
- * those that have ended. */
+/* How many jobs of a queue are in each state, the bytes of the rows in jobs of
+ * those that are pending, and of all rows of those that have ended. */
 struct tally {
     uint64_t pending;
     uint64_t scheduled;
@@ -236,6 +237,7 @@ struct tally {
     uint64_t complete;
     uint64_t failed;
     uint64_t cancelled;
+    uint64_t pending_bytes;
     uint64_t complete_bytes;
     uint64_t failed_bytes;
     uint64_t cancelled_bytes;
@@ -255,7 +257,7 @@ struct line_row {
 
 /* A queue's counts, in a meta row of its own or as a part of a commit:
  * queue, tally, number of lines, lines. */
-#define QUEUE_PART_MAX (11 * VARINT_MAX)
+#define QUEUE_PART_MAX (12 * VARINT_MAX)
 #define LINE_PART_MAX (2 + 5 * VARINT_MAX)
 size_t dassie__queue_part_write(uint8_t *p, uint32_t queue,
                                 const struct tally *tally, uint32_t lines);

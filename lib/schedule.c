@@ -109,8 +109,8 @@ void dassie__schedule_put(struct store *s, const job_t *job, bool history)
 {
     uint8_t value[DUE_ROW_MAX];
     struct due due = {job->due_ms, job->id, DUE_JOB};
-    struct due_row row = {job->queue->id, job->priority, job->attempts,
-                          history};
+    struct due_row row = {job->queue->id, job->priority, job->attempts, history,
+                          job->stored};
     size_t len = dassie__due_row_write(value, &row);
     dassie__schedule_put_row(s, &due, kv_slice(value, len));
 }
@@ -184,6 +184,7 @@ static int load_job(struct store *s, const struct due *due,
     if (rc != 0 || *job == NULL) {
         return dassie__errmsg_set(e, UV_ENOMEM, "out of memory");
     }
+    (*job)->stored = row->bytes;
     (*job)->id = due->id;
     (*job)->state = DASSIE_SCHEDULED;
     (*job)->queue = q;

@@ -196,6 +196,8 @@ static bool enter_pending(struct store *s, job_t *job, enum line_kind kind,
     uint64_t position = fresh ? job->id : s->next++;
     join = dassie__line_append(line, job, position, join);
     put_pending(s, job, fresh);
+    dassie__queue_count_bytes(&s->queues, job->queue, DASSIE_PENDING,
+                              (int64_t)job->stored);
     if (!fresh) {
         put_history(s, job);
     }
@@ -271,6 +273,8 @@ static void leave(struct store *s, job_t *job, enum event event)
             if (event != EVENT_CLAIM) {
                 leave_line(s, job);
             }
+            dassie__queue_count_bytes(&s->queues, job->queue, DASSIE_PENDING,
+                                      -(int64_t)job->stored);
             break;
         case DASSIE_SCHEDULED:
             if (event != EVENT_PROMOTE) {

@@ -179,6 +179,7 @@ static void compare_tally(struct verify *v, uint32_t id)
         {"jobs complete", q->stored.complete, q->found.complete},
         {"jobs failed", q->stored.failed, q->found.failed},
         {"jobs cancelled", q->stored.cancelled, q->found.cancelled},
+        {"bytes pending", q->stored.pending_bytes, q->found.pending_bytes},
         {"bytes complete", q->stored.complete_bytes, q->found.complete_bytes},
         {"bytes failed", q->stored.failed_bytes, q->found.failed_bytes},
         {"bytes cancelled", q->stored.cancelled_bytes,

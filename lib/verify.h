@@ -29,12 +29,15 @@
 #include "record.h"
 
 #define VERIFY_NONE UINT32_MAX
-#define VERIFY_CLAIM 0x80000000u     /* in where */
-#define VERIFY_SCHEDULED 0x40000000u /* in where, instead of a line */
-#define VERIFY_UNIQUE 0x20000000u    /* in where, with until when it is held */
-#define VERIFY_TIMER 0x10000000u     /* in where, with what it is for */
+
+/* In where: the highest bit that is set tells what it is. */
+#define VERIFY_CLAIM 0x80000000u     /* with the index of its claim set */
+#define VERIFY_SCHEDULED 0x40000000u /* with verify_scheduled() */
+#define VERIFY_UNIQUE 0x20000000u    /* with until when it is held */
+#define VERIFY_TIMER 0x10000000u     /* with what it is for */
 #define VERIFY_VALUE 0xffu           /* of these two */
-#define VERIFY_TEXT 160              /* room for dassie__verify_line_text() */
+
+#define VERIFY_TEXT 160 /* room for dassie__verify_line_text() */
 
 /* A live pending or scheduled row, a claim, or the row of a unique key: 24
  * bytes, in an array that grows by a third, so 32 bytes a row. */
@@ -42,8 +45,8 @@ struct verify_entry {
     uint64_t id;
     uint64_t at;       /* its position, when it is due, or its claim set; of a
                           unique key the end of its time */
-    uint32_t where;    /* its line, VERIFY_SCHEDULED | 1 if it has a history, or
-                          the index of its claim set | VERIFY_CLAIM */
+    uint32_t where;    /* its line, or one of the bits above and what goes with
+                          it */
     uint32_t attempts; /* counted so far, or the number of the run; of a unique
                           key a sum of its bytes */
 };
@@ -97,6 +100,20 @@ struct verify {
     size_t entries_n;
     size_t entries_room;
 };
+
+static inline bool verify_is(const struct verify_entry *entry, uint32_t what)
+{
+    return entry->where >= what && entry->where < 2 * (uint64_t)what;
+}
+
+/* What a scheduled row says of its job: whether it has a history, and how long
+ * its row is. No row of a job has more bytes than there is room for. */
+static inline uint32_t verify_scheduled(bool history, uint64_t bytes)
+{
+    const uint64_t most = VERIFY_SCHEDULED / 2 - 1;
+    return VERIFY_SCHEDULED | (uint32_t)(bytes < most ? bytes : most) << 1 |
+           (uint32_t)history;
+}
 
 /* Judges a database. 0: all was read, whatever was found; else an error with
  * *e. report may not be NULL. */

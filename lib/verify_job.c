@@ -194,7 +194,14 @@ static void judge_place(struct verify *v, const struct facts *f,
 static void judge_due(struct verify *v, const struct facts *f,
                       const struct verify_entry *entry)
 {
-    bool history = (entry->where & ~VERIFY_SCHEDULED) != 0;
+    bool history = (entry->where & 1) != 0;
+    if (f->there[JOBS] &&
+        entry->where != verify_scheduled(history, f->len[JOBS])) {
+        dassie__verify_tell(v, f->id,
+                            "job %" PRIu64
+                            ": scheduled row: its jobs row has another length",
+                            f->id);
+    }
     if (history_unknown(f)) {
         return;
     }
@@ -222,14 +229,14 @@ static void judge_entries(struct verify *v, struct facts *f)
 {
     for (size_t i = 0; i < f->entries_n; i++) {
         const struct verify_entry *entry = &f->entries[i];
-        if ((entry->where & VERIFY_CLAIM) != 0) {
+        if (verify_is(entry, VERIFY_CLAIM)) {
             judge_claim(v, f, entry);
             continue;
         }
-        if ((entry->where & (VERIFY_UNIQUE | VERIFY_TIMER)) != 0) {
+        if (verify_is(entry, VERIFY_UNIQUE) || verify_is(entry, VERIFY_TIMER)) {
             continue;
         }
-        if ((entry->where & VERIFY_SCHEDULED) != 0) {
+        if (verify_is(entry, VERIFY_SCHEDULED)) {
             judge_due(v, f, entry);
             if (f->scheduled++ > 0) {
                 dassie__verify_tell(
@@ -301,6 +308,8 @@ static void judge_state(struct verify *v, const struct facts *f)
         (*in_all[i])++;
         if (i < 3) {
             *bytes[i] += f->len[JOBS] + f->len[COMPLETE + i];
+        } else if (in_queue[i] == &found->pending) {
+            found->pending_bytes += f->len[JOBS];
         }
     }
     if (state < 0) {

@@ -209,7 +209,7 @@ int dassie__verify_judge_keys(struct verify *v, const struct verify_keyed *f)
     for (size_t i = 0; i < f->entries_n; i++) {
         const struct verify_entry *entry = &f->entries[i];
         const struct verify_entry **at =
-            (entry->where & VERIFY_UNIQUE) != 0        ? &row
+            verify_is(entry, VERIFY_UNIQUE)            ? &row
             : entry->where == (VERIFY_TIMER | DUE_KEY) ? &timer
                                                        : NULL;
         if (at != NULL && *at != NULL) {

@@ -270,7 +270,7 @@ static int read_scheduled(struct verify *v, struct kv_slice key,
         return 0;
     }
     struct verify_entry entry = {
-        due.id, due.ms, VERIFY_SCHEDULED | (uint32_t)job.history, job.attempts};
+        due.id, due.ms, verify_scheduled(job.history, job.bytes), job.attempts};
     return dassie__verify_entry(v, &entry);
 }
 

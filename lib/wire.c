@@ -378,6 +378,7 @@ void dassie__wire_queue_write(struct wire_writer *w,
     dassie__wire_put(w, queue->jobs.complete, 8);
     dassie__wire_put(w, queue->jobs.failed, 8);
     dassie__wire_put(w, queue->jobs.cancelled, 8);
+    dassie__wire_put(w, queue->pending_bytes, 8);
 }
 
 void dassie__wire_queue_read(struct wire_reader *r, dassie_queue_info_t *queue)
@@ -395,4 +396,5 @@ void dassie__wire_queue_read(struct wire_reader *r, dassie_queue_info_t *queue)
     queue->jobs.complete = dassie__wire_take(r, 8);
     queue->jobs.failed = dassie__wire_take(r, 8);
     queue->jobs.cancelled = dassie__wire_take(r, 8);
+    queue->pending_bytes = dassie__wire_take(r, 8);
 }

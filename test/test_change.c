@@ -119,6 +119,57 @@ static void is_gone(uint64_t id)
                      UV_ENOENT);
 }
 
+/* ---- Bytes ---- */
+
+/* What is pending has so many bytes; each commit recounts them, too. */
+static void bytes_are(uint64_t bytes)
+{
+    const struct queues *qs = &core->store.queues;
+    ck_assert_uint_eq(qs->tally.pending_bytes, bytes);
+    ck_assert_uint_eq(qs->by_id[0]->tally.pending_bytes, bytes);
+    ck_assert_uint_eq(meter_get(&qs->by_id[0]->meter->bytes[DASSIE_PENDING]),
+                      bytes);
+}
+
+START_TEST(bytes_follow_pending)
+{
+    job_t *job = cr_job("a", 0, 0, 1000);
+    uint64_t large = job->row_len;
+    uint64_t first = cr_put_job(job);
+    job = job_named("a", "later", 5000);
+    uint64_t small = job->row_len;
+    uint64_t second = cr_put_job(job);
+    core->options.attempts_max = 5;
+    cr_commit();
+    bytes_are(large);
+    cr_pass(5000);
+    cr_turn(); /* nobody serves the queue: no row is read */
+    bytes_are(large + small);
+    ck_assert_int_eq(change_one(DASSIE_CANCEL, first), 0);
+    bytes_are(small);
+    cr_rise();
+    ck_assert_int_eq(change_one(DASSIE_RETRY, first), 0);
+    bytes_are(large + small);
+
+    struct dassie__processor *p = cr_processor("a", 1, CR_ASYNC);
+    core->options.attempts_max = 5;
+    cr_step();
+    bytes_are(large);
+    cr_end(cr_starts(p, second), -7);
+    cr_step();
+    cr_is(second, DASSIE_SCHEDULED, 1, 0, -7);
+    bytes_are(0);
+    ck_assert_int_eq(change_one(DASSIE_RUN_NOW, second), 0);
+    bytes_are(small);
+    cr_rise(); /* the large one had not begun */
+    bytes_are(large + small);
+    ck_assert_int_eq(change_one(DASSIE_DELETE, second), 0);
+    bytes_are(large);
+    ck_assert_int_eq(change_one(DASSIE_DELETE, first), 0);
+    bytes_are(0);
+}
+END_TEST
+
 /* ---- Cancel ---- */
 
 /* In its window, on disk only, at the head and at the end of its line. */
@@ -611,6 +662,7 @@ END_TEST
 
 static void add_all(TCase *tc)
 {
+    tcase_add_test(tc, bytes_follow_pending);
     tcase_add_test(tc, cancel_pending);
     tcase_add_test(tc, cancelled_is_not_claimed);
     tcase_add_test(tc, cancel_scheduled);

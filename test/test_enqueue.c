@@ -893,18 +893,94 @@ START_TEST(backlog)
 }
 END_TEST
 
+/* What is told by now: each commit before this has been judged. */
+static void backlog_told(int n, int bits)
+{
+    rig_counts();
+    ck_assert_int_eq(backlogs_n, n);
+    ck_assert_int_eq(backlogs[n - 1], bits);
+}
+
+static void backlog_cancelled(dassie_change_t *req, int status)
+{
+    ck_assert_int_eq(status, 0);
+    ++*(int *)req->data;
+}
+
+static void backlog_cancel(uint64_t id)
+{
+    int n = 0;
+    dassie_change_t req = {.data = &n};
+    dassie_filter_t filter = DASSIE_FILTER_INIT;
+    filter.id = id;
+    ck_assert_int_eq(
+        dassie_change(&rig.q, &req, DASSIE_CANCEL, &filter, backlog_cancelled),
+        0);
+    rig_wait(&n, 1);
+}
+
+static uint64_t backlog_put(size_t bytes, uint64_t delay_ms)
+{
+    static const char block[1000];
+    dassie_spec_t spec = DASSIE_SPEC_INIT;
+    int status;
+    spec.data = block;
+    spec.data_len = bytes;
+    spec.delay_ms = delay_ms;
+    uint64_t id = rig_try_enqueue(&spec, &status);
+    ck_assert_int_eq(status, 0);
+    return id;
+}
+
+/* Each has its marks: either is enough, and both have to be over. */
+START_TEST(backlog_bytes)
+{
+    uint64_t ids[4];
+    rig.options.pressure_cb = on_backlog;
+    rig.options.pending_bytes_high = 2 * (17 + 1000);
+    rig.options.pending_jobs_high = 4;
+    backlogs[0] = backlogs_n = 0;
+    rig_open();
+    backlog_put(1000, 3600000); /* waits for its time */
+    ids[0] = backlog_put(1000, 0);
+    ids[1] = backlog_put(999, 0);
+    rig_counts();
+    ck_assert_int_eq(backlogs_n, 0);
+    ck_assert_uint_eq(rig_stats().pending_bytes, 2 * (17 + 1000) - 1);
+    backlog_cancel(ids[1]);
+    ids[1] = backlog_put(1000, 0);
+    backlog_told(1, DASSIE_BACKLOG_HIGH);
+    ids[2] = backlog_put(0, 0);
+    ids[3] = backlog_put(0, 0); /* many jobs, too */
+    rig_reopen();
+    backlog_told(2, DASSIE_BACKLOG_HIGH);
+    backlog_cancel(ids[0]);
+    backlog_cancel(ids[2]); /* few jobs, but many bytes */
+    backlog_told(2, DASSIE_BACKLOG_HIGH);
+    ck_assert_uint_eq(rig_stats().pending_bytes, 17 + 1000 + 17);
+    backlog_cancel(ids[3]);
+    backlog_told(3, 0);
+    rig_close();
+}
+END_TEST
+
+/* Its marks are in order, or there is none. */
 START_TEST(backlog_range)
 {
     static const uint64_t bad[][2] = {{0, 1}, {1, 1}, {4, 5}};
     ck_assert_int_eq(dassie_init(&rig.loop, &rig.q), 0);
-    for (int i = 0; i < 3; i++) {
-        rig.options.pending_jobs_high = bad[i][0];
-        rig.options.pending_jobs_low = bad[i][1];
-        ck_assert_int_eq(dassie_open(&rig.q, rig.path, &rig.options, NULL),
+    for (int i = 0; i < 6; i++) {
+        dassie_options_t options = rig.options;
+        bool bytes = i >= 3;
+        *(bytes ? &options.pending_bytes_high : &options.pending_jobs_high) =
+            bad[i % 3][0];
+        *(bytes ? &options.pending_bytes_low : &options.pending_jobs_low) =
+            bad[i % 3][1];
+        ck_assert_int_eq(dassie_open(&rig.q, rig.path, &options, NULL),
                          UV_EINVAL);
     }
     rig.options.pending_jobs_high = 1;
-    rig.options.pending_jobs_low = 0;
+    rig.options.pending_bytes_high = 1;
     ck_assert_int_eq(dassie_open(&rig.q, rig.path, &rig.options, rig_opened),
                      0);
     rig_wait(&rig.opened, 1);
@@ -1299,6 +1375,7 @@ static Suite *enqueue_suite(void)
     tcase_add_loop_test(opened, priorities, 0, 2);
     tcase_add_loop_test(options, pressure, 0, 2);
     tcase_add_loop_test(options, backlog, 0, 2);
+    tcase_add_test(options, backlog_bytes);
     tcase_add_test(options, backlog_range);
     tcase_add_test(options, pressure_over_before_the_loop);
     tcase_add_test(options, pressure_and_close);

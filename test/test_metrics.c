@@ -144,6 +144,7 @@ static void fill_meter(struct meter *meter, uint64_t first)
         EVENT_ABORT,   EVENT_RETRY};
     for (int i = 0; i < STATES; i++) {
         meter_add(&meter->jobs[i], first + (uint64_t)i);
+        meter_add(&meter->bytes[i], 1000 * first + (uint64_t)i);
     }
     for (int i = 0; i < EVENTS; i++) {
         meter_add(&meter->events[i], 1000000); /* not to be seen */

@@ -624,9 +624,13 @@ START_TEST(queues_of)
         ck_assert_uint_eq(look_at_queues(&req), 2);
         ck_assert_str_eq(told.queues[0].name, "b");
         ck_assert_uint_eq(told.queues[0].jobs.pending, 2);
+        ck_assert_uint_ge(told.queues[0].pending_bytes, 2 * 17);
+        ck_assert_uint_eq(told.queues[0].pending_bytes,
+                          rig_stats().pending_bytes);
         ck_assert_int_eq(told.queues[0].paused, 1);
         ck_assert_str_eq(told.queues[1].name, "a");
         ck_assert_uint_eq(told.queues[1].jobs.pending, 0);
+        ck_assert_uint_eq(told.queues[1].pending_bytes, 0);
         ck_assert_uint_eq(told.queues[1].jobs.complete, 1);
         ck_assert_int_eq(told.queues[1].paused, 0);
         rig_reopen();

@@ -229,7 +229,7 @@ START_TEST(due_round_trip)
     for (size_t i = 0; i < COUNT(small_numbers); i++) {
         struct due_row due = {small_numbers[i], (int8_t)(i % 40) - 20,
                               small_numbers[COUNT(small_numbers) - 1 - i],
-                              i % 2};
+                              i % 2, numbers[COUNT(numbers) - 1 - i]};
         size_t whole = dassie__due_row_write(row, &due);
         ck_assert_uint_le(whole, DUE_ROW_MAX);
         row[whole] = 0;
@@ -243,7 +243,8 @@ START_TEST(due_round_trip)
         ck_assert_int_eq(back.priority, due.priority);
         ck_assert_uint_eq(back.attempts, due.attempts);
         ck_assert_int_eq(back.history, due.history);
-        row[whole - 1] = 2;
+        ck_assert_uint_eq(back.bytes, due.bytes);
+        row[whole - varint_bytes(due.bytes) - 1] = 2;
         ck_assert_int_eq(dassie__due_row_read(row, whole, &back), -1);
     }
 }
@@ -611,8 +612,8 @@ END_TEST
 
 /* ---- Counts ---- */
 
-static const struct tally tally = {1, 128, UINT64_MAX, 0,         300,
-                                   5, 6,   7,          UINT64_MAX};
+static const struct tally tally = {1, 128, UINT64_MAX, 0,          300,
+                                   5, 6,   7,          UINT64_MAX, 8};
 static const struct schedule_row schedule = {1,          UINT64_MAX, 300,
                                              UINT64_MAX, 5,          128};
 static const struct line_row lines[] = {
@@ -732,7 +733,7 @@ START_TEST(versions)
         ck_assert_int_eq(dassie__claim_set_open(&set, row, 3), rc);
         ck_assert_int_eq(dassie__end_row_read(row, 8, &end), rc);
         ck_assert_int_eq(dassie__history_row_read(row, 8, &history), rc);
-        ck_assert_int_eq(dassie__due_row_read(row, 5, &due), rc);
+        ck_assert_int_eq(dassie__due_row_read(row, 6, &due), rc);
         ck_assert_int_eq(dassie__unique_row_read(row, 4, &unique), rc);
         ck_assert_int_eq(dassie__timer_row_read(row, 6, &key, &len), rc);
         ck_assert_int_eq(dassie__name_row_read(row, 3, &name, &len), rc);

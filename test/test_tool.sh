@@ -109,12 +109,14 @@ test_add_and_look() {
     before=$(digest)
     dassie 0 stat
     prints '^ *2 *3 .* default$'
-    prints '^ *3 *3 .* 2 queues, '
+    prints '^ *3 *3 .* 2 queues, 0\.0 MiB pending, '
     dassie 0 stat --interval 1ms --count 2
     prints '^ *2 *3 .* - *- .* default$'
     [ "$(grep -c ' default$' "$dir/out")" -eq 2 ] || fail 'stat: not twice'
     dassie 0 stat --json
     prints '"queue":"other","paused":false,"jobs":{"pending":1,'
+    # hello, two words, and the big one
+    prints "^{.*\"pending_bytes\":$((17 + 5 + 17 + 9 + 17 + 3 + 3000)),"
     dassie 0 ls --state pending
     prints '^ *2  pending .* default  -  two words$'
     prints '^ *3  pending .* other  big  '

@@ -591,11 +591,30 @@ static void history(const struct damage *d)
 
 /* ---- Of scheduled rows ---- */
 
+static size_t row_bytes(uint64_t id)
+{
+    uint8_t value[VALUE_MAX];
+    size_t len = 0;
+    row_get(FAMILY_JOBS, number_key(id), value, &len);
+    return len;
+}
+
 /* A scheduled row for a job that is not due then, whatever it counts. */
 static void due_row(const struct damage *d)
 {
     uint8_t value[DUE_ROW_MAX];
-    struct due_row row = {WEB, 0, d->queue, d->kind != 0};
+    struct due_row row = {WEB, 0, d->queue, d->kind != 0,
+                          row_bytes(*d->number)};
+    row_put(FAMILY_SCHEDULED, due_key(*d->other, *d->number), value,
+            dassie__due_row_write(value, &row));
+}
+
+/* The row says that its job has another size. */
+static void due_bytes(const struct damage *d)
+{
+    uint8_t value[DUE_ROW_MAX];
+    struct due_row row = {WEB, 0, 0, false,
+                          row_bytes(*d->number) + (uint64_t)d->delta};
     row_put(FAMILY_SCHEDULED, due_key(*d->other, *d->number), value,
             dassie__due_row_write(value, &row));
 }
@@ -755,6 +774,11 @@ static const struct damage names_and_counts[] = {
     {"jobs running are counted", TALLY(running, 1)},
     {"jobs complete are counted", TALLY(complete, -1)},
     {"jobs failed are counted", TALLY(failed, 1)},
+    {"queue 0 (mail): 169 bytes pending are counted, but 168",
+     TALLY(pending_bytes, 1)},
+    {"bytes complete are counted", TALLY(complete_bytes, -1)},
+    {"bytes failed are counted", TALLY(failed_bytes, 1)},
+    {"bytes cancelled are counted", TALLY(cancelled_bytes, 1)},
     {"normal line: 3 live rows are counted, but 2", LINE(live, 1)},
     {"normal line: 1 live rows are counted, but 2", LINE(live, -1)},
     {"normal line: 3 dead rows are counted, but 2", LINE(dead, 1)},
@@ -1024,6 +1048,12 @@ static const struct damage schedules[] = {
      DUE(due_row, later, due), .queue = 3, TOLD(later)},
     {"scheduled row counts 0 attempts, its history row 0",
      DUE(due_row, later, due), .kind = 1, TOLD(later)},
+    {"its jobs row has another length", DUE(due_bytes, later, due), .delta = 1,
+     TOLD(later)},
+    {"its jobs row has another length", DUE(due_bytes, later, due), .delta = -1,
+     TOLD(later)},
+    {"its jobs row has another length", DUE(due_bytes, later, due),
+     .delta = INT64_MIN, TOLD(later)},
     {"is before the schedule's start", DUE(due_row, later, three)},
     {"its history row says otherwise", HISTORY(retry, position, 1),
      TOLD(retry)},

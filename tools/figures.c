@@ -51,6 +51,7 @@ static void keep_queues(const dassie_queue_info_t *queues, size_t n)
         f->queues[f->queues_n].info = *queue;
         f->queues[f->queues_n].info.name = name;
         add_counts(&f->total, &queue->jobs);
+        f->pending_bytes += queue->pending_bytes;
     }
     if (f->queues_n < n) {
         exit(tool_fail(TOOL_ERROR, "out of memory"));

@@ -39,6 +39,7 @@ struct figures {
     struct queue_figures *queues;
     size_t queues_n;
     dassie_count_t total; /* of all queues */
+    uint64_t pending_bytes;
     uint64_t disk_bytes;
     uint64_t at_ns; /* when it was looked at */
     unsigned owner; /* which one was asked, from 1 on; 0: it is at rest */

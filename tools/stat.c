@@ -38,6 +38,7 @@ static json_t *json_queue(size_t i)
     json_bytes(object, "queue", queue->info.name, queue->info.name_len);
     json_object_set_new(object, "paused", json_boolean(queue->info.paused));
     json_object_set_new(object, "jobs", json_counts(&queue->info.jobs));
+    json_count(object, "pending_bytes", queue->info.pending_bytes);
     json_time(object, "next_enqueued", queue->next_ms);
     if (interval_ms > 0) {
         bool known = figures_queue_rates(&watch.before, &watch.now, i, &rates);
@@ -54,6 +55,7 @@ static void print_json(void)
     json_t *queues = json_array();
     json_bytes(object, "store", tool.dir, strlen(tool.dir));
     json_object_set_new(object, "jobs", json_counts(&f->total));
+    json_count(object, "pending_bytes", f->pending_bytes);
     json_count(object, "disk_bytes", f->disk_bytes);
     if (interval_ms > 0) {
         bool known = figures_rates(&watch.before, f, &rates);
@@ -117,8 +119,9 @@ static void print_text(void)
     }
     print_counts(&f->total);
     print_rates(figures_rates(&watch.before, f, &rates), &rates);
-    printf(" %6s  %zu %s, %.1f MiB on disk\n", "", f->queues_n,
-           f->queues_n == 1 ? "queue" : "queues",
+    printf(" %6s  %zu %s, %.1f MiB pending, %.1f MiB on disk\n", "",
+           f->queues_n, f->queues_n == 1 ? "queue" : "queues",
+           (double)f->pending_bytes / (1024 * 1024),
            (double)f->disk_bytes / (1024 * 1024));
 }
 

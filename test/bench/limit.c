@@ -162,6 +162,18 @@ static void put_job(struct limit *l, unsigned long job)
               (const size_t[]){l->head_len, len});
 }
 
+static size_t row_bytes(const struct limit *l)
+{
+    return l->head_len + l->load->payload;
+}
+
+/* One pending job more, or with -1 one less. */
+static void count_pending(const struct limit *l, struct bare_queue *q, int d)
+{
+    q->tally.pending += (uint64_t)d;
+    q->tally.pending_bytes += (uint64_t)d * row_bytes(l);
+}
+
 /* Whether the job was claimed in the commit of its enqueue, without a pending
  * row: so many are, evenly spread. */
 static bool is_handed_off(const struct limit *l, unsigned long job)
@@ -194,7 +206,8 @@ static void put_scheduled(struct limit *l, unsigned long job)
     uint8_t row[DUE_ROW_MAX];
     struct due due = {UINT64_C(1700000000000) + job / 400, job + 1, DUE_JOB};
     struct due_row what = {.queue = load_queue(l->load, job),
-                           .priority = (int8_t)load_priority(l->load, job)};
+                           .priority = (int8_t)load_priority(l->load, job),
+                           .bytes = row_bytes(l)};
     dassie__key_due(key, &due);
     size_t len = dassie__due_row_write(row, &what);
     bare_put(&l->b, FAMILY_SCHEDULED, key, sizeof key, row, len);
@@ -210,7 +223,7 @@ static void put_jobs(struct limit *l, unsigned long to)
             put_scheduled(l, l->enqueued);
             continue;
         }
-        q->tally.pending++;
+        count_pending(l, q, 1);
         if (!is_handed_off(l, l->enqueued)) {
             put_pending(l, l->enqueued);
         }
@@ -220,7 +233,7 @@ static void put_jobs(struct limit *l, unsigned long to)
 static void claim(struct limit *l, unsigned long job)
 {
     struct bare_queue *q = touch(l, job);
-    q->tally.pending--;
+    count_pending(l, q, -1);
     q->tally.running++;
     if (!is_handed_off(l, job)) {
         struct line_row *line = touch_line(l, job);
@@ -300,7 +313,7 @@ static void put_unclaims(struct limit *l, unsigned long to, uint64_t commit)
     for (; l->unclaimed < to; l->unclaimed++) {
         unsigned long job = job_at(l, l->claimed - l->unclaimed - 1);
         struct bare_queue *q = touch(l, job);
-        q->tally.pending++;
+        count_pending(l, q, 1);
         q->tally.running--;
         put_again(l, job, LINE_FRONT, commit);
     }
@@ -313,7 +326,7 @@ static void put_promotions(struct limit *l, unsigned long to)
         unsigned long job = l->promoted * LOAD_DELAYED_EACH;
         struct bare_queue *q = touch(l, job);
         q->tally.scheduled--;
-        q->tally.pending++;
+        count_pending(l, q, 1);
         touch_line(l, job)->live++;
         put_again(l, job, LINE_NORMAL, 0);
     }
@@ -330,7 +343,7 @@ static void put_ends(struct limit *l, unsigned long to)
         struct bare_queue *q = touch(l, job);
         q->tally.running--;
         q->tally.complete++;
-        q->tally.complete_bytes += l->head_len + l->load->payload + len;
+        q->tally.complete_bytes += row_bytes(l) + len;
         dassie__key_number(key, job + 1);
         bare_put(&l->b, FAMILY_COMPLETE, key, sizeof key, head, len);
     }
@@ -394,7 +407,7 @@ static void backlog_open(struct limit *l, struct backlog *k)
     rocksdb_iter_seek_to_first(k->pending);
     rocksdb_iter_seek_to_first(k->jobs);
     k->job = malloc(l->head_len + l->load->payload);
-    l->queues[0].tally.pending = l->load->jobs;
+    count_pending(l, &l->queues[0], (int)l->load->jobs);
     l->queues[0].line[1].live = l->load->jobs;
     l->queues[0].line[1].tail = l->load->jobs;
     l->queues[0].line[1].start = 1;

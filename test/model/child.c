@@ -364,6 +364,7 @@ static void options_choose(void)
     o->log_cb = on_log;
     o->pressure_cb = on_pressure;
     o->pending_jobs_high = dice_one_in(&dice, 2) ? 20 : 0;
+    o->pending_bytes_high = dice_one_in(&dice, 2) ? 2000 : 0;
     if (ledger->session > 1) {
         o->flags = DASSIE_NO_CREATE;
     }
