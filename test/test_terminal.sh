@@ -235,6 +235,12 @@ wait at rest
 keys $(printf '\003')
 end 130
 END
+    "$terminal" 24 80 sh -c 'trap "" HUP; exec "$@"' sh "$tool" -d "$store" \
+        top >"$dir/out" 2>"$dir/err" <<END || fail 'top without its terminal'
+wait at rest
+close
+end 0
+END
 }
 
 # vt100 has no colours, and NO_COLOR wants none.

@@ -154,7 +154,7 @@ static bool wait_for_keys(uint64_t until_ns)
     struct pollfd fd = {.fd = STDIN_FILENO, .events = POLLIN};
     bool any = false;
     int key;
-    if (ppoll(&fd, 1, &time, &outside) > 0 && (fd.revents & POLLIN) == 0) {
+    if (ppoll(&fd, 1, &time, &outside) > 0 && fd.revents != POLLIN) {
         over = true; /* nobody sits there any more */
     }
     while (!over && (key = view_key()) != 0) {

@@ -10,6 +10,7 @@
  *   sh COMMAND         is run elsewhere, and has to succeed
  *   size ROWS COLS     the terminal is resized
  *   signal NUMBER      is sent to the command
+ *   close              the terminal goes away
  *   show               the screen, to stdout
  *   end STATUS         until the command has ended, with 128 and the number if
  *                      a signal has done it; the terminal is as it was before
@@ -173,9 +174,19 @@ static void type(const char *keys)
 
 /* ---- The end ---- */
 
+static void close_terminal(void)
+{
+    close(other_end);
+    close(terminal);
+    terminal = -1;
+}
+
 static void check_restored(void)
 {
     struct termios after;
+    if (terminal < 0) {
+        return;
+    }
     must(tcgetattr(other_end, &after) == 0, "tcgetattr");
     if (after.c_lflag != before.c_lflag || after.c_iflag != before.c_iflag ||
         after.c_oflag != before.c_oflag) {
@@ -236,6 +247,8 @@ static void obey(const char *word, const char *arguments)
         resize(arguments);
     } else if (strcmp(word, "signal") == 0) {
         kill(child, (int)strtol(arguments, NULL, 10));
+    } else if (strcmp(word, "close") == 0) {
+        close_terminal();
     } else if (strcmp(word, "show") == 0) {
         show();
     } else if (strcmp(word, "end") == 0) {
