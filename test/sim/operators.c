@@ -134,7 +134,8 @@ static struct job *any_known(void)
             continue;
         }
         known = job;
-        if (f->id != 0 && (in & DASSIE_IN(f->state)) != 0) {
+        if (f->id != 0 && f->state != STATE_NONE &&
+            (in & DASSIE_IN(f->state)) != 0) {
             break;
         }
     }
