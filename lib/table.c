@@ -14,7 +14,6 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* A table ends with the kind of its sums (1 byte), where its list of blocks is,
@@ -41,10 +40,9 @@ static bool properties_find(int fd, uint64_t *at, uint64_t *len)
     static const char name[] = "rocksdb.properties";
     uint8_t footer[FOOTER_BYTES];
     uint8_t list[LIST_BYTES_MAX];
-    struct stat st;
-    if (fstat(fd, &st) != 0 || st.st_size < FOOTER_BYTES ||
-        !read_at(fd, footer, sizeof footer,
-                 (uint64_t)st.st_size - FOOTER_BYTES)) {
+    off_t end = lseek(fd, 0, SEEK_END);
+    if (end < FOOTER_BYTES ||
+        !read_at(fd, footer, sizeof footer, (uint64_t)end - FOOTER_BYTES)) {
         return false;
     }
     struct part_reader r = {footer + FOOTER_PLACES,
@@ -79,15 +77,13 @@ static bool properties_have_hash(const char *path)
 
 int dassie__tables_check(const char *dir, struct errmsg *e)
 {
-    char path[PATH_MAX];
+    char path[PATH_MAX + 32];
     uint64_t *numbers;
     size_t n;
     int rc = dassie__files_numbered(dir, ".sst", &numbers, &n, e);
     for (size_t i = 0; rc == 0 && i < n; i++) {
-        if (snprintf(path, sizeof path, "%s/%06" PRIu64 ".sst", dir,
-                     numbers[i]) >= (int)sizeof path) {
-            rc = dassie__errmsg_set(e, UV_ENAMETOOLONG, "the path of a table");
-        } else if (properties_have_hash(path)) {
+        snprintf(path, sizeof path, "%s/%06" PRIu64 ".sst", dir, numbers[i]);
+        if (properties_have_hash(path)) {
             rc = dassie__errmsg_set(e, DASSIE_ECORRUPT,
                                     "the properties of %06" PRIu64
                                     ".sst cannot be read",

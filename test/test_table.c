@@ -1,10 +1,13 @@
 /* A table in which one bit is another: what RocksDB does with it never ends the
  * process, and is told. */
+#define _GNU_SOURCE /* memmem */
 #include "config.h"
 
 #include "../lib/kv_mem.h"
 #include "../lib/kv_rocks.h"
 #include "../lib/salvage_rows.h"
+#include "../lib/table.h"
+#include "../lib/varint.h"
 #include "temp_dir.h"
 
 #include <dassie.h>
@@ -13,6 +16,10 @@
 
 #define ROWS 40u
 #define END_BYTES 400
+
+/* A table's last bytes, and those of them that say where its blocks are. */
+#define FOOTER_BYTES 53
+#define FOOTER_PLACES_BYTES 40
 
 static char dir[TEMP_PATH_BYTES];
 static char path[PATH_MAX]; /* of the table */
@@ -144,12 +151,73 @@ START_TEST(any_byte)
 }
 END_TEST
 
+/* What does not lead to the properties is for RocksDB to tell of. */
+static void expect_refused_by_rocksdb(const uint8_t *bytes, size_t len)
+{
+    char db[PATH_MAX];
+    temp_path(db, dir, "db");
+    int fd = open(path, O_WRONLY | O_TRUNC);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(write(fd, bytes, len), (ssize_t)len);
+    close(fd);
+    ck_assert_int_eq(dassie__tables_check(db, &e), 0);
+    ck_assert_int_lt(db_open(false, true), 0);
+}
+
+/* Its end says that the list of blocks is there. */
+static void list_place(uint8_t *end, uint64_t at, uint64_t len)
+{
+    uint8_t *p = end - FOOTER_BYTES + 1;
+    memset(p, 0, FOOTER_PLACES_BYTES);
+    varint_put(varint_put(p, at), len);
+}
+
+START_TEST(no_properties)
+{
+    static const char name[] = "rocksdb.properties";
+    static uint8_t bytes[16384];
+    int fd = open(path, O_RDONLY);
+    ssize_t n = read(fd, bytes, sizeof bytes);
+    close(fd);
+    ck_assert(n > FOOTER_BYTES && n < (ssize_t)sizeof bytes);
+    size_t len = (size_t)n;
+    uint8_t *end = bytes + len;
+    struct part_reader r = {end - FOOTER_BYTES + 1, end};
+    uint64_t list;
+    ck_assert_int_eq(varint_get(&r, &list), 0);
+    uint8_t *found = memmem(bytes + list, len - list, name, sizeof name - 1);
+    ck_assert_ptr_nonnull(found);
+    uint64_t to = (uint64_t)(found - bytes) + sizeof name - 1 - list;
+    expect_refused_by_rocksdb(bytes, 0);
+    expect_refused_by_rocksdb(bytes, FOOTER_BYTES - 1);
+    for (uint64_t i = 0; i < 3; i++) { /* it ends within their place */
+        list_place(end, list, to + i);
+        expect_refused_by_rocksdb(bytes, len);
+    }
+    list_place(end, list, to - 1);
+    expect_refused_by_rocksdb(bytes, len);
+    list_place(end, len, 16);
+    expect_refused_by_rocksdb(bytes, len);
+    list_place(end, UINT64_MAX, 16);
+    expect_refused_by_rocksdb(bytes, len);
+    list_place(end, list, UINT64_MAX);
+    expect_refused_by_rocksdb(bytes, len);
+    memset(end - FOOTER_BYTES + 2, 0xff, FOOTER_PLACES_BYTES - 1);
+    expect_refused_by_rocksdb(bytes, len);
+    end[1 - FOOTER_BYTES] = 0;
+    expect_refused_by_rocksdb(bytes, len);
+    ck_assert_int_eq(unlink(path), 0);
+    ck_assert_int_eq(db_open(false, true), DASSIE_ECORRUPT);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("table");
     TCase *tc = tcase_create("table");
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, any_byte);
+    tcase_add_test(tc, no_properties);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
