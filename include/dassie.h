@@ -96,6 +96,7 @@ typedef enum {
 #define DASSIE_ADMIN_CLIENTS_MAX 16            /* of one handle */
 #define DASSIE_ADMIN_BYTES_MAX 1048576         /* a request to its socket */
 #define DASSIE_EVENTS_MAX 4096                 /* kept for a subscription */
+#define DASSIE_PROBLEMS_MAX 1000               /* told by dassie_check() */
 #define DASSIE_CHANGE_IDS_MAX 10000            /* ids of one change */
 #define DASSIE_MEMORY_BYTES 67108864           /* default budget; see options */
 #define DASSIE_MEMORY_BYTES_MIN 16777216       /* the least it may be */
@@ -141,6 +142,9 @@ typedef struct dassie_settings_s dassie_settings_t;
 typedef struct dassie_processor_s dassie_processor_t;
 typedef struct dassie_process_options_s dassie_process_options_t;
 typedef struct dassie_verify_report_s dassie_verify_report_t;
+typedef struct dassie_problem_s dassie_problem_t;
+typedef struct dassie_check_s dassie_check_t;
+typedef struct dassie_backup_s dassie_backup_t;
 typedef struct dassie_job_s dassie_job_t;
 
 /* The state of a job. A job is in exactly one at any time. The value 3 is never
@@ -381,6 +385,20 @@ typedef void (*dassie_processor_cb)(dassie_processor_t *p);
 /* One thing out of place in a store: a line of text for people, and the job
  * it is about (0 if none). Runs on the thread that called dassie_verify(). */
 typedef void (*dassie_verify_cb)(void *arg, uint64_t id, const char *line);
+
+/* The whole store was read (0), whatever was found, or it is too damaged for
+ * that (DASSIE_ECORRUPT): *report and req->problems tell. Or, with report NULL,
+ * UV_EAGAIN: the store failed meanwhile, and is being opened anew; UV_ENOMEM,
+ * UV_EIO, UV_ECANCELED. Loop thread. */
+typedef void (*dassie_check_cb)(dassie_check_t *req, int status,
+                                const dassie_verify_report_t *report);
+
+/* The copy is there, durably (0), or it is not: UV_EEXIST something is there
+ * already, UV_ENOENT or UV_ENOTDIR it cannot be there, UV_ENOTSUP the queue is
+ * in memory, UV_EAGAIN as for a check, UV_ENAMETOOLONG, UV_ELOOP, UV_EACCES,
+ * UV_EROFS, UV_ENOSPC, UV_EIO, UV_EMFILE, UV_EFBIG, UV_ENOMEM, DASSIE_ECORRUPT,
+ * UV_ECANCELED. Loop thread. */
+typedef void (*dassie_backup_cb)(dassie_backup_t *req, int status);
 
 /* ---- Options ----------------------------------------------------------- */
 
@@ -630,6 +648,12 @@ struct dassie_verify_report_s {
     dassie_count_t jobs; /* recounted from the rows alone */
     uint64_t rows;       /* rows read */
     uint64_t problems;   /* things out of place; 0 is a sound store */
+};
+
+/* One thing out of place in a store, as dassie_verify_cb tells it. */
+struct dassie_problem_s {
+    uint64_t id;
+    const char *line;
 };
 
 /* ---- Handle ------------------------------------------------------------ */
@@ -1159,6 +1183,43 @@ DASSIE_EXTERN int dassie_metrics(dassie_t *q, dassie_metrics_t *req,
  * is NULL, or UV_ENAMETOOLONG, UV_EPERM as for dassie_open(). */
 DASSIE_EXTERN int dassie_verify(const char *path, dassie_verify_cb cb,
                                 void *arg, dassie_verify_report_t *report);
+
+struct dassie_check_s {
+    void *data;                       /* yours */
+    dassie_t *q;                      /* set by dassie_check() */
+    const dassie_problem_t *problems; /* set before cb, valid until it returns:
+                                         the first ones, up to */
+    size_t problems_n;                /* DASSIE_PROBLEMS_MAX */
+    dassie_check_cb cb;               /* private from here on */
+    uint64_t reserved[5];
+};
+
+/* The same for a queue that is open, as its store stood after one commit that
+ * holds everything enqueued by this thread before. It runs on a thread of its
+ * own; nothing waits for it, and what was enqueued or deleted meanwhile is not
+ * seen. dassie_close() does not wait either. Errors: UV_ENOBUFS, with
+ * DASSIE_LOOKUPS_MAX under way; UV_ENOMEM. */
+DASSIE_EXTERN int dassie_check(dassie_t *q, dassie_check_t *req,
+                               dassie_check_cb cb);
+
+struct dassie_backup_s {
+    void *data;          /* yours */
+    dassie_t *q;         /* set by dassie_backup() */
+    dassie_backup_cb cb; /* private from here on */
+    uint64_t reserved[5];
+};
+
+/* Copies an open queue into a directory that is made (its parent must exist):
+ * a store like any other, as this one stood after one commit that holds
+ * everything enqueued by this thread before. Where both are on one file system,
+ * tables are hard links, and it takes little time and room. Jobs that were
+ * under way are under way in the copy, as if its owner had been killed: opened,
+ * it runs them again, and those that are to be run at most once have failed. It
+ * runs on a thread as dassie_check() does; dassie_close() waits for the link or
+ * copy that is being made, and removes it. Errors: UV_ENAMETOOLONG; UV_ENOBUFS,
+ * with DASSIE_LOOKUPS_MAX under way; UV_ENOMEM. */
+DASSIE_EXTERN int dassie_backup(dassie_t *q, dassie_backup_t *req,
+                                const char *path, dassie_backup_cb cb);
 
 /* ---- Time and tests ---------------------------------------------------- */
 

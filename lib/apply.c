@@ -765,12 +765,30 @@ static void after_look(struct dassie__impl *impl, struct look *look)
         return;
     }
     if (!impl->core.store.kv->ops->shared_reads ||
-        dassie__reader_start(impl) != 0) {
+        dassie__reader_start(impl, &impl->reader) != 0) {
         dassie__look_run(look);
         answer(impl, &look->op, OP_LOOK, 0);
         return;
     }
-    dassie__reader_push(impl, look);
+    dassie__reader_push(&impl->reader, &look->op);
+}
+
+static void after_survey(struct dassie__impl *impl, struct survey *survey)
+{
+    survey->status = refusal(impl);
+    if (survey->status != 0) {
+        answer(impl, &survey->op, OP_SURVEY, 0);
+        return;
+    }
+    survey->kv = impl->core.store.kv;
+    survey->stop = &impl->survey_stop;
+    if (!impl->core.store.kv->ops->shared_reads ||
+        dassie__reader_start(impl, &impl->surveyor) != 0) {
+        dassie__survey_run(survey);
+        answer(impl, &survey->op, OP_SURVEY, 0);
+        return;
+    }
+    dassie__reader_push(&impl->surveyor, &survey->op);
 }
 
 /* Looks up the end that w waits for. False: there is no memory. */
@@ -822,6 +840,9 @@ static void after_commit(struct dassie__impl *impl)
                 break;
             case OP_DRAIN:
                 ops_push(&impl->drains, op);
+                break;
+            case OP_SURVEY:
+                after_survey(impl, (struct survey *)op);
                 break;
             default:
                 after_look(impl, (struct look *)op);

@@ -300,6 +300,8 @@ static void impl_unmake_locks(struct dassie__impl *impl)
     uv_mutex_destroy(&impl->runs.mutex);
     uv_mutex_destroy(&impl->reader.mutex);
     uv_cond_destroy(&impl->reader.cond);
+    uv_mutex_destroy(&impl->surveyor.mutex);
+    uv_cond_destroy(&impl->surveyor.cond);
 }
 
 static void on_closed(uv_handle_t *handle)
@@ -385,9 +387,11 @@ int dassie_close(dassie_t *q, dassie_close_cb cb)
 
 static int impl_make_locks(struct dassie__impl *impl)
 {
-    uv_mutex_t *mutexes[] = {&impl->mutex, &impl->out_mutex, &impl->stats_mutex,
-                             &impl->runs.mutex, &impl->reader.mutex};
-    uv_cond_t *conds[] = {&impl->cond, &impl->reader.cond};
+    uv_mutex_t *mutexes[] = {&impl->mutex,        &impl->out_mutex,
+                             &impl->stats_mutex,  &impl->runs.mutex,
+                             &impl->reader.mutex, &impl->surveyor.mutex};
+    uv_cond_t *conds[] = {&impl->cond, &impl->reader.cond,
+                          &impl->surveyor.cond};
     const size_t mutexes_n = sizeof mutexes / sizeof mutexes[0];
     const size_t conds_n = sizeof conds / sizeof conds[0];
     size_t c = 0;

@@ -190,7 +190,7 @@ static int format_check(const struct dir *dir, struct errmsg *e)
     return 0;
 }
 
-static int sync_dir(const char *path)
+int dassie__sync_dir(const char *path)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) {
@@ -223,11 +223,32 @@ static int format_write(struct dir *dir, struct errmsg *e)
         rc = sys_error(e, "write FORMAT");
     }
     close(fd);
-    if (rc == 0 && (rename(new_path, path) != 0 || sync_dir(dir->path) != 0)) {
+    if (rc == 0 &&
+        (rename(new_path, path) != 0 || dassie__sync_dir(dir->path) != 0)) {
         rc = sys_error(e, "rename FORMAT");
     }
     dir->fresh = rc == 0;
     return rc;
+}
+
+static int sync_parent(const struct dir *dir, struct errmsg *e)
+{
+    char parent[PATH_MAX];
+    int rc = path_of(dir, "..", parent, e);
+    return rc == 0 && dassie__sync_dir(parent) != 0
+               ? sys_error(e, "sync the parent")
+               : rc;
+}
+
+int dassie__dir_declare(const char *path, struct errmsg *e)
+{
+    struct dir dir;
+    int n = snprintf(dir.path, sizeof dir.path, "%s", path);
+    if (n >= (int)sizeof dir.path) {
+        return dassie__errmsg_set(e, UV_ENAMETOOLONG, "the path is too long");
+    }
+    int rc = format_write(&dir, e);
+    return rc == 0 ? sync_parent(&dir, e) : rc;
 }
 
 /* ---- Lock ---- */
@@ -273,12 +294,7 @@ static int dir_make(const struct dir *dir, bool create, struct errmsg *e)
     if (mkdir(dir->path, 0755) != 0 && errno != EEXIST) {
         return sys_error(e, "mkdir");
     }
-    char parent[PATH_MAX];
-    int rc = path_of(dir, "..", parent, e);
-    if (rc == 0 && sync_dir(parent) != 0) {
-        rc = sys_error(e, "sync the parent");
-    }
-    return rc;
+    return sync_parent(dir, e);
 }
 
 static int dir_take(struct dir *dir, bool create, struct errmsg *e)
@@ -324,7 +340,7 @@ int dassie__dir_open(struct dir *dir, const char *path, bool create,
 
 int dassie__dir_sync(const struct dir *dir, struct errmsg *e)
 {
-    return sync_dir(dir->path) == 0 ? 0 : sys_error(e, "sync");
+    return dassie__sync_dir(dir->path) == 0 ? 0 : sys_error(e, "sync");
 }
 
 /* A file that goes meanwhile does not count. */

@@ -49,6 +49,13 @@ void dassie__dir_close(struct dir *dir);
 int dassie__dir_listen(const struct dir *dir, int *fd);
 void dassie__dir_unlisten(const struct dir *dir);
 
+/* Makes a store of a directory that holds all of one but FORMAT, durably. */
+int dassie__dir_declare(const char *path, struct errmsg *e);
+
+/* Makes what was made or renamed in a directory durable: 0, or -1 with errno.
+ */
+int dassie__sync_dir(const char *path);
+
 /* Makes what was created in the directory durable. */
 int dassie__dir_sync(const struct dir *dir, struct errmsg *e);
 

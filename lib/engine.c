@@ -489,6 +489,15 @@ static void tell_doubt(struct dassie__impl *impl, const struct errmsg *e)
         (unsigned long long)(now->swept - impl->stats.swept), e->text);
 }
 
+/* Nobody may read while the store is reopened. What takes long is given up. */
+static void readers_wait(struct dassie__impl *impl)
+{
+    atomic_store(&impl->survey_stop, UV_EAGAIN);
+    dassie__reader_wait(&impl->reader);
+    dassie__reader_wait(&impl->surveyor);
+    atomic_store(&impl->survey_stop, 0);
+}
+
 /* The commit is in doubt. Reopens the store until it is settled; once the
  * owner wants to close, no longer than the grace period. */
 static int heal(struct dassie__impl *impl, int rc, struct errmsg *e)
@@ -496,7 +505,7 @@ static int heal(struct dassie__impl *impl, int rc, struct errmsg *e)
     uint64_t ms = HEAL_MS_MIN;
     tell_doubt(impl, e);
     stats_copy(impl, rc);
-    dassie__reader_wait(impl);
+    readers_wait(impl);
     for (;;) {
         uint64_t give_up = heal_wait(impl, ms);
         uint64_t now = clock_mono_ns(&impl->clock);
@@ -733,7 +742,9 @@ static bool may_end(struct dassie__impl *impl)
 static void engine_close(struct dassie__impl *impl)
 {
     struct errmsg e;
-    dassie__reader_stop(impl);
+    atomic_store(&impl->survey_stop, UV_ECANCELED);
+    dassie__reader_stop(&impl->reader);
+    dassie__reader_stop(&impl->surveyor);
     if (!impl->open) {
         dassie__apply_forsake(impl);
         return;

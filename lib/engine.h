@@ -31,6 +31,7 @@
 #include "dir.h"
 #include "look.h"
 #include "metrics.h"
+#include "survey.h"
 
 /* A commit holds no more operations or payload bytes than this. */
 #define BATCH_OPS_MAX 8192
@@ -59,6 +60,7 @@ enum op_type {
     OP_ADD,         /* struct dassie__processor, add_op */
     OP_STOP,        /* struct dassie__processor, stop_op */
     OP_LOOK,        /* struct look */
+    OP_SURVEY,      /* struct survey */
     OP_COUNTS,      /* struct counts_look */
     OP_QUEUES,      /* struct queues_look */
     OP_WATCH,       /* struct watch_priv */
@@ -161,15 +163,16 @@ struct runs {
 struct dassie__admin;
 struct dassie__sub;
 
-/* The thread that runs look-ups. It is started with the first one, by the
- * engine, or by the loop for metrics, which it runs without the engine: also
- * while that waits for a disk. */
+/* A thread that runs operations beside the engine, and answers them: one does
+ * look-ups, one what takes long. It is started with the first, by the engine,
+ * or by the loop for metrics, which it runs without the engine: also while that
+ * waits for a disk. */
 struct reader {
+    struct dassie__impl *impl;
     uv_thread_t thread;
     uv_mutex_t mutex;
     uv_cond_t cond;
-    struct look *head;
-    struct look **tail;
+    struct ops ops; /* that wait, under the mutex */
     bool started;
     bool busy;
     bool ending;
@@ -253,7 +256,9 @@ struct dassie__impl {
     struct kv *memory; /* the store of a test, */
     uint64_t due;      /* and when its next batch is to begin */
 
-    struct reader reader;
+    struct reader reader;   /* look-ups */
+    struct reader surveyor; /* what takes long, */
+    atomic_int survey_stop; /* and has to end, with that status */
     struct runs runs;
 
     uv_mutex_t stats_mutex;
@@ -358,14 +363,14 @@ void dassie__engine_log(struct dassie__impl *impl, dassie_log_level_t level,
 /* How things stand. Any thread. */
 void dassie__engine_stats(struct dassie__impl *impl, dassie_stats_t *stats);
 
-/* reader.c: the thread that runs look-ups. Engine, but for metrics, which the
- * loop asks for until the close. UV_EAGAIN: there is no thread to be had. */
+/* reader.c: a thread for look-ups, and one for what takes long. Engine, but for
+ * metrics, which the loop asks for until the close. UV_EAGAIN: there is no
+ * thread to be had. */
 int dassie__reader_metrics(struct dassie__impl *impl, struct look *look);
-int dassie__reader_start(struct dassie__impl *impl);
-void dassie__reader_push(struct dassie__impl *impl, struct look *look);
-void dassie__reader_wait(
-    struct dassie__impl *impl); /* until it has none left */
-void dassie__reader_stop(struct dassie__impl *impl);
+int dassie__reader_start(struct dassie__impl *impl, struct reader *r);
+void dassie__reader_push(struct reader *r, struct op *op);
+void dassie__reader_wait(struct reader *r); /* until it has nothing left */
+void dassie__reader_stop(struct reader *r);
 
 /* runs.c: the table of async runs. */
 void dassie__runs_add(struct runs *runs,

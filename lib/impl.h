@@ -15,6 +15,10 @@ int dassie__impl_check(const dassie_t *q);
 /* The same, whether it is closed or not: without UV_ECANCELED. */
 int dassie__impl_check_place(const dassie_t *q);
 
+/* 0, if one more look-up may be under way; counting it is left to the caller.
+ */
+int dassie__lookup_take(dassie_t *q);
+
 /* Does what there is to do on the loop. */
 void dassie__impl_turn(struct dassie__impl *impl);
 
@@ -33,6 +37,7 @@ void dassie__processor_free(struct dassie__processor *p);
 
 /* Hands answers to the user. */
 void dassie__query_deliver(struct dassie__impl *impl, struct op *op);
+void dassie__survey_deliver(struct dassie__impl *impl, struct survey *survey);
 void dassie__operate_deliver(struct dassie__impl *impl, struct op *op);
 void dassie__processor_deliver(struct dassie__impl *impl, struct op *op);
 void dassie__subscribe_deliver(struct dassie__impl *impl, struct op *op);

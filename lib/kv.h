@@ -97,6 +97,9 @@ struct kv_ops {
      * does in the background. Not to be asked for nothing, only after one that
      * was held up: exit() may take apart what is read. NULL: they never are. */
     bool (*stalled)(struct kv *kv);
+    /* Makes the directory dir, a database as this one was after one of its
+     * commits, durably. It may run beside the engine. NULL: it has none. */
+    int (*checkpoint)(struct kv *kv, const char *dir, struct errmsg *e);
     /* clean: makes all commits durable before. False: it could not. */
     bool (*close)(struct kv *kv, bool clean);
     bool shared_reads;

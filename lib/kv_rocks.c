@@ -418,6 +418,20 @@ static bool rocks_close(struct kv *kv, bool clean)
     return durable;
 }
 
+/* What is in memtables is written to tables first, so that little of the log
+ * is to be copied. */
+static int rocks_checkpoint(struct kv *kv, const char *dir, struct errmsg *e)
+{
+    char *text = NULL;
+    rocksdb_checkpoint_t *checkpoint =
+        rocksdb_checkpoint_object_create(rocks(kv)->db, &text);
+    if (text == NULL) {
+        rocksdb_checkpoint_create(checkpoint, dir, 0, &text);
+        rocksdb_checkpoint_object_destroy(checkpoint);
+    }
+    return text != NULL ? dassie__rocks_error(text, e) : 0;
+}
+
 static const struct kv_ops rocks_ops = {
     .put = rocks_put,
     .put2 = rocks_put2,
@@ -440,6 +454,7 @@ static const struct kv_ops rocks_ops = {
     .iter_close = rocks_iter_close,
     .counts = rocks_counts,
     .stalled = rocks_stalled,
+    .checkpoint = rocks_checkpoint,
     .close = rocks_close,
     .shared_reads = true,
 };

@@ -42,7 +42,6 @@ struct look_line {
 
 struct look {
     struct op op;
-    struct look *next;
     enum look_type type;
     void *req;
     uint64_t id;          /* get */

@@ -8,8 +8,7 @@
 
 #define LIST_LIMIT 100
 
-/* Takes one of the look-ups that may be under way. */
-static int lookup_take(dassie_t *q)
+int dassie__lookup_take(dassie_t *q)
 {
     int rc = dassie__impl_check(q);
     if (rc == 0 && q->impl->lookups == DASSIE_LOOKUPS_MAX) {
@@ -27,7 +26,7 @@ static void lookup_post(struct dassie__impl *impl, struct look *look)
 
 int dassie_get(dassie_t *q, dassie_get_t *req, uint64_t id, dassie_get_cb cb)
 {
-    int rc = lookup_take(q);
+    int rc = dassie__lookup_take(q);
     if (rc == 0 && (req == NULL || cb == NULL)) {
         rc = UV_EINVAL;
     }
@@ -64,7 +63,7 @@ int dassie_list(dassie_t *q, dassie_list_t *req,
 {
     static const dassie_list_options_t init = DASSIE_LIST_OPTIONS_INIT;
     dassie_list_options_t o;
-    int rc = lookup_take(q);
+    int rc = dassie__lookup_take(q);
     options = options != NULL ? options : &init;
     if (rc == 0 && (req == NULL || cb == NULL)) {
         rc = UV_EINVAL;
@@ -101,7 +100,7 @@ int dassie_list(dassie_t *q, dassie_list_t *req,
 int dassie_counts(dassie_t *q, dassie_counts_t *req, const char *queue,
                   size_t queue_len, dassie_counts_cb cb)
 {
-    int rc = lookup_take(q);
+    int rc = dassie__lookup_take(q);
     if (rc == 0 && (req == NULL || cb == NULL)) {
         rc = UV_EINVAL;
     }
@@ -131,7 +130,7 @@ int dassie_counts(dassie_t *q, dassie_counts_t *req, const char *queue,
 
 int dassie_queues(dassie_t *q, dassie_queues_t *req, dassie_queues_cb cb)
 {
-    int rc = lookup_take(q);
+    int rc = dassie__lookup_take(q);
     if (rc == 0 && (req == NULL || cb == NULL)) {
         rc = UV_EINVAL;
     }
@@ -187,7 +186,7 @@ int dassie_stats(dassie_t *q, dassie_stats_t *stats)
 /* Straight to the reader: it answers whatever the engine waits for. */
 int dassie_metrics(dassie_t *q, dassie_metrics_t *req, dassie_metrics_cb cb)
 {
-    int rc = lookup_take(q);
+    int rc = dassie__lookup_take(q);
     if (rc == 0 && (req == NULL || cb == NULL)) {
         rc = UV_EINVAL;
     }
@@ -266,6 +265,8 @@ void dassie__query_deliver(struct dassie__impl *impl, struct op *op)
 {
     if (op->type == OP_LOOK) {
         deliver_look(impl, (struct look *)op);
+    } else if (op->type == OP_SURVEY) {
+        dassie__survey_deliver(impl, (struct survey *)op);
     } else if (op->type == OP_COUNTS) {
         deliver_counts(impl, (struct counts_look *)op);
     } else if (op->type == OP_QUEUES) {

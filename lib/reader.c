@@ -1,4 +1,4 @@
-/* reader.c: the thread that runs look-ups; see engine.h.
+/* reader.c: the threads that run look-ups, and what takes longer; see engine.h.
  *
  * On the engine they would delay commits, on libuv's pool they would wait
  * behind processors. */
@@ -6,10 +6,10 @@
 
 #include "engine.h"
 
-static void reader_answer(struct dassie__impl *impl, struct look *look)
+static void reader_answer(struct dassie__impl *impl, struct op *op)
 {
     struct ops answer = {NULL, NULL};
-    ops_push(&answer, &look->op);
+    ops_push(&answer, op);
     dassie__outbox_post(impl, &answer);
 }
 
@@ -29,31 +29,36 @@ static void metrics_run(struct dassie__impl *impl, struct look *look)
     look->status = dassie__metrics_text(&m, &look->text, &look->text_len);
 }
 
+static void run(struct dassie__impl *impl, struct op *op)
+{
+    if (op->type == OP_SURVEY) {
+        dassie__survey_run((struct survey *)op);
+        return;
+    }
+    struct look *look = (struct look *)op;
+    if (look->type == LOOK_METRICS) {
+        metrics_run(impl, look);
+    } else {
+        dassie__look_run(look);
+    }
+}
+
 static void reader_main(void *arg)
 {
-    struct dassie__impl *impl = arg;
-    struct reader *r = &impl->reader;
+    struct reader *r = arg;
     uv_mutex_lock(&r->mutex);
     for (;;) {
-        while (r->head == NULL && !r->ending) {
+        while (r->ops.head == NULL && !r->ending) {
             uv_cond_wait(&r->cond, &r->mutex);
         }
-        struct look *look = r->head;
-        if (look == NULL) {
+        struct op *op = ops_pop(&r->ops);
+        if (op == NULL) {
             break;
-        }
-        r->head = look->next;
-        if (r->head == NULL) {
-            r->tail = &r->head;
         }
         r->busy = true;
         uv_mutex_unlock(&r->mutex);
-        if (look->type == LOOK_METRICS) {
-            metrics_run(impl, look);
-        } else {
-            dassie__look_run(look);
-        }
-        reader_answer(impl, look);
+        run(r->impl, op);
+        reader_answer(r->impl, op);
         uv_mutex_lock(&r->mutex);
         r->busy = false;
         uv_cond_broadcast(&r->cond);
@@ -61,13 +66,12 @@ static void reader_main(void *arg)
     uv_mutex_unlock(&r->mutex);
 }
 
-int dassie__reader_start(struct dassie__impl *impl)
+int dassie__reader_start(struct dassie__impl *impl, struct reader *r)
 {
-    struct reader *r = &impl->reader;
     uv_mutex_lock(&r->mutex);
     if (!r->started) {
-        r->tail = &r->head;
-        r->started = uv_thread_create(&r->thread, reader_main, impl) == 0;
+        r->impl = impl;
+        r->started = uv_thread_create(&r->thread, reader_main, r) == 0;
     }
     bool started = r->started;
     uv_mutex_unlock(&r->mutex);
@@ -78,40 +82,35 @@ int dassie__reader_metrics(struct dassie__impl *impl, struct look *look)
 {
     if (impl->clock.fake) {
         metrics_run(impl, look);
-        reader_answer(impl, look);
+        reader_answer(impl, &look->op);
         return 0;
     }
-    int rc = dassie__reader_start(impl);
+    int rc = dassie__reader_start(impl, &impl->reader);
     if (rc == 0) {
-        dassie__reader_push(impl, look);
+        dassie__reader_push(&impl->reader, &look->op);
     }
     return rc;
 }
 
-void dassie__reader_push(struct dassie__impl *impl, struct look *look)
+void dassie__reader_push(struct reader *r, struct op *op)
 {
-    struct reader *r = &impl->reader;
     uv_mutex_lock(&r->mutex);
-    look->next = NULL;
-    *r->tail = look;
-    r->tail = &look->next;
+    ops_push(&r->ops, op);
     uv_cond_broadcast(&r->cond);
     uv_mutex_unlock(&r->mutex);
 }
 
-void dassie__reader_wait(struct dassie__impl *impl)
+void dassie__reader_wait(struct reader *r)
 {
-    struct reader *r = &impl->reader;
     uv_mutex_lock(&r->mutex);
-    while (r->started && (r->head != NULL || r->busy)) {
+    while (r->started && (r->ops.head != NULL || r->busy)) {
         uv_cond_wait(&r->cond, &r->mutex);
     }
     uv_mutex_unlock(&r->mutex);
 }
 
-void dassie__reader_stop(struct dassie__impl *impl)
+void dassie__reader_stop(struct reader *r)
 {
-    struct reader *r = &impl->reader;
     if (!r->started) {
         return;
     }

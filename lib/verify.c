@@ -153,6 +153,9 @@ static int walk(struct verify *v)
         struct facts f = {.id = id};
         collect(&w, &f);
         rc = dassie__verify_judge(v, &f);
+        if (rc == 0) {
+            rc = dassie__verify_stop(v);
+        }
         for (int i = 0; rc == 0 && i < COLUMNS; i++) {
             if (f.there[i]) {
                 v->kv->ops->iter_next(w.it[i]);
@@ -283,11 +286,16 @@ static void compare(struct verify *v)
     }
 }
 
-int dassie__verify_kv(struct kv *kv, dassie_verify_cb cb, void *arg,
-                      dassie_verify_report_t *report, struct errmsg *e)
+int dassie__verify(const struct verify_what *what,
+                   dassie_verify_report_t *report, struct errmsg *e)
 {
-    struct verify v = {
-        .kv = kv, .cb = cb, .arg = arg, .report = report, .e = e};
+    struct verify v = {.kv = what->kv,
+                       .snapshot = what->snapshot,
+                       .stop = what->stop,
+                       .cb = what->cb,
+                       .arg = what->arg,
+                       .report = report,
+                       .e = e};
     memset(report, 0, sizeof *report);
     int rc = dassie__verify_read(&v);
     if (rc == 0) {
@@ -298,6 +306,13 @@ int dassie__verify_kv(struct kv *kv, dassie_verify_cb cb, void *arg,
     }
     dassie__verify_free(&v);
     return rc;
+}
+
+int dassie__verify_kv(struct kv *kv, dassie_verify_cb cb, void *arg,
+                      dassie_verify_report_t *report, struct errmsg *e)
+{
+    struct verify_what what = {.kv = kv, .cb = cb, .arg = arg};
+    return dassie__verify(&what, report, e);
 }
 
 /* ---- A directory ---- */

@@ -22,6 +22,7 @@
 #ifndef DASSIE_VERIFY_H_
 #define DASSIE_VERIFY_H_
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "dassie.h"
@@ -74,8 +75,20 @@ struct verify_set {
     uint32_t live; /* claims in it that are running */
 };
 
+/* What is judged. */
+struct verify_what {
+    struct kv *kv;
+    const struct kv_snapshot *snapshot; /* as of then; NULL: as of now */
+    const atomic_int *stop; /* not 0 when it is to end with that error; NULL: it
+                               never is */
+    dassie_verify_cb cb;    /* may be NULL */
+    void *arg;
+};
+
 struct verify {
     struct kv *kv;
+    const struct kv_snapshot *snapshot;
+    const atomic_int *stop;
     dassie_verify_cb cb; /* may be NULL */
     void *arg;
     dassie_verify_report_t *report;
@@ -116,7 +129,9 @@ static inline uint32_t verify_scheduled(bool history, uint64_t bytes)
 }
 
 /* Judges a database. 0: all was read, whatever was found; else an error with
- * *e. report may not be NULL. */
+ * *e. report may not be NULL. The second one is for one that stands still. */
+int dassie__verify(const struct verify_what *what,
+                   dassie_verify_report_t *report, struct errmsg *e);
 int dassie__verify_kv(struct kv *kv, dassie_verify_cb cb, void *arg,
                       dassie_verify_report_t *report, struct errmsg *e);
 
@@ -190,5 +205,8 @@ int dassie__verify_room(struct verify *v, void **array, size_t n, size_t *room,
                         sizeof(v)->a[0])
 
 int dassie__verify_no_memory(struct verify *v);
+
+/* 0, or the error with which it is to end. */
+int dassie__verify_stop(struct verify *v);
 
 #endif /* DASSIE_VERIFY_H_ */

@@ -140,8 +140,8 @@ static int judge_lack(struct verify *v, const struct verify_keyed *f)
     uint8_t key[KEY_UNIQUE_MAX];
     struct kv_value value;
     size_t len = key_of(f->job, key);
-    int rc = v->kv->ops->get(v->kv, NULL, FAMILY_UNIQUE, kv_slice(key, len),
-                             &value, v->e);
+    int rc = v->kv->ops->get(v->kv, v->snapshot, FAMILY_UNIQUE,
+                             kv_slice(key, len), &value, v->e);
     if (rc == 0) {
         v->kv->ops->value_release(&value); /* another one has it */
     } else if (rc == UV_ENOENT) {

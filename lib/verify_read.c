@@ -90,6 +90,12 @@ int dassie__verify_no_memory(struct verify *v)
     return dassie__errmsg_set(v->e, UV_ENOMEM, "out of memory");
 }
 
+int dassie__verify_stop(struct verify *v)
+{
+    int rc = v->stop != NULL ? atomic_load(v->stop) : 0;
+    return rc == 0 ? 0 : dassie__errmsg_set(v->e, rc, "it was given up");
+}
+
 int dassie__verify_room(struct verify *v, void **array, size_t n, size_t *room,
                         size_t size)
 {
@@ -135,7 +141,7 @@ struct kv_iter *dassie__verify_iter_saves(struct verify *v)
 {
     static const uint8_t to[] = {0xff, 0xff, 0xff, 0xff, 0xff,
                                  0xff, 0xff, 0xff, 0xff, 0xff};
-    return v->kv->ops->iter(v->kv, NULL, FAMILY_RUNNING,
+    return v->kv->ops->iter(v->kv, v->snapshot, FAMILY_RUNNING,
                             kv_slice(saves, sizeof saves),
                             kv_slice(to, sizeof to));
 }
@@ -148,7 +154,7 @@ struct kv_iter *dassie__verify_iter(struct verify *v, enum family family)
                                  0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
     bool sets = family == FAMILY_RUNNING;
     return v->kv->ops->iter(
-        v->kv, NULL, family, kv_slice(from, sizeof from),
+        v->kv, v->snapshot, family, kv_slice(from, sizeof from),
         sets ? kv_slice(saves, sizeof saves) : kv_slice(to, sizeof to));
 }
 
@@ -165,6 +171,9 @@ int dassie__verify_each(struct verify *v, enum family family, verify_row_cb cb)
     while (rc == 0 && ops->iter_valid(it)) {
         v->report->rows++;
         rc = cb(v, ops->iter_key(it), ops->iter_value(it));
+        if (rc == 0) {
+            rc = dassie__verify_stop(v);
+        }
         if (rc == 0) {
             ops->iter_next(it);
             rc = kv_skip_dead(v->kv, it, v->e);

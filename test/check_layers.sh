@@ -6,9 +6,10 @@ set -eu
 # of those below it. Without .c and .h.
 layers() {
     cat <<'LAYERS'
-api: admin admin_ask connection dassie enqueue operate process progress subscribe query testing impl
+api: admin admin_ask connection dassie enqueue operate process progress subscribe query inspect testing impl
 api: runner
-engine: engine apply events reader runs pool verify verify_counts verify_job verify_keys verify_read salvage
+engine: engine apply events reader runs pool survey backup
+engine: verify verify_counts verify_job verify_keys verify_read salvage
 engine: salvage_rows salvage_log
 core: admit change core limit look look_info processor recorder timeout waiter dir
 store: store claims expire find load refill rebuild rebuild_jobs rebuild_keys rebuild_load rebuild_rows rebuild_sweep save schedule sweep turn unique queue job meter metrics

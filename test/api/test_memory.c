@@ -96,6 +96,20 @@ static void on_metrics(dassie_metrics_t *req, int status, const char *text,
     tell(status);
 }
 
+static void on_check(dassie_check_t *req, int status,
+                     const dassie_verify_report_t *report)
+{
+    ck_assert_uint_eq(req->problems_n, 0);
+    ck_assert_int_eq(report == NULL, status != 0);
+    tell(status);
+}
+
+static void on_backup(dassie_backup_t *req, int status)
+{
+    (void)req;
+    tell(status);
+}
+
 static void on_drain(dassie_drain_t *req, int status)
 {
     (void)req;
@@ -558,6 +572,26 @@ static int run_metrics(void)
 {
     static dassie_metrics_t metrics;
     return outcome(dassie_metrics(&rig.q, &metrics, on_metrics));
+}
+
+static int run_check(void)
+{
+    static dassie_check_t check;
+    return outcome(dassie_check(&rig.q, &check, on_check));
+}
+
+/* What is no store is not left. */
+static int run_backup(void)
+{
+    static dassie_backup_t backup;
+    char copy[PATH_MAX];
+    temp_path(copy, rig.dir, "copy");
+    int rc = outcome(dassie_backup(&rig.q, &backup, copy, on_backup));
+    ck_assert_int_eq(access(copy, F_OK), rc == 0 ? 0 : -1);
+    if (rc == 0) {
+        temp_dir_remove(copy);
+    }
+    return rc;
 }
 
 static int run_queues(void)
@@ -1077,6 +1111,8 @@ static const struct operation {
     {"dassie_list", "list running jobs", LOOKS, NULL, run_list_running, NULL},
     {"dassie_counts", "counts", LOOKS, NULL, run_counts, NULL},
     {"dassie_metrics", "metrics", LOOKS, NULL, run_metrics, NULL},
+    {"dassie_check", "check", LOOKS, NULL, run_check, NULL},
+    {"dassie_backup", "backup", LOOKS, NULL, run_backup, NULL},
     {"dassie_queues", "queues", LOOKS, NULL, run_queues, NULL},
     {"dassie_admin_listen", "listen", LOOKS, NULL, run_listen, NULL},
     {"dassie_change", "cancel", 0, before_change, run_change, after_change},

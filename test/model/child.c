@@ -1,6 +1,7 @@
 /* child.c: one life of the store's owner. */
 #include "config.h"
 
+#include "../tree.h"
 #include "order.h"
 #include "session.h"
 
@@ -303,6 +304,55 @@ static void check_metrics(void)
     session_wait(&answered);
 }
 
+static void on_check_rows(dassie_check_t *req, int status,
+                          const dassie_verify_report_t *report)
+{
+    dassie_count_t now;
+    model_counts(PLAN_QUEUES, &now);
+    MODEL_CHECK(status == 0 && report->problems == 0, "check: %d, %s", status,
+                req->problems_n > 0 ? req->problems[0].line : "");
+    MODEL_CHECK(same_counts(&report->jobs, &now), "recounted");
+    answered = true;
+}
+
+static void check_rows(void)
+{
+    dassie_check_t req = {0};
+    answered = false;
+    int rc = CALL(dassie_check)(&session.q, &req, on_check_rows);
+    MODEL_CHECK(rc == 0, "check: %d", rc);
+    session_wait(&answered);
+}
+
+static void on_check_copy(dassie_backup_t *req, int status)
+{
+    (void)req;
+    MODEL_CHECK(status == 0, "backup: %d", status);
+    answered = true;
+}
+
+/* Now and then, as it makes a whole store; a kill may have left one. */
+static void check_copy(const char *path)
+{
+    char copy[PATH_MAX + 8];
+    dassie_backup_t req = {0};
+    dassie_count_t now;
+    dassie_count_t copied;
+    if (ledger->session % COPY_EVERY != 1) {
+        return;
+    }
+    snprintf(copy, sizeof copy, "%s.copy", path);
+    tree_remove(copy); /* if there is one */
+    answered = false;
+    int rc = CALL(dassie_backup)(&session.q, &req, copy, on_check_copy);
+    MODEL_CHECK(rc == 0, "backup: %d", rc);
+    session_wait(&answered);
+    store_verify(copy, &copied);
+    model_counts(PLAN_QUEUES, &now);
+    MODEL_CHECK(same_counts(&copied, &now), "the copy has other jobs");
+    MODEL_CHECK(tree_remove(copy) == 0, "the copy");
+}
+
 /* before: as the rows alone say. */
 static void check_totals(const dassie_count_t *before)
 {
@@ -325,7 +375,7 @@ static void check_totals(const dassie_count_t *before)
     MODEL_CHECK(ledger->killed || changed == 0, "running after a close");
 }
 
-static void session_check(const dassie_count_t *before)
+static void session_check(const char *path, const dassie_count_t *before)
 {
     model_open_begin();
     check_state(DASSIE_SCHEDULED);
@@ -340,6 +390,8 @@ static void session_check(const dassie_count_t *before)
     }
     check_queues();
     check_metrics();
+    check_rows();
+    check_copy(path);
     check_totals(before);
     order_open();
     ledger->killed = false;
@@ -401,7 +453,7 @@ static void session_open(const char *path)
     rc = CALL(dassie_admin_listen)(&session.q, NULL);
     MODEL_CHECK(rc == 0, "admin_listen: %d", rc);
     model_subscribe();
-    session_check(&before);
+    session_check(path, &before);
 }
 
 /* ---- Close ---- */

@@ -10,6 +10,7 @@
 
 #define CLOSE_EVERY 500 /* operations */
 #define KILL_EVERY 2000
+#define COPY_EVERY 8 /* sessions */
 
 /* Where a kill comes from. */
 enum kill {

@@ -7,7 +7,9 @@
 
 #define SYMBOLS(XX)                \
     XX(dassie_admin_listen)        \
+    XX(dassie_backup)              \
     XX(dassie_change)              \
+    XX(dassie_check)               \
     XX(dassie_close)               \
     XX(dassie_configure)           \
     XX(dassie_counts)              \

@@ -8,6 +8,7 @@
 #include "model.h"
 #include "salvage.h"
 #include "sim.h"
+#include "survey.h"
 #include "task.h"
 
 #include <errno.h>
@@ -592,6 +593,14 @@ int dassie__salvage(const struct salvage_options *options, struct errmsg *e)
     (void)options;
     (void)e;
     return 0;
+}
+
+int dassie__backup(struct kv *kv, const char *path, const atomic_int *stop)
+{
+    (void)kv;
+    (void)path;
+    (void)stop;
+    return UV_ENOTSUP;
 }
 
 int dassie__dir_open(struct dir *dir, const char *path, bool create,
