@@ -5,6 +5,7 @@
 #include "alloc.h"
 #include "connection.h"
 
+#include <limits.h>
 #include <string.h>
 
 /* ---- Bodies ---- */
@@ -134,6 +135,37 @@ static void on_metrics(dassie_metrics_t *req, int status, const char *text,
     dassie__connection_reply(req->data, status, metrics_body, &array);
 }
 
+struct checked {
+    int status;
+    const dassie_verify_report_t *report;
+    struct array problems;
+};
+
+static void check_body(struct wire_writer *w, const void *arg)
+{
+    const struct checked *checked = arg;
+    const dassie_problem_t *problems = checked->problems.p;
+    dassie__wire_put(w, (uint32_t)checked->status, 4);
+    dassie__wire_report_write(w, checked->report);
+    dassie__wire_put(w, checked->problems.n, 4);
+    for (size_t i = 0; i < checked->problems.n; i++) {
+        dassie__wire_problem_write(w, &problems[i]);
+    }
+}
+
+static void on_check(dassie_check_t *req, int status,
+                     const dassie_verify_report_t *report)
+{
+    struct checked checked = {status, report, {req->problems, req->problems_n}};
+    dassie__connection_reply(req->data, report != NULL ? 0 : status, check_body,
+                             &checked);
+}
+
+static void on_backup(dassie_backup_t *req, int status)
+{
+    dassie__connection_reply(req->data, status, NULL, NULL);
+}
+
 static const char *name_or_null(const struct wire_bytes *bytes)
 {
     return bytes->len > 0 ? bytes->p : NULL;
@@ -244,6 +276,23 @@ static int ask_enqueue(struct connection *c, const struct wire_request *r)
                                on_many);
 }
 
+/* What a path is relative to, the client cannot know. */
+static int ask_backup(struct connection *c, const struct wire_request *r)
+{
+    const char *bytes = r->path.p;
+    char path[PATH_MAX];
+    if (r->path.len >= sizeof path) {
+        return UV_ENAMETOOLONG;
+    }
+    if (r->path.len == 0 || bytes[0] != '/' ||
+        memchr(bytes, '\0', r->path.len) != NULL) {
+        return UV_EINVAL;
+    }
+    memcpy(path, bytes, r->path.len);
+    path[r->path.len] = '\0';
+    return dassie_backup(c->q, &c->req.backup, path, on_backup);
+}
+
 int dassie__connection_ask(struct connection *c, const struct wire_request *r)
 {
     switch (r->op) {
@@ -259,6 +308,10 @@ int dassie__connection_ask(struct connection *c, const struct wire_request *r)
             return ask_pause(c, r);
         case WIRE_ENQUEUE:
             return ask_enqueue(c, r);
+        case WIRE_CHECK:
+            return dassie_check(c->q, &c->req.check, on_check);
+        case WIRE_BACKUP:
+            return ask_backup(c, r);
         case WIRE_METRICS:
             return dassie_metrics(c->q, &c->req.metrics, on_metrics);
         default:

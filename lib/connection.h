@@ -41,6 +41,8 @@ struct connection {
         dassie_change_t change;
         dassie_configure_t configure;
         dassie_enqueue_many_t many;
+        dassie_check_t check;
+        dassie_backup_t backup;
         dassie_metrics_t metrics;
     } req;
 };

@@ -147,6 +147,11 @@ int dassie__wire_request_read(const uint8_t *p, size_t len,
             q->states = (uint32_t)dassie__wire_take(&r, 4);
             q->queue = dassie__wire_take_bytes(&r);
             break;
+        case WIRE_CHECK:
+            break;
+        case WIRE_BACKUP:
+            q->path = dassie__wire_take_bytes(&r);
+            break;
         default:
             return -1;
     }
@@ -185,6 +190,9 @@ static void body_write(struct wire_writer *w, const struct wire_request *q)
         case WIRE_TAIL:
             dassie__wire_put(w, q->states, 4);
             dassie__wire_put_bytes(w, q->queue.p, q->queue.len);
+            break;
+        case WIRE_BACKUP:
+            dassie__wire_put_bytes(w, q->path.p, q->path.len);
             break;
         default:
             break;
@@ -367,17 +375,32 @@ void dassie__wire_event_read(struct wire_reader *r, dassie_event_t *event)
     event->queue_len = queue.len;
 }
 
+static void put_count(struct wire_writer *w, const dassie_count_t *count)
+{
+    dassie__wire_put(w, count->pending, 8);
+    dassie__wire_put(w, count->scheduled, 8);
+    dassie__wire_put(w, count->running, 8);
+    dassie__wire_put(w, count->complete, 8);
+    dassie__wire_put(w, count->failed, 8);
+    dassie__wire_put(w, count->cancelled, 8);
+}
+
+static void take_count(struct wire_reader *r, dassie_count_t *count)
+{
+    count->pending = dassie__wire_take(r, 8);
+    count->scheduled = dassie__wire_take(r, 8);
+    count->running = dassie__wire_take(r, 8);
+    count->complete = dassie__wire_take(r, 8);
+    count->failed = dassie__wire_take(r, 8);
+    count->cancelled = dassie__wire_take(r, 8);
+}
+
 void dassie__wire_queue_write(struct wire_writer *w,
                               const dassie_queue_info_t *queue)
 {
     put_name(w, queue->name, queue->name_len);
     dassie__wire_put(w, queue->paused != 0, 1);
-    dassie__wire_put(w, queue->jobs.pending, 8);
-    dassie__wire_put(w, queue->jobs.scheduled, 8);
-    dassie__wire_put(w, queue->jobs.running, 8);
-    dassie__wire_put(w, queue->jobs.complete, 8);
-    dassie__wire_put(w, queue->jobs.failed, 8);
-    dassie__wire_put(w, queue->jobs.cancelled, 8);
+    put_count(w, &queue->jobs);
     dassie__wire_put(w, queue->pending_bytes, 8);
 }
 
@@ -390,11 +413,37 @@ void dassie__wire_queue_read(struct wire_reader *r, dassie_queue_info_t *queue)
     uint64_t paused = dassie__wire_take(r, 1);
     r->bad |= paused > 1;
     queue->paused = paused != 0;
-    queue->jobs.pending = dassie__wire_take(r, 8);
-    queue->jobs.scheduled = dassie__wire_take(r, 8);
-    queue->jobs.running = dassie__wire_take(r, 8);
-    queue->jobs.complete = dassie__wire_take(r, 8);
-    queue->jobs.failed = dassie__wire_take(r, 8);
-    queue->jobs.cancelled = dassie__wire_take(r, 8);
+    take_count(r, &queue->jobs);
     queue->pending_bytes = dassie__wire_take(r, 8);
+}
+
+void dassie__wire_report_write(struct wire_writer *w,
+                               const dassie_verify_report_t *report)
+{
+    put_count(w, &report->jobs);
+    dassie__wire_put(w, report->rows, 8);
+    dassie__wire_put(w, report->problems, 8);
+}
+
+void dassie__wire_report_read(struct wire_reader *r,
+                              dassie_verify_report_t *report)
+{
+    take_count(r, &report->jobs);
+    report->rows = dassie__wire_take(r, 8);
+    report->problems = dassie__wire_take(r, 8);
+}
+
+void dassie__wire_problem_write(struct wire_writer *w,
+                                const dassie_problem_t *problem)
+{
+    dassie__wire_put(w, problem->id, 8);
+    put_name(w, problem->line, strlen(problem->line));
+}
+
+void dassie__wire_problem_read(struct wire_reader *r, dassie_problem_t *problem)
+{
+    problem->id = dassie__wire_take(r, 8);
+    struct wire_bytes line = take_name(r);
+    r->bad |= !r->bad && memchr(line.p, '\0', line.len) != NULL;
+    problem->line = line.p;
 }

@@ -30,6 +30,8 @@ enum wire_op {
     WIRE_PAUSE = 5,
     WIRE_ENQUEUE = 6,
     WIRE_TAIL = 7,
+    WIRE_CHECK = 8,
+    WIRE_BACKUP = 9,
     WIRE_METRICS = 10
 };
 
@@ -63,6 +65,7 @@ struct wire_request {
     uint64_t cursor[3];      /* list */
     struct wire_bytes queue; /* list, change, tail: or none; pause */
     struct wire_bytes name;  /* change: or none */
+    struct wire_bytes path;  /* backup */
     struct wire_reader jobs; /* enqueue: for dassie__wire_job_read() */
 };
 
@@ -100,5 +103,14 @@ void dassie__wire_event_read(struct wire_reader *r, dassie_event_t *event);
 void dassie__wire_queue_write(struct wire_writer *w,
                               const dassie_queue_info_t *queue);
 void dassie__wire_queue_read(struct wire_reader *r, dassie_queue_info_t *queue);
+
+void dassie__wire_report_write(struct wire_writer *w,
+                               const dassie_verify_report_t *report);
+void dassie__wire_report_read(struct wire_reader *r,
+                              dassie_verify_report_t *report);
+void dassie__wire_problem_write(struct wire_writer *w,
+                                const dassie_problem_t *problem);
+void dassie__wire_problem_read(struct wire_reader *r,
+                               dassie_problem_t *problem);
 
 #endif /* DASSIE_WIRE_H_ */

@@ -116,7 +116,7 @@ static int pull_reply(int fd, uint8_t op, struct wire_reader *body)
 
 static void push_request(int fd, const struct wire_request *request)
 {
-    uint8_t bytes[1024];
+    uint8_t bytes[PATH_MAX + 64];
     struct wire_writer w = {bytes, 0};
     dassie__wire_request_write(&w, request, 0);
     push(fd, bytes, w.n);
@@ -262,6 +262,55 @@ START_TEST(steers)
 }
 END_TEST
 
+/* The reply to a check: its result and counts, and no problem. */
+static dassie_verify_report_t check(int fd)
+{
+    struct wire_request request = {.op = WIRE_CHECK};
+    struct wire_reader r;
+    dassie_verify_report_t report;
+    ck_assert_int_eq(ask(fd, &request, &r), 0);
+    ck_assert_uint_eq(dassie__wire_take(&r, 4), 0);
+    dassie__wire_report_read(&r, &report);
+    ck_assert_uint_eq(dassie__wire_take(&r, 4), 0);
+    ck_assert(!r.bad && r.p == r.end);
+    return report;
+}
+
+static int backup(int fd, const char *path, size_t len)
+{
+    struct wire_request request = {.op = WIRE_BACKUP, .path = {path, len}};
+    struct wire_reader r;
+    return ask(fd, &request, &r);
+}
+
+START_TEST(checks_and_copies)
+{
+    char path[PATH_MAX];
+    dassie_verify_report_t report;
+    int fd = client();
+    rig_enqueue("a", "one");
+    report = check(fd);
+    ck_assert_uint_eq(report.jobs.pending, 1);
+    ck_assert_uint_gt(report.rows, 0);
+    ck_assert_uint_eq(report.problems, 0);
+    temp_path(path, rig.dir, "copy");
+    ck_assert_int_eq(backup(fd, path, strlen(path)), 0);
+    ck_assert_int_eq(dassie_verify(path, rig_on_problem, NULL, &report), 0);
+    ck_assert_uint_eq(report.problems, 0);
+    ck_assert_uint_eq(report.jobs.pending, 1);
+    ck_assert_int_eq(backup(fd, path, strlen(path)), UV_EEXIST);
+    /* Paths that none can be: as of the client, and with a zero byte. */
+    ck_assert_int_eq(backup(fd, "copy2", 5), UV_EINVAL);
+    ck_assert_int_eq(backup(fd, "", 0), UV_EINVAL);
+    temp_path(path, rig.dir, "copy2");
+    ck_assert_int_eq(backup(fd, path, strlen(path) + 1), UV_EINVAL);
+    static char long_path[PATH_MAX];
+    memset(long_path, '/', sizeof long_path);
+    ck_assert_int_eq(backup(fd, long_path, sizeof long_path), UV_ENAMETOOLONG);
+    close(fd);
+}
+END_TEST
+
 /* In pieces of one byte, and two in one piece. */
 START_TEST(pieces)
 {
@@ -316,7 +365,7 @@ static const struct {
     BAD(1, 0, 0, 0, 2, 0, 1),                      /* another version */
     BAD(1, 0, 0, 0, 2, 2, 1),                      /* so, too */
     BAD(0, 0, 0, 0, 2, 1, 0),                      /* no such operation */
-    BAD(8, 0, 0, 0, 2, 1, 8),                      /* so, too */
+    BAD(11, 0, 0, 0, 2, 1, 11),                    /* so, too */
     BAD(255, 0, 0, 0, 2, 1, 255),                  /* so, too */
     BAD(1, 0, 0, 0, 3, 1, 1, 0),                   /* a byte too many */
     BAD(2, 0, 0, 0, 9, 1, 2, 0, 0, 0, 0, 0, 0, 0), /* too few */
@@ -757,6 +806,7 @@ int main(void)
     tcase_add_test(tc, looks);
     tcase_add_test(tc, metrics);
     tcase_add_test(tc, steers);
+    tcase_add_test(tc, checks_and_copies);
     tcase_add_test(tc, pieces);
     tcase_add_loop_test(tc, malformed, 0, sizeof bad / sizeof bad[0]);
     tcase_add_loop_test(tc, cut, WIRE_GET, WIRE_ENQUEUE);

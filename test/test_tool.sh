@@ -228,10 +228,47 @@ test_steer() {
     prints '"jobs":{"pending":0,"scheduled":0,"running":0,"complete":0,'
 }
 
+# same_as_copy COPY: it is a sound store, with the same jobs.
+same_as_copy() {
+    dassie 0 ls --limit 0 --json
+    cp "$dir/out" "$dir/jobs"
+    dassie 0 verify
+    sed 's/^[0-9]* rows, //' "$dir/out" >"$dir/verified"
+    original=$store
+    store=$1
+    dassie 0 verify
+    sed 's/^[0-9]* rows, //' "$dir/out" | cmp - "$dir/verified" ||
+        fail 'backup: other counts'
+    dassie 0 ls --limit 0 --json
+    cmp "$dir/out" "$dir/jobs" || fail 'backup: other jobs'
+    store=$original
+}
+
+test_backup() {
+    before=$(digest)
+    dassie 0 backup "$dir/copy"
+    prints 'copy is a copy of the store$'
+    [ "$before" = "$(digest)" ] || fail 'a backup has changed the store'
+    same_as_copy "$dir/copy"
+    dassie 6 backup "$dir/copy"
+    says 'copy: file already exists$'
+    dassie 3 backup "$dir/nowhere/copy"
+    dassie 2 backup
+    dassie 0 backup "$dir/copy2" --json
+    prints "^{\"backup\":\"$dir/copy2\"}\$"
+    original=$store
+    store=$dir/copy2
+    dassie 0 cancel 1
+    dassie 0 add "a job of its own"
+    dassie 0 verify
+    store=$original
+    rm -r "$dir/copy" "$dir/copy2"
+}
+
 # ---- What is wrong ----------------------------------------------------------
 
 test_usage() {
-    for each in ls stat show verify pause run; do
+    for each in ls stat show verify pause run backup; do
         dassie 0 $each --help
         prints "^Usage: dassie -d DIR $each "
         dassie 2 $each --no-such
@@ -259,7 +296,8 @@ test_usage() {
 test_stores() {
     good=$store
     store=$dir/none
-    for each in stat ls verify 'show 1' 'retry 1' 'pause x' 'run -- true'; do
+    for each in stat ls verify 'show 1' 'retry 1' 'pause x' 'run -- true' \
+        'backup copy'; do
         # shellcheck disable=SC2086
         dassie 3 $each
     done
@@ -389,10 +427,7 @@ look_at_live() {
     dassie 0 stat --json
     prints '"queue":"i","paused":false,"jobs":{"pending":0,"scheduled":0,"runn'
     dassie 3 show 123456
-    for each in verify 'run -- true'; do
-        # shellcheck disable=SC2086
-        dassie 4 $each
-    done
+    dassie 4 run -- true
     says "held by pid $pid\$"
 }
 
@@ -445,6 +480,22 @@ steer_live() {
     dassie 0 resume live
 }
 
+# By the owner, which has another working directory.
+copy_live() {
+    dassie 0 verify
+    prints ' jobs: 0 problems$'
+    dassie 0 verify --json
+    prints '"running":1,.*"problems":\[\]}$'
+    (cd "$dir" && "$tool" -d "$store" backup live.copy >"$dir/out") ||
+        fail 'backup by the owner'
+    prints '^live.copy is a copy of the store$'
+    dassie 6 backup "$dir/live.copy"
+    says 'live.copy: file already exists$'
+    dassie 3 backup "$dir/nowhere/copy"
+    same_as_copy "$dir/live.copy"
+    rm -r "$dir/live.copy"
+}
+
 # tail tells of what happens from some time on.
 until_told() {
     end=$(($(date +%s) + 60))
@@ -490,6 +541,7 @@ test_interrupted() {
     start "$dir/long" run -q i -- sh -c 'echo begun; exec sleep 1000'
     wait_for at_least 1 begun "$dir/long" || fail 'run runs nothing'
     look_at_live "$id"
+    copy_live
     "$tool" -d "$store" tail -q tailed --json >"$dir/events" &
     tail=$!
     until_told
@@ -629,6 +681,7 @@ test_add_and_look
 test_pages
 test_slow_input
 test_unique
+test_backup
 test_steer
 test_usage
 test_stores

@@ -19,10 +19,10 @@
 struct tool tool;
 
 static const struct command *const commands[] = {
-    &command_stat,   &command_top,    &command_ls,    &command_show,
-    &command_tail,   &command_add,    &command_run,   &command_retry,
-    &command_cancel, &command_rm,     &command_purge, &command_pause,
-    &command_resume, &command_verify,
+    &command_stat,   &command_top,    &command_ls,     &command_show,
+    &command_tail,   &command_add,    &command_run,    &command_retry,
+    &command_cancel, &command_rm,     &command_purge,  &command_pause,
+    &command_resume, &command_verify, &command_backup,
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
 

@@ -312,6 +312,35 @@ int remote_pause(const char *queue, int paused)
     return call(&request, NULL, &r);
 }
 
+int remote_check(int *result, dassie_verify_report_t *report,
+                 dassie_verify_cb cb)
+{
+    struct wire_request request = {.op = WIRE_CHECK};
+    struct wire_reader r;
+    int rc = call(&request, NULL, &r);
+    if (rc != 0) {
+        return rc;
+    }
+    *result = (int)(uint32_t)dassie__wire_take(&r, 4);
+    dassie__wire_report_read(&r, report);
+    size_t n = (size_t)dassie__wire_take(&r, 4);
+    for (size_t i = 0; i < n && !r.bad; i++) {
+        dassie_problem_t problem;
+        dassie__wire_problem_read(&r, &problem);
+        if (!r.bad) {
+            cb(NULL, problem.id, problem.line);
+        }
+    }
+    return r.bad ? UV_EPROTO : 0;
+}
+
+int remote_backup(const char *path)
+{
+    struct wire_request request = {.op = WIRE_BACKUP, .path = bytes_of(path)};
+    struct wire_reader r;
+    return call(&request, NULL, &r);
+}
+
 /* A spec with its C strings measured. */
 static dassie_spec_t measured(const dassie_spec_t *spec)
 {

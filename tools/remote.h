@@ -38,6 +38,10 @@ int remote_tail(const char *queue, unsigned states,
 int remote_change(dassie_action_t action, const dassie_filter_t *filter,
                   uint64_t *n);
 int remote_pause(const char *queue, int paused);
+/* *result is 0 or DASSIE_ECORRUPT: as far as it could be read. */
+int remote_check(int *result, dassie_verify_report_t *report,
+                 dassie_verify_cb cb);
+int remote_backup(const char *path);
 /* What a job of this spec takes in a request, without its payload. */
 size_t remote_job_bytes(const dassie_spec_t *spec);
 int remote_enqueue(const dassie_spec_t *specs, size_t n, uint64_t *first_id,

@@ -83,6 +83,7 @@ extern const struct command command_purge;
 extern const struct command command_pause;
 extern const struct command command_resume;
 extern const struct command command_verify;
+extern const struct command command_backup;
 
 /* Says "dassie: ..." on stderr and returns code. */
 int tool_fail(int code, const char *format, ...)

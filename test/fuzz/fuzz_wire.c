@@ -53,7 +53,24 @@ static void fuzz_event(const uint8_t *p, const uint8_t *end)
     }
 }
 
-/* What a reply may hold: the rest is read as a job, an event and a queue. */
+static void fuzz_check(const uint8_t *p, const uint8_t *end)
+{
+    struct wire_reader r = {p, end, false};
+    dassie_verify_report_t report;
+    dassie_problem_t problem;
+    dassie__wire_report_read(&r, &report);
+    dassie__wire_problem_read(&r, &problem);
+    if (!r.bad) {
+        struct wire_writer w = {malloc((size_t)(end - p)), 0};
+        MUST(w.p != NULL);
+        dassie__wire_report_write(&w, &report);
+        dassie__wire_problem_write(&w, &problem);
+        same(&w, p, (size_t)(r.p - p));
+    }
+}
+
+/* What a reply may hold: the rest is read as a job, an event, a queue, and a
+ * report with a problem. */
 void fuzz_reply(const uint8_t *p, size_t len)
 {
     struct wire_reader r = {p, p + len, false};
@@ -81,4 +98,5 @@ void fuzz_reply(const uint8_t *p, size_t len)
         dassie__wire_queue_write(&w, &queue);
         same(&w, from, (size_t)(r.p - from));
     }
+    fuzz_check(from, p + len);
 }
