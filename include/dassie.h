@@ -229,7 +229,12 @@ enum {
     DASSIE_READ_ONLY = 4,
     /* For tests: in memory, without threads, and its clock stands still. See
      * dassie_testing_advance(). It goes with no other flag. */
-    DASSIE_TESTING = 8
+    DASSIE_TESTING = 8,
+    /* With DASSIE_READ_ONLY: look also at a store that has an owner, as it
+     * stood when it was opened. The owner notices nothing. All of it is read
+     * first; if it is seen in the middle of a write again and again, the log is
+     * told that it is a moment's view. It cannot be copied. */
+    DASSIE_BESIDE = 16
 };
 
 /* ---- Callbacks --------------------------------------------------------- */
@@ -395,9 +400,9 @@ typedef void (*dassie_check_cb)(dassie_check_t *req, int status,
 
 /* The copy is there, durably (0), or it is not: UV_EEXIST something is there
  * already, UV_ENOENT or UV_ENOTDIR it cannot be there, UV_ENOTSUP the queue is
- * in memory, UV_EAGAIN as for a check, UV_ENAMETOOLONG, UV_ELOOP, UV_EACCES,
- * UV_EROFS, UV_ENOSPC, UV_EIO, UV_EMFILE, UV_EFBIG, UV_ENOMEM, DASSIE_ECORRUPT,
- * UV_ECANCELED. Loop thread. */
+ * in memory, or another's (DASSIE_BESIDE), UV_EAGAIN as for a check,
+ * UV_ENAMETOOLONG, UV_ELOOP, UV_EACCES, UV_EROFS, UV_ENOSPC, UV_EIO, UV_EMFILE,
+ * UV_EFBIG, UV_ENOMEM, DASSIE_ECORRUPT, UV_ECANCELED. Loop thread. */
 typedef void (*dassie_backup_cb)(dassie_backup_t *req, int status);
 
 /* ---- Options ----------------------------------------------------------- */

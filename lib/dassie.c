@@ -474,10 +474,13 @@ static bool marks_check(uint64_t high, uint64_t low)
 
 static int options_check(const dassie_options_t *o)
 {
-    const unsigned flags = DASSIE_NO_CREATE | DASSIE_SALVAGE | DASSIE_READ_ONLY;
+    const unsigned flags =
+        DASSIE_NO_CREATE | DASSIE_SALVAGE | DASSIE_READ_ONLY | DASSIE_BESIDE;
     bool good = ((o->flags & ~flags) == 0 || o->flags == DASSIE_TESTING) &&
                 ((o->flags & DASSIE_READ_ONLY) == 0 ||
                  (o->flags & DASSIE_SALVAGE) == 0) &&
+                ((o->flags & DASSIE_BESIDE) == 0 ||
+                 (o->flags & DASSIE_READ_ONLY) != 0) &&
                 (o->durability == DASSIE_FULL || o->durability == DASSIE_OFF) &&
                 o->commit_delay_ms <= COMMIT_DELAY_MS_MAX &&
                 o->max_crashes >= -1 &&

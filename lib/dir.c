@@ -338,6 +338,15 @@ int dassie__dir_open(struct dir *dir, const char *path, bool create,
     return rc;
 }
 
+int dassie__dir_beside(struct dir *dir, struct errmsg *e)
+{
+    int rc = format_check(dir, e);
+    if (rc == 0) {
+        remember_use();
+    }
+    return rc;
+}
+
 int dassie__dir_sync(const struct dir *dir, struct errmsg *e)
 {
     return dassie__sync_dir(dir->path) == 0 ? 0 : sys_error(e, "sync");

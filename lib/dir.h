@@ -41,6 +41,8 @@ struct dir {
 
 int dassie__dir_open(struct dir *dir, const char *path, bool create,
                      struct errmsg *e);
+/* One that is owned, after UV_EBUSY: without its lock. */
+int dassie__dir_beside(struct dir *dir, struct errmsg *e);
 void dassie__dir_close(struct dir *dir);
 
 /* Makes the admin socket, for the owner alone, in place of one that another

@@ -4,6 +4,7 @@
 
 #include "alloc.h"
 #include "apply.h"
+#include "beside.h"
 #include "exit.h"
 #include "kv_mem.h"
 #include "kv_rocks.h"
@@ -278,6 +279,23 @@ static int open_memory(struct dassie__impl *impl, struct kv **kv,
     return dassie__recorder_open(&impl->recorder, NULL, e);
 }
 
+/* That of another owner. */
+static int open_beside(struct dassie__impl *impl, struct kv **kv,
+                       struct errmsg *e)
+{
+    uint64_t torn;
+    int rc =
+        dassie__beside_open(impl->dir.path, impl->options.memory_bytes / 4 * 3,
+                            impl->scratch, kv, &torn, e);
+    if (rc == 0 && torn > 0) {
+        dassie__engine_log(impl, DASSIE_LOG_WARNING,
+                           "its owner writes meanwhile: this is a moment's "
+                           "view, in which %llu rows and counts do not agree",
+                           (unsigned long long)torn);
+    }
+    return rc;
+}
+
 static int open_dir(struct dassie__impl *impl, struct kv **kv, struct errmsg *e)
 {
     char inflight[PATH_MAX + 16];
@@ -305,6 +323,7 @@ static int open_store(struct dassie__impl *impl, struct errmsg *e)
     const dassie_options_t *o = &impl->options;
     bool read_only = (o->flags & DASSIE_READ_ONLY) != 0;
     bool test = impl->clock.fake;
+    bool owned = test || impl->dir.lock_fd >= 0;
     struct core_options core_options = {
         .crashes_max = o->max_crashes < 0 ? 0 : (uint32_t)o->max_crashes,
         .suspect_ns = (uint64_t)o->suspect_ms * 1000000,
@@ -314,7 +333,9 @@ static int open_store(struct dassie__impl *impl, struct errmsg *e)
         .attempts_max = DASSIE_ATTEMPTS,
         .random = test ? NULL : dassie__env.random};
     struct kv *kv;
-    int rc = test ? open_memory(impl, &kv, e) : open_dir(impl, &kv, e);
+    int rc = test    ? open_memory(impl, &kv, e)
+             : owned ? open_dir(impl, &kv, e)
+                     : open_beside(impl, &kv, e);
     if (rc != 0) {
         return rc;
     }
@@ -388,9 +409,13 @@ static int open_all(struct dassie__impl *impl, struct errmsg *e)
         (impl->options.flags & (DASSIE_NO_CREATE | DASSIE_READ_ONLY)) == 0;
     bool test = impl->clock.fake;
     int rc = test ? 0 : dassie__dir_open(&impl->dir, impl->path, create, e);
+    if (rc == UV_EBUSY && (impl->options.flags & DASSIE_BESIDE) != 0) {
+        rc = dassie__dir_beside(&impl->dir, e);
+    }
     if (rc == 0) {
         rc = open_store(impl, e);
         if (rc != 0 && !test) {
+            dassie__beside_close(impl->scratch);
             dassie__dir_close(&impl->dir);
         }
     }
@@ -764,6 +789,7 @@ static void engine_close(struct dassie__impl *impl)
         dassie__dir_unlisten(&impl->dir);
     }
     if (!impl->clock.fake) {
+        dassie__beside_close(impl->scratch);
         dassie__dir_close(&impl->dir);
     }
 }

@@ -234,7 +234,8 @@ struct dassie__impl {
     uint64_t grace_at; /* closing: when cancel flags are raised */
     uint64_t stuck_at; /* closing: when the log is told next */
     bool open;
-    bool listening; /* the socket is there */
+    bool listening;         /* the socket is there */
+    char scratch[PATH_MAX]; /* of one that looks beside the owner, or "" */
     bool closing;
     bool cancelled;  /* closing: flags are raised */
     bool lost;       /* the store did not heal */

@@ -181,14 +181,20 @@ static void rocks_value_release(struct kv_value *value)
     value->owner = NULL;
 }
 
+/* Beside the owner there are none, but all stands still. */
 static const struct kv_snapshot *rocks_snapshot(struct kv *kv)
 {
+    if (rocks(kv)->scratch[0] != '\0') {
+        return NULL;
+    }
     return (const struct kv_snapshot *)rocksdb_create_snapshot(rocks(kv)->db);
 }
 
 static void rocks_snapshot_release(struct kv *kv, const struct kv_snapshot *s)
 {
-    rocksdb_release_snapshot(rocks(kv)->db, (const rocksdb_snapshot_t *)s);
+    if (s != NULL) {
+        rocksdb_release_snapshot(rocks(kv)->db, (const rocksdb_snapshot_t *)s);
+    }
 }
 
 static rocksdb_readoptions_t *iter_options(const struct kv_iter *it,
@@ -423,6 +429,9 @@ static bool rocks_close(struct kv *kv, bool clean)
 static int rocks_checkpoint(struct kv *kv, const char *dir, struct errmsg *e)
 {
     char *text = NULL;
+    if (rocks(kv)->scratch[0] != '\0') {
+        return dassie__errmsg_set(e, UV_ENOTSUP, "its owner is to copy it");
+    }
     rocksdb_checkpoint_t *checkpoint =
         rocksdb_checkpoint_object_create(rocks(kv)->db, &text);
     if (text == NULL) {
@@ -469,6 +478,9 @@ int dassie__kv_rocks_open(const struct kv_rocks_options *options,
     r->kv.ops = &rocks_ops;
     r->hwm_fd = -1;
     r->read_only = options->read_only;
+    if (options->scratch != NULL) {
+        snprintf(r->scratch, sizeof r->scratch, "%s", options->scratch);
+    }
     r->gaps = options->gaps;
     r->lax = options->lax;
     int n = snprintf(r->dir, sizeof r->dir, "%s", options->dir);
@@ -502,4 +514,11 @@ int dassie__kv_rocks_open(const struct kv_rocks_options *options,
 uint64_t dassie__kv_rocks_sequence(struct kv *kv)
 {
     return rocksdb_get_latest_sequence_number(rocks(kv)->db);
+}
+
+int dassie__kv_rocks_catch_up(struct kv *kv, struct errmsg *e)
+{
+    char *text = NULL;
+    rocksdb_try_catch_up_with_primary(rocks(kv)->db, &text);
+    return text != NULL ? dassie__rocks_error(text, e) : 0;
 }

@@ -20,6 +20,8 @@ struct kv_rocks_options {
     bool lax;            /* open what is damaged, for salvage: without its log,
                             adding families that are missing, and reads see
                             what ranges have deleted; it has no mark */
+    const char *scratch; /* not NULL, with read_only: beside its owner, with
+                            this directory for itself; see beside.h */
     bool gaps;           /* the log may have some: a power cut took what was
                             never synced */
 };
@@ -27,6 +29,9 @@ struct kv_rocks_options {
 /* Errors: UV_ENOMEM, UV_EIO, UV_ENOSPC, DASSIE_ECORRUPT, ... with *e. */
 int dassie__kv_rocks_open(const struct kv_rocks_options *options,
                           struct kv **kv, struct errmsg *e);
+
+/* Reads on beside the owner. */
+int dassie__kv_rocks_catch_up(struct kv *kv, struct errmsg *e);
 
 /* Whether something was ever synced in DIR: then its database must be there,
  * and is never made anew. */

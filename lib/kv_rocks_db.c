@@ -96,8 +96,9 @@ int dassie__rocks_options(struct kv_rocks *r, struct errmsg *e)
     }
     rocksdb_get_options_from_string(
         plain,
-        r->lax ? "track_and_verify_wals_in_manifest=false"
-               : "track_and_verify_wals_in_manifest=true",
+        r->lax || r->scratch[0] != '\0'
+            ? "track_and_verify_wals_in_manifest=false"
+            : "track_and_verify_wals_in_manifest=true",
         made, &text);
     rocksdb_options_destroy(plain);
     r->options = made;
@@ -180,7 +181,13 @@ static int db_open_as(struct kv_rocks *r, const char *path, bool read_only,
     for (int i = 0; i < FAMILIES; i++) {
         each[i] = o;
     }
-    if (read_only) {
+    if (r->scratch[0] != '\0') {
+        /* With fewer, what the owner has deleted meanwhile is missed. */
+        rocksdb_options_set_max_open_files(o, -1);
+        r->db = rocksdb_open_as_secondary_column_families(
+            o, path, r->scratch, FAMILIES, dassie__family_names, each,
+            r->families, &text);
+    } else if (read_only) {
         r->db = rocksdb_open_for_read_only_column_families(
             o, path, FAMILIES, dassie__family_names, each, r->families, 0,
             &text);
@@ -233,15 +240,17 @@ static int tables_check(const struct kv_rocks *r, struct errmsg *e)
                                              dassie__family_names[damaged]);
 }
 
+/* The log of a store that has an owner goes on meanwhile. */
 static int before_open(const struct kv_rocks *r, const char *path,
                        uint64_t mark, struct errmsg *e)
 {
     struct wal_check check = {.dir = path, .mark = mark, .gaps = r->gaps};
-    int rc = r->lax ? 0 : dassie__wal_check(&check, e);
+    bool alone = !r->lax && r->scratch[0] == '\0';
+    int rc = alone ? dassie__wal_check(&check, e) : 0;
     if (rc == 0) {
         rc = dassie__tables_check(path, e);
     }
-    if (rc == 0 && !r->lax && !r->read_only) {
+    if (rc == 0 && alone && !r->read_only) {
         rc = dassie__manifest_trim(path, e);
     }
     return rc;

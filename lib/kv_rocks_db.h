@@ -33,6 +33,7 @@ struct kv_rocks {
     rocksdb_writeoptions_t *write_nosync;
     rocksdb_readoptions_t *read;
     char dir[PATH_MAX];
+    char scratch[PATH_MAX]; /* of one beside the owner, or "" */
     int hwm_fd;
     bool read_only;
     bool gaps;

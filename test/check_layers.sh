@@ -8,7 +8,7 @@ layers() {
     cat <<'LAYERS'
 api: admin admin_ask connection dassie enqueue operate process progress subscribe query inspect testing impl
 api: runner
-engine: engine apply events reader runs pool survey backup
+engine: engine apply events reader runs pool survey backup beside
 engine: verify verify_counts verify_job verify_keys verify_read salvage
 engine: salvage_rows salvage_log
 core: admit change core limit look look_info processor recorder timeout waiter dir

@@ -444,12 +444,18 @@ START_TEST(in_memory)
 }
 END_TEST
 
+static void setup(void)
+{
+    rig_begin();
+    held_n = 0;
+}
+
 int main(void)
 {
     Suite *suite = suite_create("inspect");
     TCase *tc = tcase_create("inspect");
     suite_add_tcase(suite, tc);
-    tcase_add_checked_fixture(tc, rig_begin, rig_finish);
+    tcase_add_checked_fixture(tc, setup, rig_finish);
     tcase_add_test(tc, check_at_work);
     tcase_add_test(tc, backup_at_work);
     tcase_add_test(tc, backup_unsynced);

@@ -23,6 +23,9 @@ tool=$(cd "$top_builddir" && pwd)/tools/dassie
 }
 
 dir=$(mktemp -d)
+mkdir "$dir/scratch"
+TMPDIR=$dir/scratch
+export TMPDIR
 pid=
 tail=
 stat=
@@ -607,6 +610,40 @@ test_ignored() {
     says '^dassie: 2 complete, 0 failed$'
 }
 
+# An owner that does not listen, as the path of its socket is too long.
+test_beside() {
+    store=$dir/$(printf '%0100d' 0)/store
+    mkdir "${store%/store}"
+    mkfifo "$dir/fifo"
+    dassie 0 add -q b one
+    dassie 0 add two
+    start "$dir/beside" run -q b -- sh -c "echo begun; cat $dir/fifo"
+    wait_for at_least 1 begun "$dir/beside" || fail 'run runs nothing'
+    wait_for at_least 1 'nobody can look meanwhile: ' "$dir/err" ||
+        fail 'it can be asked'
+    before=$(digest)
+    dassie 0 ls
+    prints '^ *1  running .* one$'
+    prints '^ *2  pending .* two$'
+    dassie 0 stat --json
+    prints '"jobs":{"pending":1,"scheduled":0,"running":1,'
+    dassie 0 show 1
+    prints '^one$'
+    dassie 3 show 99
+    [ "$before" = "$(digest)" ] || fail 'to look has changed an owned store'
+    [ -z "$(ls "$dir/scratch")" ] || fail 'a scratch directory is left'
+    for each in 'add x' 'cancel 1' 'pause default' 'tail' 'verify' \
+        'backup copy' 'run -- true'; do
+        # shellcheck disable=SC2086
+        dassie 4 $each
+    done
+    : >"$dir/fifo"
+    wait "$pid" || fail 'run: it was disturbed'
+    pid=
+    dassie 0 verify
+    prints ', 2 jobs: 0 problems$'
+}
+
 # Each run leaves a file for each line that it has worked on.
 start_lines() {
     mkdir "$dir/$1"
@@ -691,4 +728,5 @@ test_run
 test_interrupted
 test_asked
 test_ignored
+test_beside
 test_killed

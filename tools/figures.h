@@ -78,6 +78,7 @@ struct watch {
     struct figures before;
     struct figures now;
     unsigned patience_ms; /* with an owner that does not answer; 0: all */
+    bool beside;          /* look past an owner that does not listen */
     bool has_now;
     bool between; /* the look that is under way is between two others */
     bool gone;    /* the owner has, and this is what was seen last */

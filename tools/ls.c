@@ -95,7 +95,7 @@ static int run_ls(int argc, char **argv)
     if (!read_place(&place)) {
         return tool_fail(TOOL_USAGE, "ls: --from cannot be '%s'", from);
     }
-    int code = session_open(DASSIE_READ_ONLY, true);
+    int code = session_open(DASSIE_READ_ONLY | DASSIE_BESIDE, true);
     return code >= 0 ? code : session_close(list(&place));
 }
 
@@ -243,7 +243,7 @@ static int run_show(int argc, char **argv)
             return tool_fail(TOOL_USAGE, "show: '%s' is no job's id", argv[i]);
         }
     }
-    int code = session_open(DASSIE_READ_ONLY, true);
+    int code = session_open(DASSIE_READ_ONLY | DASSIE_BESIDE, true);
     return code >= 0 ? code : session_close(show_each(argv));
 }
 

@@ -79,7 +79,8 @@ static int watch_signals(void)
     return rc;
 }
 
-int session_open(unsigned flags, bool may_ask)
+/* Waits until it is open, or not: opened_status. */
+static int try_open(unsigned flags)
 {
     dassie_options_t options = DASSIE_OPTIONS_INIT;
     opened = closed = false; /* it may be the second one */
@@ -93,18 +94,30 @@ int session_open(unsigned flags, bool may_ask)
     if (rc == 0) {
         rc = dassie_open(&session.q, tool.dir, &options, on_open);
     }
-    if (rc != 0) {
-        return tool_fail_rc(rc, tool.dir);
+    if (rc == 0) {
+        session_wait(&opened);
     }
-    session_wait(&opened);
-    if (opened_status == 0) {
-        return -1;
-    }
-    if (opened_status == UV_EBUSY && may_ask) {
+    return rc;
+}
+
+int session_open(unsigned flags, bool may_ask)
+{
+    int rc = try_open(flags & ~(unsigned)DASSIE_BESIDE);
+    if (rc == 0 && opened_status == UV_EBUSY && may_ask) {
         if (remote_connect(tool.dir) == 0) {
             session_close(TOOL_GOOD);
             return -1;
         }
+        if ((flags & DASSIE_BESIDE) != 0) {
+            session_close(TOOL_GOOD);
+            rc = try_open(flags);
+        }
+    }
+    if (rc != 0) {
+        return tool_fail_rc(rc, tool.dir);
+    }
+    if (opened_status == 0) {
+        return -1;
     }
     int code =
         tool_fail(tool_code(opened_status), "%s", dassie_errmsg(&session.q));

@@ -23,7 +23,8 @@ struct session {
 extern struct session session;
 
 /* Opens the store; if it has an owner, connects to that, if the subcommand may
- * be done so. -1, or the exit code, after a line on stderr. */
+ * be done so; where nobody listens, looks beside it, if flags have
+ * DASSIE_BESIDE. -1, or the exit code, after a line on stderr. */
 int session_open(unsigned flags, bool may_ask);
 
 /* Runs the loop until *done. */

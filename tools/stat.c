@@ -170,6 +170,7 @@ static int run_stat(int argc, char **argv)
     if (interval_ms > INT32_MAX) {
         return tool_fail(TOOL_USAGE, "stat: --interval is too long");
     }
+    watch.beside = interval_ms == 0;
     int code = stat_store();
     watch_end(&watch);
     return code;

@@ -88,7 +88,11 @@ static int look_live(struct watch *watch, int (*more)(struct watch *),
 /* Its lock is this process's until it is closed. */
 static int look_at_rest(struct watch *watch, int (*more)(struct watch *))
 {
-    int code = session_open(DASSIE_READ_ONLY, true);
+    unsigned flags = DASSIE_READ_ONLY;
+    if (watch->beside) {
+        flags |= DASSIE_BESIDE;
+    }
+    int code = session_open(flags, true);
     if (code >= 0) {
         return code;
     }

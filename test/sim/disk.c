@@ -1,5 +1,6 @@
 #include "disk.h"
 
+#include "beside.h"
 #include "dir.h"
 #include "env.h"
 #include "kv_mem.h"
@@ -600,6 +601,31 @@ int dassie__backup(struct kv *kv, const char *path, const atomic_int *stop)
     (void)kv;
     (void)path;
     (void)stop;
+    return UV_ENOTSUP;
+}
+
+int dassie__beside_open(const char *dir, size_t memory_bytes,
+                        char scratch[PATH_MAX], struct kv **kv, uint64_t *torn,
+                        struct errmsg *e)
+{
+    (void)dir;
+    (void)memory_bytes;
+    (void)scratch;
+    (void)kv;
+    (void)torn;
+    (void)e;
+    return UV_ENOTSUP;
+}
+
+void dassie__beside_close(char scratch[PATH_MAX])
+{
+    (void)scratch;
+}
+
+int dassie__dir_beside(struct dir *dir, struct errmsg *e)
+{
+    (void)dir;
+    (void)e;
     return UV_ENOTSUP;
 }
 
