@@ -100,8 +100,8 @@ static uint64_t all_jobs(const dassie_count_t *jobs)
 static dassie_processor_t workers;
 static dassie_enqueue_many_t batch;
 static uint64_t acked;
-static bool stopping;
-static int stopped;
+static uint64_t quota; /* so many may be enqueued by now, */
+static int idle;       /* and are */
 
 static int work(dassie_job_t *job)
 {
@@ -114,10 +114,10 @@ static void on_batch(dassie_enqueue_many_t *req, int status)
 {
     ck_assert_int_eq(status, 0);
     acked += req->count;
-    if (stopping) {
-        stopped++;
-    } else {
+    if (acked < quota) {
         enqueue_batch();
+    } else {
+        idle = 1;
     }
 }
 
@@ -135,6 +135,16 @@ static void enqueue_batch(void)
         dassie_enqueue_many(&rig.q, &batch, specs, BATCH_JOBS, on_batch), 0);
 }
 
+/* It gets more work. */
+static void work_on(void)
+{
+    quota += 20 * BATCH_JOBS;
+    if (idle) {
+        idle = 0;
+        enqueue_batch();
+    }
+}
+
 static void work_begin(void)
 {
     static const uv_buf_t queues[] = {{(char *)(uintptr_t) "a", 1},
@@ -144,17 +154,15 @@ static void work_begin(void)
     options.queues_n = 2;
     options.concurrency = 2;
     options.work = work;
-    acked = 0;
-    stopping = false;
-    stopped = 0;
+    acked = quota = 0;
+    idle = 1;
     ck_assert_int_eq(dassie_process(&rig.q, &workers, &options), 0);
-    enqueue_batch();
+    work_on();
 }
 
 static void work_end(void)
 {
-    stopping = true;
-    rig_wait(&stopped, 1);
+    rig_wait(&idle, 1);
     rig_stop(&workers);
 }
 
@@ -165,6 +173,7 @@ START_TEST(check_at_work)
     uint64_t last = 0;
     work_begin();
     for (int i = 0; i < 10; i++) {
+        work_on();
         uint64_t before = acked;
         dassie_verify_report_t report = check_now();
         ck_assert_uint_ge(all_jobs(&report.jobs), before);
@@ -186,6 +195,7 @@ START_TEST(backup_at_work)
     char name[32];
     work_begin();
     for (int i = 0; i < 10; i++) {
+        work_on();
         uint64_t before = acked;
         snprintf(name, sizeof name, "copy%d", i);
         temp_path(path, rig.dir, name);
@@ -205,6 +215,7 @@ START_TEST(backup_unsynced)
     char name[32];
     work_begin();
     for (int i = 0; i < 5; i++) {
+        work_on();
         uint64_t before = acked;
         snprintf(name, sizeof name, "copy%d", i);
         temp_path(path, rig.dir, name);
@@ -399,8 +410,7 @@ START_TEST(close_meanwhile)
     for (int i = 0; i < 5; i++) {
         check_now();
     }
-    stopping = true;
-    rig_wait(&stopped, 1);
+    rig_wait(&idle, 1);
     for (int i = 0; i < 20; i++) {
         check_start(&checked[i]);
     }
