@@ -36,6 +36,12 @@ struct fact {
     size_t out_len;
 };
 
+/* Whether it is in one of those states. */
+static inline bool fact_in(const struct fact *fact, unsigned states)
+{
+    return fact->state != FACT_NONE && (states & DASSIE_IN(fact->state)) != 0;
+}
+
 struct facts {
     struct fact job[TOKENS_MAX]; /* by token */
     unsigned n[7];               /* jobs by state */

@@ -62,7 +62,7 @@ static void judge_recovered(struct job *j, const struct fact *o,
 
 static void note_gone(struct job *j, const struct fact *o)
 {
-    bool swept = (j->asked[DASSIE_DELETE] & DASSIE_IN(o->state)) == 0;
+    bool swept = !fact_in(o, j->asked[DASSIE_DELETE]);
     reached->swept += swept;
     j->gone = true;
     j->told = 0;

@@ -55,7 +55,7 @@ static bool was_passed_over(int token)
     bool renamed = change.by_queue && model.unsynced; /* after a power cut */
     return change.matches[token] && change.known[token] && !renamed &&
            o->id != 0 && o->state != DASSIE_RUNNING &&
-           (change.states & DASSIE_IN(o->state)) != 0 &&
+           fact_in(o, change.states) &&
            memcmp(o, &model.facts.job[token], sizeof *o) == 0;
 }
 
@@ -134,8 +134,7 @@ static struct job *any_known(void)
             continue;
         }
         known = job;
-        if (f->id != 0 && f->state != STATE_NONE &&
-            (in & DASSIE_IN(f->state)) != 0) {
+        if (f->id != 0 && fact_in(f, in)) {
             break;
         }
     }
