@@ -1100,7 +1100,8 @@ DASSIE_EXTERN int dassie_drain(dassie_t *q, dassie_drain_t *req,
 #define DASSIE_NOWHERE (-1)
 
 /* A job has gone from one state to another; or it is running, and was asked to
- * end as it has timed out: then from and to are DASSIE_RUNNING. */
+ * end as it has timed out, or has said how far it has come: then from and to
+ * are DASSIE_RUNNING. */
 struct dassie_event_s {
     uint64_t id;
     int from;          /* dassie_state_t, or DASSIE_NOWHERE */
@@ -1111,6 +1112,9 @@ struct dassie_event_s {
     uint64_t at_ms;    /* wall clock, ms since 1970 */
     const char *queue; /* followed by a zero byte */
     size_t queue_len;
+    int progress; /* 1: it has said how far it has come: */
+    uint64_t progress_done;
+    uint64_t progress_total;
 };
 
 /* Which events: those that match all that is set. */
@@ -1120,10 +1124,11 @@ struct dassie_subscribe_options_s {
     size_t queue_len;  /* 0: a C string */
     unsigned states;   /* into one of these: DASSIE_IN(state) | ...; 0: all,
                           deletions included */
+    int progress;      /* 1: the progress of running jobs, too */
 };
-#define DASSIE_SUBSCRIBE_OPTIONS_INIT                         \
-    {                                                         \
-        sizeof(struct dassie_subscribe_options_s), NULL, 0, 0 \
+#define DASSIE_SUBSCRIBE_OPTIONS_INIT                            \
+    {                                                            \
+        sizeof(struct dassie_subscribe_options_s), NULL, 0, 0, 0 \
     }
 
 struct dassie_subscription_s {
@@ -1138,6 +1143,8 @@ struct dassie_subscription_s {
  * dassie_close(); till then sub is the library's. Up to DASSIE_EVENTS_MAX
  * events are kept for a slow loop, in memory only; of what has no room, the
  * number is told. Jobs that go as they were kept long enough are not told.
+ * Progress is told, if it was asked for, as it is written: within a second, and
+ * only the last of what a job has said by then; its text is for dassie_get().
  * options may be NULL. Errors: UV_EINVAL queue or states; UV_ENOBUFS
  * DASSIE_SUBSCRIPTIONS_MAX reached; UV_ENOMEM. */
 DASSIE_EXTERN int dassie_subscribe(dassie_t *q, dassie_subscription_t *sub,

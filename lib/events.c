@@ -10,8 +10,12 @@
 
 /* ---- Engine ---- */
 
-static bool is_asked_for(const struct dassie__sub *sub, const job_t *job)
+static bool is_asked_for(const struct dassie__sub *sub, const job_t *job,
+                         bool progress)
 {
+    if (progress && !sub->progress) {
+        return false;
+    }
     if (sub->states != 0 && (job->state == DASSIE_NOWHERE ||
                              (sub->states & DASSIE_IN(job->state)) == 0)) {
         return false;
@@ -21,8 +25,18 @@ static bool is_asked_for(const struct dassie__sub *sub, const job_t *job)
             memcmp(sub->queue, job->queue->name, sub->queue_len) == 0);
 }
 
+static int code_of(const job_t *job, int from, bool progress)
+{
+    bool stays = job->state == DASSIE_RUNNING && from == DASSIE_RUNNING;
+    bool ran = from == DASSIE_RUNNING || job->state > DASSIE_RUNNING;
+    if (stays) {
+        return progress ? 0 : UV_ETIMEDOUT;
+    }
+    return ran ? job->status : 0;
+}
+
 static void stage(struct dassie__sub *sub, const job_t *job, int from,
-                  uint64_t wall_ms)
+                  const struct progress *progress)
 {
     uint64_t number = sub->asked_for++;
     if (sub->staged - atomic_load(&sub->tail) == DASSIE_EVENTS_MAX) {
@@ -30,28 +44,31 @@ static void stage(struct dassie__sub *sub, const job_t *job, int from,
     }
     uint64_t at = sub->staged++ % DASSIE_EVENTS_MAX;
     bool runs = job->state == DASSIE_RUNNING;
-    bool timed_out = runs && from == DASSIE_RUNNING;
-    bool ran = from == DASSIE_RUNNING || job->state > DASSIE_RUNNING;
     sub->number[at] = number;
-    sub->ring[at] = (dassie_event_t){.id = job->id,
-                                     .from = from,
-                                     .to = job->state,
-                                     .attempts = job->attempts + runs,
-                                     .code = timed_out ? UV_ETIMEDOUT
-                                             : ran     ? job->status
-                                                       : 0,
-                                     .at_ms = wall_ms,
-                                     .queue = job->queue->name,
-                                     .queue_len = job->queue->name_len};
+    sub->ring[at] =
+        (dassie_event_t){.id = job->id,
+                         .from = from,
+                         .to = job->state,
+                         .attempts = job->attempts + runs,
+                         .code = code_of(job, from, progress != NULL),
+                         .at_ms = sub->impl->core.wall_ms,
+                         .queue = job->queue->name,
+                         .queue_len = job->queue->name_len};
+    if (progress != NULL) {
+        sub->ring[at].progress = 1;
+        sub->ring[at].progress_done = progress->done;
+        sub->ring[at].progress_total = progress->total;
+    }
 }
 
-/* The store has moved a job. */
-static void on_moved(void *arg, const job_t *job, int from)
+/* The store has moved a job, or written its progress. */
+static void on_moved(void *arg, const job_t *job, int from,
+                     const struct progress *progress)
 {
     struct dassie__impl *impl = arg;
     for (struct dassie__sub *sub = impl->subs; sub != NULL; sub = sub->next) {
-        if (is_asked_for(sub, job)) {
-            stage(sub, job, from, impl->core.wall_ms);
+        if (is_asked_for(sub, job, progress != NULL)) {
+            stage(sub, job, from, progress);
         }
     }
 }

@@ -32,6 +32,7 @@ struct dassie__sub {
     char *queue;          /* only of this queue; NULL: of all */
     size_t queue_len;
     unsigned states; /* only into these; 0: into all */
+    bool progress;   /* of running jobs is told, too */
 
     /* The engine's. */
     struct dassie__sub *next;

@@ -50,6 +50,7 @@ int dassie__save_progress(job_t *job, const struct progress *progress,
     struct save *save = save_of(job);
     if (save != NULL) {
         save->progress = *progress;
+        save->said = true;
         *op = save_post(save, false);
     }
     pthread_mutex_unlock(&save_mutex);
@@ -64,6 +65,7 @@ int dassie__save_step(job_t *job, uint64_t done, uint64_t total, struct op **op)
     if (save != NULL) {
         save->progress.done = done;
         save->progress.total = total;
+        save->said = true;
         *op = save_post(save, true);
     }
     pthread_mutex_unlock(&save_mutex);
@@ -128,12 +130,15 @@ struct taken {
     size_t len;
     bool replaced;
     unsigned replacements;
+    bool said;
 };
 
 static void save_take_out(struct save *save, struct taken *t, bool last)
 {
     pthread_mutex_lock(&save_mutex);
     t->progress = save->progress;
+    t->said = save->said;
+    save->said = false;
     t->data = save->data;
     t->len = save->len;
     t->replaced = save->replaced;
@@ -175,6 +180,9 @@ static size_t save_put(struct store *s, struct save *save, bool last)
     s->kv->ops->put2(s->kv, FAMILY_RUNNING, save_key(key, save->job->id),
                      kv_slice(head, len), kv_slice(row.data, row.data_len));
     save_put_back(save, &t);
+    if (t.said) {
+        dassie__store_tell(s, save->job, &t.progress);
+    }
     s->changed = true;
     save->stored = true;
     return len + row.data_len;

@@ -54,6 +54,7 @@ struct save {
     bool replaced;
     unsigned replacements; /* how often; while the engine writes one it is away,
                               and data is that of the next one */
+    bool said;             /* progress is to be told */
     bool urgent;           /* the next commit takes it along */
     bool posted;           /* on its way to the engine, or in its list */
 

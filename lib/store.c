@@ -314,14 +314,15 @@ static void moved(struct store *s, job_t *job, int from, enum event event)
         dassie__expire_moved(s, job, event);
     }
     if (s->moved != NULL) {
-        s->moved(s->moved_arg, job, from);
+        s->moved(s->moved_arg, job, from, NULL);
     }
 }
 
-void dassie__store_tell(struct store *s, const job_t *job)
+void dassie__store_tell(struct store *s, const job_t *job,
+                        const struct progress *progress)
 {
     if (s->moved != NULL) {
-        s->moved(s->moved_arg, job, job->state);
+        s->moved(s->moved_arg, job, job->state, progress);
     }
 }
 

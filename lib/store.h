@@ -45,6 +45,8 @@
 /* Pending jobs that one batch takes out of their lines by key. */
 #define TAKEN_MAX 1024
 
+struct progress;
+
 /* The jobs claimed in one commit that have not ended. */
 struct claim_set {
     struct claim_set *prev; /* the older one */
@@ -73,7 +75,8 @@ struct sweep {
 
 struct store {
     struct kv *kv;
-    void (*moved)(void *arg, const job_t *job, int from); /* or NULL */
+    void (*moved)(void *arg, const job_t *job, int from,
+                  const struct progress *progress); /* or NULL */
     void *moved_arg;
     struct sweep sweep;
     struct overlay overlay;  /* of unique keys */
@@ -174,8 +177,10 @@ job_t *dassie__store_claim(struct store *s, struct queue *q, enum claim_how how,
 int dassie__store_move(struct store *s, job_t *job, enum event event,
                        bool *kept);
 
-/* Something happens to a job that does not move. */
-void dassie__store_tell(struct store *s, const job_t *job);
+/* Something happens to a job that does not move: it has said how far it has
+ * come, or else has timed out. */
+void dassie__store_tell(struct store *s, const job_t *job,
+                        const struct progress *progress);
 
 /* Whether the open batch has taken that job out of its line. */
 bool dassie__store_taken(const struct store *s, uint64_t id);

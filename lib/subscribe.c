@@ -17,6 +17,7 @@ static int sub_new(struct dassie__impl *impl,
     }
     sub->impl = impl;
     sub->states = o->states;
+    sub->progress = o->progress != 0;
     sub->ring = dassie__calloc(DASSIE_EVENTS_MAX, sizeof sub->ring[0]);
     sub->number = dassie__calloc(DASSIE_EVENTS_MAX, sizeof sub->number[0]);
     if (o->queue != NULL) {

@@ -103,7 +103,7 @@ static void run_passed(struct core *c, job_t *job)
         job_ask_end(job, UV_ETIMEDOUT);
         c->untold = true;
         c->stats.timed_out++;
-        dassie__store_tell(&c->store, job);
+        dassie__store_tell(&c->store, job, NULL);
         dassie__limits_add(&c->limits, job,
                            c->mono_ns + job->processor->hung_ns);
     } else if (again != UINT64_MAX) {

@@ -158,6 +158,79 @@ START_TEST(filters)
 }
 END_TEST
 
+static dassie_job_t *held;
+
+static void on_hold(dassie_job_t *job)
+{
+    held = job;
+}
+
+static void subscribe_progress(struct seen *s, unsigned states)
+{
+    dassie_subscribe_options_t options = DASSIE_SUBSCRIBE_OPTIONS_INIT;
+    memset(s, 0, sizeof *s);
+    s->sub.data = s;
+    options.queue = "default";
+    options.states = states;
+    options.progress = 1;
+    ck_assert_int_eq(dassie_subscribe(&rig.q, &s->sub, &options, on_event), 0);
+}
+
+/* Waits until the n-th event or a later one tells that; returns which one. What
+ * was said before may be told, too, if much time has passed; but not twice. */
+static int told_progress(int n, uint64_t done)
+{
+    uint64_t before = n > 1 ? seen.event[n - 1].progress_done : 0;
+    for (;; n++) {
+        rig_wait(&seen.n, n + 1);
+        const dassie_event_t *e = &seen.event[n];
+        ck_assert_int_eq(e->progress, 1);
+        ck_assert_uint_eq(e->progress_total, 10);
+        ck_assert(e->from == DASSIE_RUNNING && e->to == DASSIE_RUNNING);
+        ck_assert_uint_gt(e->progress_done, before);
+        before = e->progress_done;
+        if (before == done) {
+            return n;
+        }
+    }
+}
+
+/* The last that a job has said, whenever it is written, to those who asked. */
+START_TEST(progress)
+{
+    static struct seen plain;
+    static struct seen ends;
+    dassie_process_options_t options = DASSIE_PROCESS_OPTIONS_INIT;
+    dassie_spec_t spec = rig_spec(NULL, "x");
+    int status;
+    spec.attempts_max = 1;
+    options.start = on_hold;
+    subscribe_progress(&seen, 0);
+    subscribe_progress(&ends, DASSIE_IN(DASSIE_FAILED));
+    subscribe(&plain, "default", 0);
+    ck_assert_int_eq(dassie_process(&rig.q, &processors[0], &options), 0);
+    uint64_t id = rig_try_enqueue(&spec, &status);
+    rig_wait(&seen.n, 1);
+    ck_assert_int_eq(dassie_job_progress(held, 1, 10, "one", 0), 0);
+    ck_assert_int_eq(dassie_job_progress(held, 2, 10, NULL, 0), 0);
+    int n = told_progress(1, 2);
+    ck_assert_int_eq(dassie_job_step(held, 5, 10), 0);
+    n = told_progress(n + 1, 5);
+    ck_assert_int_eq(dassie_job_checkpoint(held, "x", 1), 0);
+    rig_enqueue("other", "x"); /* its commit takes the checkpoint along */
+    ck_assert_int_eq(dassie_job_progress(held, 7, 10, NULL, 0), 0);
+    ck_assert_int_eq(dassie_finish(&rig.q, id, 1, UV_EIO, NULL, 0), 0);
+    n = told_progress(n + 1, 7);
+    rig_wait(&seen.n, n + 2);
+    ck_assert_int_eq(seen.event[n + 1].to, DASSIE_FAILED);
+    ck_assert_int_eq(seen.event[n + 1].progress, 0);
+    rig_wait(&plain.n, 2);
+    rig_wait(&ends.n, 1);
+    ck_assert_int_eq(plain.n, 2);
+    ck_assert_int_eq(ends.n, 1);
+}
+END_TEST
+
 static void enqueue_many(uint32_t n)
 {
     static dassie_enqueue_many_t req;
@@ -287,6 +360,7 @@ int main(void)
     tcase_add_checked_fixture(tc, setup, rig_finish);
     tcase_add_test(tc, life);
     tcase_add_test(tc, filters);
+    tcase_add_test(tc, progress);
     tcase_add_test(tc, slow);
     tcase_add_test(tc, no_rows);
     tcase_add_test(tc, ends_in_its_callback);

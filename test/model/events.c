@@ -36,6 +36,9 @@ static void on_event(dassie_subscription_t *s, const dassie_event_t *events,
         MODEL_CHECK((e->to == DASSIE_COMPLETE) <= (e->code == 0) &&
                         (e->to == DASSIE_FAILED) <= (e->code != 0),
                     "event: to %d with code %d", e->to, e->code);
+        MODEL_CHECK(!e->progress || (e->from == DASSIE_RUNNING &&
+                                     e->to == DASSIE_RUNNING && e->code == 0),
+                    "event: progress of %d to %d", e->from, e->to);
         MODEL_CHECK(plan_queue_find(e->queue, e->queue_len) < PLAN_QUEUES,
                     "event: another queue");
         state[e->id] = (int8_t)e->to;
@@ -45,9 +48,12 @@ static void on_event(dassie_subscription_t *s, const dassie_event_t *events,
 
 void model_subscribe(void)
 {
+    dassie_subscribe_options_t options = DASSIE_SUBSCRIBE_OPTIONS_INIT;
+    options.progress = 1;
     forget();
-    MODEL_CHECK(CALL(dassie_subscribe)(&session.q, &sub, NULL, on_event) == 0,
-                "no subscription");
+    MODEL_CHECK(
+        CALL(dassie_subscribe)(&session.q, &sub, &options, on_event) == 0,
+        "no subscription");
 }
 
 void model_subscribe_again(void)
