@@ -46,7 +46,12 @@ static void on_close(dassie_t *q)
 static void on_log(dassie_t *q, dassie_log_level_t level, const char *line)
 {
     (void)q;
-    if (level <= DASSIE_LOG_WARNING) {
+    if (level > DASSIE_LOG_WARNING) {
+        return;
+    }
+    if (session.told != NULL) {
+        session.told(line);
+    } else {
         tool_fail(0, "%s", line);
     }
 }

@@ -16,9 +16,11 @@
 struct session {
     uv_loop_t loop;
     dassie_t q;
-    int signal;                /* that asked the process to end, or 0 */
-    void (*interrupted)(void); /* is told each time, if set */
-    bool unwatched;            /* signals are the subcommand's own */
+    int signal;                     /* that asked the process to end, or 0 */
+    void (*told)(const char *line); /* what the library logs, if set: not an
+                                       error, but what is asked for */
+    void (*interrupted)(void);      /* is told each time, if set */
+    bool unwatched;                 /* signals are the subcommand's own */
 };
 extern struct session session;
 
