@@ -6,11 +6,10 @@
  * sits at the terminal says so. */
 #include "config.h"
 
-#include "look.h"
 #include "out.h"
 #include "remote.h"
+#include "select.h"
 #include "session.h"
-#include "terminal.h"
 #include "tool.h"
 
 #include <inttypes.h>
@@ -20,12 +19,6 @@
 #include <unistd.h>
 
 #define PREVIEW_JOBS 10
-#define PREVIEW_BYTES 40
-
-#define ENDED                                                \
-    (DASSIE_IN(DASSIE_COMPLETE) | DASSIE_IN(DASSIE_FAILED) | \
-     DASSIE_IN(DASSIE_CANCELLED))
-#define WAITING (DASSIE_IN(DASSIE_PENDING) | DASSIE_IN(DASSIE_SCHEDULED))
 
 struct change {
     const char *name; /* of the subcommand */
@@ -36,7 +29,6 @@ struct change {
 };
 
 static const struct change *change;
-static struct selection selection;
 static int yes;
 static int dry_run;
 
@@ -113,19 +105,10 @@ static uint64_t matching;
 
 static void count_job(const dassie_info_t *job)
 {
-    char age[OUT_TIME_BYTES];
     matching++;
-    if (tool.json || matching > PREVIEW_JOBS) {
-        return;
+    if (!tool.json && matching <= PREVIEW_JOBS) {
+        select_print(job);
     }
-    uint64_t since = job->ended_ms != 0 ? job->ended_ms : job->enqueued_ms;
-    printf("%10" PRIu64 "  ", job->id);
-    out_state((int)job->state, 9);
-    printf(" %5s  ", format_age(age_of(since), age));
-    out_text(job->queue, job->queue_len, 0);
-    printf("  ");
-    out_text(job->data, job->data_len, PREVIEW_BYTES);
-    putchar('\n');
 }
 
 static int preview(void)
@@ -255,8 +238,8 @@ static int run_cancel(int argc, char **argv)
         .name = "cancel",
         .did = "cancelled",
         .action = DASSIE_CANCEL,
-        .states = WAITING,
-        .allowed = WAITING | DASSIE_IN(DASSIE_RUNNING)};
+        .states = SELECT_WAITING,
+        .allowed = SELECT_WAITING | DASSIE_IN(DASSIE_RUNNING)};
     return run_change(&cancel, argc, argv);
 }
 
@@ -265,30 +248,24 @@ static int run_rm(int argc, char **argv)
     static const struct change rm = {.name = "rm",
                                      .did = "deleted",
                                      .action = DASSIE_DELETE,
-                                     .states = ENDED,
-                                     .allowed = ENDED | WAITING};
+                                     .states = SELECT_ENDED,
+                                     .allowed = SELECT_ENDED | SELECT_WAITING};
     return run_change(&rm, argc, argv);
 }
 
 static int run_purge(int argc, char **argv)
 {
-    static const struct change purge = {.name = "purge",
-                                        .did = "deleted",
-                                        .action = DASSIE_DELETE,
-                                        .states = ENDED,
-                                        .allowed = ENDED | WAITING};
+    static const struct change purge = {
+        .name = "purge",
+        .did = "deleted",
+        .action = DASSIE_DELETE,
+        .states = SELECT_ENDED,
+        .allowed = SELECT_ENDED | SELECT_WAITING};
     return run_change(&purge, argc, argv);
 }
 
 static const struct tool_option options[] = {
-    {"state", "STATES", "only in these, with commas between", OPTION_STATES,
-     &selection.states, 0, 0, 's'},
-    {"queue", "QUEUE", "only of this queue", OPTION_TEXT, &selection.queue, 0,
-     0, 'q'},
-    {"name", "NAME", "only of this name", OPTION_TEXT, &selection.name, 0, 0,
-     'n'},
-    {"older", "TIME", "ended, or not ended and enqueued, so long ago",
-     OPTION_TIME, &selection.age_ms, 0, 0, 'o'},
+    SELECTION_OPTIONS,
     {"dry-run", NULL, "only tell which jobs", OPTION_FLAG, &dry_run, 0, 0, 0},
     {"yes", NULL, "do not ask", OPTION_FLAG, &yes, 0, 0, 'y'},
     {.name = NULL}};

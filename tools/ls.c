@@ -1,8 +1,8 @@
 /* ls.c: "dassie ls" and "dassie show", jobs one by one. */
 #include "config.h"
 
-#include "look.h"
 #include "out.h"
+#include "select.h"
 #include "session.h"
 #include "terminal.h"
 #include "tool.h"
@@ -15,38 +15,16 @@
 
 /* ---- ls ---- */
 
-#define ALL_STATES                                             \
-    (DASSIE_IN(DASSIE_PENDING) | DASSIE_IN(DASSIE_SCHEDULED) | \
-     DASSIE_IN(DASSIE_RUNNING) | DASSIE_IN(DASSIE_COMPLETE) |  \
-     DASSIE_IN(DASSIE_FAILED) | DASSIE_IN(DASSIE_CANCELLED))
-#define PREVIEW_BYTES 40
-
-static struct selection selection = {.states = ALL_STATES};
 static uint64_t limit = 100;
 static const char *from;
 
 static void print_row(const dassie_info_t *job)
 {
-    char age[OUT_TIME_BYTES];
     if (tool.json) {
         out_json(json_job(job, true));
-        return;
-    }
-    uint64_t since = job->ended_ms != 0 ? job->ended_ms : job->enqueued_ms;
-    printf("%10" PRIu64 "  ", job->id);
-    out_state((int)job->state, 9);
-    printf(" %5s %3" PRIu32 "  ", format_age(age_of(since), age),
-           job->attempts);
-    out_text(job->queue, job->queue_len, 0);
-    printf("  ");
-    if (job->name_len > 0) {
-        out_text(job->name, job->name_len, 0);
     } else {
-        putchar('-');
+        select_print(job);
     }
-    printf("  ");
-    out_text(job->data, job->data_len, PREVIEW_BYTES);
-    putchar('\n');
 }
 
 static bool read_place(struct place_in_list *place)
@@ -71,8 +49,7 @@ static int list(struct place_in_list *place)
 {
     bool more;
     if (!tool.json) {
-        printf("%10s  %-9s %5s %3s  %s\n", "ID", "STATE", "AGE", "RUN",
-               "QUEUE  NAME  PAYLOAD");
+        select_print_heading();
     }
     int rc = look_list(&selection, place, limit, print_row, &more);
     if (rc != 0) {
@@ -95,19 +72,15 @@ static int run_ls(int argc, char **argv)
     if (!read_place(&place)) {
         return tool_fail(TOOL_USAGE, "ls: --from cannot be '%s'", from);
     }
+    if (selection.states == 0) {
+        selection.states = SELECT_ALL;
+    }
     int code = session_open(DASSIE_READ_ONLY | DASSIE_BESIDE, true);
     return code >= 0 ? code : session_close(list(&place));
 }
 
 static const struct tool_option ls_options[] = {
-    {"state", "STATES", "only these, with commas between", OPTION_STATES,
-     &selection.states, 0, 0, 's'},
-    {"queue", "QUEUE", "only of this queue", OPTION_TEXT, &selection.queue, 0,
-     0, 'q'},
-    {"name", "NAME", "only of this name", OPTION_TEXT, &selection.name, 0, 0,
-     'n'},
-    {"older", "TIME", "ended, or not ended and enqueued, so long ago",
-     OPTION_TIME, &selection.age_ms, 0, 0, 'o'},
+    SELECTION_OPTIONS,
     {"limit", "N", "up to so many, by default 100; 0: all", OPTION_COUNT,
      &limit, 0, INT64_MAX, 'l'},
     {"from", "PLACE", "go on where a list has ended", OPTION_TEXT, &from, 0, 0,
