@@ -1,13 +1,9 @@
-/* What takes long on an open store, on a database in memory. */
+/* What takes long on an open store, on a database in memory, and on RocksDB
+ * what is written meanwhile. */
 #include "config.h"
 
-#include "../lib/alloc.h"
-#include "../lib/kv_mem.h"
 #include "../lib/survey.h"
-
-#include <check.h>
-#include <stdlib.h>
-#include <string.h>
+#include "store_rig.h"
 
 static struct kv *kv;
 static atomic_int stop;
@@ -122,6 +118,57 @@ START_TEST(no_copy)
 }
 END_TEST
 
+/* ---- What is written meanwhile ---- */
+
+static struct rig rig;
+static bool committing;
+static unsigned commits_n;
+static struct kv_iter *(*iter)(struct kv *kv,
+                               const struct kv_snapshot *snapshot,
+                               enum family family, struct kv_slice from,
+                               struct kv_slice to);
+
+/* A job more before anything of it is read. */
+static struct kv_iter *commit_and_iter(struct kv *rocks,
+                                       const struct kv_snapshot *snapshot,
+                                       enum family family, struct kv_slice from,
+                                       struct kv_slice to)
+{
+    if (!committing) {
+        committing = true;
+        rig_put(&rig, "queue", 0);
+        rig_commit(&rig);
+        commits_n++;
+        committing = false;
+    }
+    return iter(rocks, snapshot, family, from, to);
+}
+
+/* All that is seen stood there after one commit. */
+START_TEST(others_meanwhile)
+{
+    rig_setup(&rig, RIG_ROCKS);
+    rig_put(&rig, "queue", 0);
+    rig_put(&rig, "queue", 0);
+    rig_commit(&rig);
+    ops = *rig.kv->ops;
+    iter = ops.iter;
+    ops.iter = commit_and_iter;
+    const struct kv_ops *as_it_is = rig.kv->ops;
+    rig.kv->ops = &ops;
+    survey->kv = rig.kv;
+    commits_n = 0;
+    dassie__survey_run(survey);
+    rig.kv->ops = as_it_is;
+    ck_assert_int_eq(survey->status, 0);
+    ck_assert_uint_gt(commits_n, 2);
+    ck_assert_uint_eq(survey->problems_n, 0);
+    ck_assert_uint_eq(survey->report.problems, 0);
+    ck_assert_uint_eq(survey->report.jobs.pending, 2);
+    rig_teardown(&rig);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("survey");
@@ -133,6 +180,7 @@ int main(void)
     tcase_add_test(tc, stopped_before);
     tcase_add_test(tc, stopped_meanwhile);
     tcase_add_test(tc, no_copy);
+    tcase_add_test(tc, others_meanwhile);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
     int failed = srunner_ntests_failed(runner);
