@@ -76,7 +76,8 @@ void order_left(int who, const unsigned *queues, unsigned n)
     for (unsigned i = 0; i < n; i++) {
         struct order *order = &orders[queues[i]];
         if (order->who == who) {
-            order->lots = lots(order) + 1;
+            bool async = order->work_since_ns == 0;
+            order->lots = lots(order) + (async ? 2 : 1);
             order->work_since_ns = 0;
             order->who = ORDER_NOBODY;
         }

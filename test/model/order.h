@@ -13,8 +13,10 @@
  * Jobs that are handed back line up behind those that were before and have not
  * run since, whatever their ids. So the order is not judged any more once two
  * lots of them may meet: jobs that were claimed before the open, those of each
- * processor that was stopped, and those that a busy work processor hands back
- * every ORDER_RETURN_MS at the most.
+ * processor that was stopped (of an async one two lots: those that the stop
+ * finds claimed but not delivered go back before those that are on their way to
+ * the loop), and those that a busy work processor hands back every
+ * ORDER_RETURN_MS at the most.
  *
  * Threads: order_begun() any; the others the loop's. */
 #ifndef DASSIE_TEST_MODEL_ORDER_H_
