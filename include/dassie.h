@@ -1091,9 +1091,11 @@ struct dassie_drain_s {
     uint64_t reserved[5];
 };
 
-/* Tells when nothing is pending or running any more in any queue; what is
- * scheduled does not count. */
+/* Tells when nothing is pending or running any more in a queue (NULL: in any);
+ * what is scheduled does not count. A queue that is not there has no jobs.
+ * Errors: UV_EINVAL queue name; UV_ENOMEM. */
 DASSIE_EXTERN int dassie_drain(dassie_t *q, dassie_drain_t *req,
+                               const char *queue, size_t queue_len,
                                dassie_drain_cb cb);
 
 /* In place of a state: of a job that is new, or deleted. */

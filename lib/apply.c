@@ -824,6 +824,37 @@ static void after_watch(struct dassie__impl *impl, struct watch_priv *priv)
     answer(impl, &priv->op, OP_WATCH, status);
 }
 
+/* A queue that is not there has no jobs. */
+static bool is_drained(struct dassie__impl *impl,
+                       const struct drain_priv *drain)
+{
+    struct queues *qs = &impl->core.store.queues;
+    const struct tally *tally = &qs->tally;
+    if (drain->queue != NULL) {
+        const struct queue *q =
+            dassie__queues_find(qs, drain->queue, drain->queue_len);
+        if (q == NULL) {
+            return true;
+        }
+        tally = &q->tally;
+    }
+    return tally->pending == 0 && tally->running == 0;
+}
+
+static void tell_drained(struct dassie__impl *impl)
+{
+    struct ops drains = impl->drains;
+    struct op *op;
+    memset(&impl->drains, 0, sizeof impl->drains);
+    while ((op = ops_pop(&drains)) != NULL) {
+        if (!impl->open || is_drained(impl, (struct drain_priv *)op)) {
+            answer(impl, op, OP_DRAIN, refusal(impl));
+        } else {
+            ops_push(&impl->drains, op);
+        }
+    }
+}
+
 static void after_commit(struct dassie__impl *impl)
 {
     struct op *op;
@@ -849,11 +880,7 @@ static void after_commit(struct dassie__impl *impl)
                 break;
         }
     }
-    const struct tally *tally = &impl->core.store.queues.tally;
-    bool drained = tally->pending == 0 && tally->running == 0;
-    while ((!impl->open || drained) && (op = ops_pop(&impl->drains)) != NULL) {
-        answer(impl, op, OP_DRAIN, refusal(impl));
-    }
+    tell_drained(impl);
 }
 
 /* After their acknowledgements. */

@@ -139,6 +139,8 @@ struct listen_op {
 
 struct drain_priv {
     struct op op;
+    char *queue; /* NULL: all */
+    size_t queue_len;
 };
 
 struct cancel {

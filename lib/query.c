@@ -150,18 +150,28 @@ int dassie_queues(dassie_t *q, dassie_queues_t *req, dassie_queues_cb cb)
     return 0;
 }
 
-int dassie_drain(dassie_t *q, dassie_drain_t *req, dassie_drain_cb cb)
+int dassie_drain(dassie_t *q, dassie_drain_t *req, const char *queue,
+                 size_t queue_len, dassie_drain_cb cb)
 {
     int rc = dassie__impl_check(q);
+    if (rc == 0 && (req == NULL || cb == NULL)) {
+        rc = UV_EINVAL;
+    }
+    if (rc == 0 && queue != NULL) {
+        rc = dassie__name_check(&queue, &queue_len, "");
+    }
     if (rc != 0) {
         return rc;
     }
-    if (req == NULL || cb == NULL) {
-        return UV_EINVAL;
+    char *copy = queue != NULL ? dassie__memdup(queue, queue_len) : NULL;
+    if (queue != NULL && copy == NULL) {
+        return UV_ENOMEM;
     }
     struct drain_priv *priv = (struct drain_priv *)req->reserved;
     req->q = q;
     req->cb = cb;
+    priv->queue = copy;
+    priv->queue_len = queue_len;
     priv->op.type = OP_DRAIN;
     dassie__engine_post(q->impl, &priv->op);
     return 0;
@@ -274,6 +284,7 @@ void dassie__query_deliver(struct dassie__impl *impl, struct op *op)
     } else {
         struct drain_priv *priv = (struct drain_priv *)op;
         dassie_drain_t *req = container_of(priv, dassie_drain_t, reserved);
+        dassie__free(priv->queue);
         req->cb(req, op->status);
     }
 }

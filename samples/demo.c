@@ -161,7 +161,7 @@ static int run_jobs(void)
     if (rv == 0)
         rv = uv_signal_start_oneshot(&on_interrupt, interrupt, SIGINT);
     if (rv == 0)
-        rv = dassie_drain(&queue, &drain, drained);
+        rv = dassie_drain(&queue, &drain, NULL, 0, drained);
     return rv;
 }
 

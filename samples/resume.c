@@ -130,7 +130,7 @@ static void counted(dassie_counts_t *req, int status,
         status = process(req->q, "mail", send_mail, &processors[1]);
     }
     if (status == 0) {
-        status = dassie_drain(req->q, &drain, drained);
+        status = dassie_drain(req->q, &drain, NULL, 0, drained);
     }
     if (status != 0) {
         leave(req->q, status);

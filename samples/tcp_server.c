@@ -458,7 +458,7 @@ static int tell_of_jobs_from_before(void)
         return rv;
     printf("%" PRIu64 " jobs from before\n",
            stats.jobs.pending + stats.jobs.running);
-    return dassie_drain(&queue, &drain, drained);
+    return dassie_drain(&queue, &drain, NULL, 0, drained);
 }
 
 static int start_listening(void)

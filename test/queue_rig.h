@@ -307,7 +307,7 @@ static inline void rig_drain(void)
 {
     int drained = 0;
     dassie_drain_t req = {.data = &drained};
-    ck_assert_int_eq(dassie_drain(&rig.q, &req, rig_on_drain), 0);
+    ck_assert_int_eq(dassie_drain(&rig.q, &req, NULL, 0, rig_on_drain), 0);
     rig_wait(&drained, 1);
 }
 

@@ -351,7 +351,7 @@ START_TEST(loop_goes_on)
     ck_assert_int_eq(dassie_list(&rig.q, &list, NULL, on_list), 0);
     ck_assert_int_eq(dassie_counts(&rig.q, &counts, NULL, 0, on_counts), 0);
     ck_assert_int_eq(dassie_watch(&rig.q, &watch, id, on_watch), 0);
-    ck_assert_int_eq(dassie_drain(&rig.q, &drain, on_drain), 0);
+    ck_assert_int_eq(dassie_drain(&rig.q, &drain, NULL, 0, on_drain), 0);
     ck_assert_int_eq(dassie_processor_stop(&p[0], on_stopped), 0);
     options.queue = NULL;
     ck_assert_int_eq(dassie_process(&rig.q, &p[1], &options), 0);

@@ -316,7 +316,7 @@ static void look(int i)
                 dassie_counts(q, &all.counts[i], NULL, 0, on_counts));
     will_answer(IN_LIST, dassie_list(q, &all.list[i], NULL, on_list));
     will_answer(IN_GET, dassie_get(q, &all.get[i], 1, on_get));
-    will_answer(IN_DRAIN, dassie_drain(q, &all.drain[i], on_drain));
+    will_answer(IN_DRAIN, dassie_drain(q, &all.drain[i], NULL, 0, on_drain));
 }
 
 static void ask_busy(void)

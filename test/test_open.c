@@ -1052,7 +1052,7 @@ static int call_counts(dassie_t *q)
 
 static int call_drain(dassie_t *q)
 {
-    return dassie_drain(q, &ask.drain, drain_canceled);
+    return dassie_drain(q, &ask.drain, NULL, 0, drain_canceled);
 }
 
 static int call_process(dassie_t *q)

@@ -472,7 +472,7 @@ static void check_all(dassie_t *q, int rc)
     ck_assert_int_eq(dassie_get(q, &get, 1, on_get_never), rc);
     ck_assert_int_eq(dassie_list(q, &list, NULL, on_page), rc);
     ck_assert_int_eq(dassie_counts(q, &counts, NULL, 0, on_counts_never), rc);
-    ck_assert_int_eq(dassie_drain(q, &drain, on_drain_never), rc);
+    ck_assert_int_eq(dassie_drain(q, &drain, NULL, 0, on_drain_never), rc);
     ck_assert_int_eq(dassie_stats(q, &stats), rc);
 }
 
@@ -501,8 +501,8 @@ START_TEST(bad_calls)
                      UV_EINVAL);
     ck_assert_int_eq(dassie_counts(q, &counts, long_name, 0, on_counts_never),
                      UV_EINVAL);
-    ck_assert_int_eq(dassie_drain(q, NULL, on_drain_never), UV_EINVAL);
-    ck_assert_int_eq(dassie_drain(q, &drain, NULL), UV_EINVAL);
+    ck_assert_int_eq(dassie_drain(q, NULL, NULL, 0, on_drain_never), UV_EINVAL);
+    ck_assert_int_eq(dassie_drain(q, &drain, NULL, 0, NULL), UV_EINVAL);
     ck_assert_int_eq(dassie_stats(q, NULL), UV_EINVAL);
     check_all(NULL, UV_EINVAL);
     check_all(&zero, UV_EINVAL);
@@ -713,13 +713,13 @@ START_TEST(drained_at_last)
 {
     dassie_drain_t req[2];
     drained = 0;
-    ck_assert_int_eq(dassie_drain(&rig.q, &req[0], on_drain), 0);
+    ck_assert_int_eq(dassie_drain(&rig.q, &req[0], NULL, 0, on_drain), 0);
     ck_assert_int_eq(drained, 0);
     rig_wait(&drained, 1);
     ck_assert_int_eq(drain_status, 0);
     enqueue_n("a", 2, 0); /* seen, though not yet committed */
-    ck_assert_int_eq(dassie_drain(&rig.q, &req[0], on_drain), 0);
-    ck_assert_int_eq(dassie_drain(&rig.q, &req[1], on_drain), 0);
+    ck_assert_int_eq(dassie_drain(&rig.q, &req[0], NULL, 0, on_drain), 0);
+    ck_assert_int_eq(dassie_drain(&rig.q, &req[1], NULL, 0, on_drain), 0);
     process_hold("a", 1);
     rig_wait(&held_n, 1);
     finish(held[0], 0);
@@ -732,6 +732,33 @@ START_TEST(drained_at_last)
 }
 END_TEST
 
+/* Of one queue, whatever the others have. */
+START_TEST(drained_queue)
+{
+    dassie_drain_t req[3];
+    drained = 0;
+    enqueue_n("a", 1, 0);
+    enqueue_n("b", 1, 0);
+    ck_assert_int_eq(dassie_drain(&rig.q, &req[0], "", 0, on_drain), UV_EINVAL);
+    ck_assert_int_eq(dassie_drain(&rig.q, &req[0], "a", 0, on_drain), 0);
+    ck_assert_int_eq(dassie_drain(&rig.q, &req[1], "bx", 1, on_drain), 0);
+    ck_assert_int_eq(dassie_drain(&rig.q, &req[2], "none", 0, on_drain), 0);
+    rig_wait(&drained, 1);
+    process_hold("a", 1);
+    rig_wait(&held_n, 1);
+    rig_counts();
+    ck_assert_int_eq(drained, 1);
+    finish(held[0], 0);
+    rig_counts();
+    ck_assert_int_eq(drained, 2);
+    ck_assert_int_eq(drain_status, 0);
+    rig_close(); /* b has a job yet */
+    ck_assert_int_eq(drained, 3);
+    ck_assert_int_eq(drain_status, UV_ECANCELED);
+    rig_open();
+}
+END_TEST
+
 START_TEST(drain_and_close)
 {
     dassie_drain_t req;
@@ -739,7 +766,7 @@ START_TEST(drain_and_close)
     enqueue_n("a", 2, 0);
     process_hold("a", 1);
     rig_wait(&held_n, 1);
-    ck_assert_int_eq(dassie_drain(&rig.q, &req, on_drain), 0);
+    ck_assert_int_eq(dassie_drain(&rig.q, &req, NULL, 0, on_drain), 0);
     ck_assert_int_eq(dassie_close(&rig.q, rig_closed), 0);
     finish(held[0], 0);
     rig_wait(&rig.closed, 1);
@@ -757,7 +784,7 @@ START_TEST(drain_while_closing)
     enqueue_n("a", 1, 0);
     process_hold("a", 1);
     rig_wait(&held_n, 1);
-    ck_assert_int_eq(dassie_drain(&rig.q, &req, on_drain), 0);
+    ck_assert_int_eq(dassie_drain(&rig.q, &req, NULL, 0, on_drain), 0);
     ck_assert_int_eq(dassie_close(&rig.q, rig_closed), 0);
     finish(held[0], 0);
     rig_wait(&rig.closed, 1);
@@ -900,6 +927,7 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, stats_figures);
     tcase_add_test(tc, stats_from_a_thread);
     tcase_add_test(tc, drained_at_last);
+    tcase_add_test(tc, drained_queue);
     tcase_add_test(tc, drain_and_close);
     tcase_add_test(tc, drain_while_closing);
     tcase_add_test(tc, verify_store);

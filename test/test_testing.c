@@ -474,7 +474,7 @@ START_TEST(answers_all_there_is)
     ck_assert_int_eq(dassie_list(&q, &list, NULL, on_list), 0);
     ck_assert_int_eq(dassie_get(&q, &get, 1, on_get), 0);
     ck_assert_int_eq(dassie_watch(&q, &watch, 1, on_watch), 0);
-    ck_assert_int_eq(dassie_drain(&q, &drain, on_drain), 0);
+    ck_assert_int_eq(dassie_drain(&q, &drain, NULL, 0, on_drain), 0);
     advance(0);
     check_trace("one pending one listed a");
     filter.name = "a";
@@ -704,7 +704,7 @@ START_TEST(a_close_can_be_advanced)
 {
     static dassie_drain_t drain;
     enqueue("a", 0, 0);
-    ck_assert_int_eq(dassie_drain(&q, &drain, on_drain), 0);
+    ck_assert_int_eq(dassie_drain(&q, &drain, NULL, 0, on_drain), 0);
     ck_assert_int_eq(dassie_close(&q, on_close), 0);
     advance(DAY);
     advance(DAY);

@@ -466,7 +466,7 @@ static int run_process(void)
     options.start = start_end;
     int rc = dassie_process(&rig.q, &passing, &options);
     if (rc == 0) { /* when it is told, the processor is known */
-        ck_assert_int_eq(dassie_drain(&rig.q, &drain, on_drain), 0);
+        ck_assert_int_eq(dassie_drain(&rig.q, &drain, NULL, 0, on_drain), 0);
         ck_assert_int_eq(outcome(0), 0);
     }
     return rc;
@@ -566,6 +566,12 @@ static int run_counts(void)
 {
     static dassie_counts_t counts;
     return outcome(dassie_counts(&rig.q, &counts, "ends", 0, on_counts));
+}
+
+static int run_drain(void)
+{
+    static dassie_drain_t drain;
+    return outcome(dassie_drain(&rig.q, &drain, "ends", 0, on_drain));
 }
 
 static int run_metrics(void)
@@ -685,7 +691,7 @@ static int run_plain(void)
     ck_assert_ptr_nonnull(dassie_strerror(DASSIE_ECORRUPT));
     ck_assert_str_eq(dassie_version(), PACKAGE_VERSION);
     ck_assert_int_eq(dassie_stats(&rig.q, &stats), 0);
-    return outcome(dassie_drain(&rig.q, &drain, on_drain));
+    return outcome(dassie_drain(&rig.q, &drain, NULL, 0, on_drain));
 }
 
 static int run_accessors(void)
@@ -1110,6 +1116,7 @@ static const struct operation {
     {"dassie_list", "list pending jobs", LOOKS, NULL, run_list_pending, NULL},
     {"dassie_list", "list running jobs", LOOKS, NULL, run_list_running, NULL},
     {"dassie_counts", "counts", LOOKS, NULL, run_counts, NULL},
+    {"dassie_drain", "drain of a queue", 0, NULL, run_drain, NULL},
     {"dassie_metrics", "metrics", LOOKS, NULL, run_metrics, NULL},
     {"dassie_check", "check", LOOKS, NULL, run_check, NULL},
     {"dassie_backup", "backup", LOOKS, NULL, run_backup, NULL},

@@ -97,7 +97,7 @@ static int call_loops(int i)
         case 5:
             return dassie_counts(&rig.q, &ask.counts, NULL, 0, on_counts);
         case 6:
-            return dassie_drain(&rig.q, &ask.drain, on_drain);
+            return dassie_drain(&rig.q, &ask.drain, NULL, 0, on_drain);
         case 7:
             return dassie_process(&rig.q, &ask.processor, &options);
         case 8:

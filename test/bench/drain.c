@@ -72,7 +72,7 @@ static void on_open(dassie_t *q, int status)
     if (drain->sample < drain->load->jobs) {
         return;
     }
-    int rc = dassie_drain(q, &drain->req, on_drained);
+    int rc = dassie_drain(q, &drain->req, NULL, 0, on_drained);
     if (rc != 0) {
         die("dassie_drain", rc);
     }

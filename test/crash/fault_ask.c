@@ -328,7 +328,7 @@ void fault_ask_drain(void)
 {
     static dassie_drain_t req;
     asking.waiting++;
-    sync_must(dassie_drain(&rig.q, &req, on_drain), "drain");
+    sync_must(dassie_drain(&rig.q, &req, NULL, 0, on_drain), "drain");
 }
 
 /* ---- Their answers ---- */

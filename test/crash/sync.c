@@ -97,7 +97,7 @@ void sync_drain(void)
 {
     atomic_int n = 0;
     dassie_drain_t req = {.data = &n};
-    sync_must(dassie_drain(&rig.q, &req, on_drain), "drain");
+    sync_must(dassie_drain(&rig.q, &req, NULL, 0, on_drain), "drain");
     sync_wait(&n, 1);
 }
 

@@ -425,7 +425,8 @@ static void op_drain(void)
 {
     struct request *r = request_new();
     r->u.drain.data = r;
-    must(CALL(dassie_drain)(&session.q, &r->u.drain, on_drain), "drain");
+    must(CALL(dassie_drain)(&session.q, &r->u.drain, NULL, 0, on_drain),
+         "drain");
 }
 
 static void on_change(dassie_change_t *req, int status)

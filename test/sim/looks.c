@@ -112,7 +112,8 @@ bool looks_drain(void)
     if (!users_calls() || looks.drain_due) {
         return false;
     }
-    looks.drain_due = dassie_drain(&users.q, &looks.drain, on_drain) == 0;
+    looks.drain_due =
+        dassie_drain(&users.q, &looks.drain, NULL, 0, on_drain) == 0;
     return true;
 }
 
