@@ -522,6 +522,7 @@ START_TEST(log_from_before_salvaged)
                                 .e = &e};
     char first_path[sizeof log_path];
     struct kv_value value;
+    told = 0;
     memcpy(first_path, log_path, sizeof first_path);
     snprintf(work, sizeof work, "%s/work", dir);
     ck_assert_int_eq(mkdir(work, 0755), 0);
