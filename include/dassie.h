@@ -393,8 +393,8 @@ typedef void (*dassie_verify_cb)(void *arg, uint64_t id, const char *line);
 
 /* The whole store was read (0), whatever was found, or it is too damaged for
  * that (DASSIE_ECORRUPT): *report and req->problems tell. Or, with report NULL,
- * UV_EAGAIN: the store failed meanwhile, and is being opened anew; UV_ENOMEM,
- * UV_EIO, UV_ECANCELED. Loop thread. */
+ * UV_EAGAIN: the store failed meanwhile, and is being opened anew, or there is
+ * no thread to be had; UV_ENOMEM, UV_EIO, UV_ECANCELED. Loop thread. */
 typedef void (*dassie_check_cb)(dassie_check_t *req, int status,
                                 const dassie_verify_report_t *report);
 
@@ -1228,10 +1228,13 @@ struct dassie_backup_s {
  * everything enqueued by this thread before. Where both are on one file system,
  * tables are hard links, and it takes little time and room. Jobs that were
  * under way are under way in the copy, as if its owner had been killed: opened,
- * it runs them again, and those that are to be run at most once have failed. It
- * runs on a thread as dassie_check() does; dassie_close() waits for the link or
- * copy that is being made, and removes it. Errors: UV_ENAMETOOLONG; UV_ENOBUFS,
- * with DASSIE_LOOKUPS_MAX under way; UV_ENOMEM. */
+ * it runs them again, and those that are to be run at most once have failed.
+ * Only its user may look into it, mode 0700. It runs on a thread as
+ * dassie_check() does; dassie_close(), and a store that has to be opened anew,
+ * wait for the link or copy that is being made, and it is removed. Errors:
+ * UV_ENAMETOOLONG; UV_ENOENT path is empty, or relative and the current
+ * directory is gone; UV_ENOBUFS, with DASSIE_LOOKUPS_MAX under way; UV_ENOMEM.
+ */
 DASSIE_EXTERN int dassie_backup(dassie_t *q, dassie_backup_t *req,
                                 const char *path, dassie_backup_cb cb);
 

@@ -782,13 +782,16 @@ static void after_survey(struct dassie__impl *impl, struct survey *survey)
     }
     survey->kv = impl->core.store.kv;
     survey->stop = &impl->survey_stop;
-    if (!impl->core.store.kv->ops->shared_reads ||
-        dassie__reader_start(impl, &impl->surveyor) != 0) {
+    if (impl->core.store.kv->ops->shared_reads) {
+        survey->status = dassie__reader_start(impl, &impl->surveyor);
+        if (survey->status == 0) {
+            dassie__reader_push(&impl->surveyor, &survey->op);
+            return;
+        }
+    } else {
         dassie__survey_run(survey);
-        answer(impl, &survey->op, OP_SURVEY, 0);
-        return;
     }
-    dassie__reader_push(&impl->surveyor, &survey->op);
+    answer(impl, &survey->op, OP_SURVEY, 0);
 }
 
 /* Looks up the end that w waits for. False: there is no memory. */

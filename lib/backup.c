@@ -6,7 +6,8 @@
  * so there has to be one. The mark of what is durable is that of
  * the copy, asked of the copy itself, which is so opened once. There is no
  * flight recorder: what was under way may have run. FORMAT comes last, so an
- * interrupted copy is no store. */
+ * interrupted copy is no store. Nobody else may look into it, as its mode may
+ * be all that protects the original. */
 #include "config.h"
 
 #include "dir.h"
@@ -47,17 +48,12 @@ static int make_log(const char *db, struct errmsg *e)
 {
     char path[PATH_MAX];
     struct manifest m = {0};
-    uint64_t newest = 0;
     int rc = dassie__manifest_read(db, &m, e);
     if (rc != 0) {
         return rc;
     }
-    for (int i = 0; i < MANIFEST_FAMILIES_MAX; i++) {
-        bool newer = m.family[i].is && m.family[i].log > newest;
-        newest = newer ? m.family[i].log : newest;
-    }
-    if (snprintf(path, sizeof path, "%s/%06" PRIu64 ".log", db, newest) >=
-        (int)sizeof path) {
+    if (snprintf(path, sizeof path, "%s/%06" PRIu64 ".log", db,
+                 dassie__manifest_newest_log(&m)) >= (int)sizeof path) {
         return UV_ENAMETOOLONG;
     }
     int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
@@ -83,38 +79,53 @@ static int read_sequence(const char *path, uint64_t *sequence, struct errmsg *e)
     return rc;
 }
 
-static int fill(struct kv *kv, const char *path, struct errmsg *e)
+/* What makes a store of the database. */
+static int fill(const char *path, const char *db, struct errmsg *e)
 {
-    char db[PATH_MAX];
     uint64_t sequence = 0;
-    if (snprintf(db, sizeof db, "%s/db", path) >= (int)sizeof db) {
-        return UV_ENAMETOOLONG;
-    }
-    int rc = kv->ops->checkpoint(kv, db, e);
-    if (rc == 0) {
-        rc = make_log(db, e);
-    }
+    int rc = make_log(db, e);
     if (rc == 0) {
         rc = read_sequence(path, &sequence, e);
     }
-    return rc == 0 ? write_mark(path, sequence) : rc;
+    if (rc == 0) {
+        rc = write_mark(path, sequence);
+    }
+    return rc == 0 ? dassie__dir_declare(path, e) : rc;
+}
+
+/* Until the database is there the directory need not be ours: RocksDB removes
+ * what it has begun, and what else there is stays. Whoever removes the place
+ * meanwhile is no damage to the store. */
+static int copy(struct kv *kv, const char *path, const char *db,
+                struct errmsg *e)
+{
+    int rc = kv->ops->checkpoint(kv, db, e);
+    if (rc != 0 && rmdir(path) != 0 && errno == ENOENT) {
+        return UV_ENOENT;
+    }
+    return rc;
 }
 
 int dassie__backup(struct kv *kv, const char *path, const atomic_int *stop)
 {
     struct errmsg e;
+    char db[PATH_MAX];
     if (kv->ops->checkpoint == NULL) {
         return UV_ENOTSUP;
     }
-    if (mkdir(path, 0777) != 0) {
+    if (snprintf(db, sizeof db, "%s/db", path) >= (int)sizeof db) {
+        return UV_ENAMETOOLONG;
+    }
+    if (mkdir(path, 0700) != 0) {
         return dassie__sys_code(errno);
     }
-    int rc = fill(kv, path, &e);
-    if (rc == 0) {
-        rc = atomic_load(stop);
+    int rc = copy(kv, path, db, &e);
+    if (rc != 0) {
+        return rc;
     }
+    rc = atomic_load(stop);
     if (rc == 0) {
-        rc = dassie__dir_declare(path, &e);
+        rc = fill(path, db, &e);
     }
     if (rc != 0) {
         dassie__remove_all(path);

@@ -491,8 +491,7 @@ static int options_check(const dassie_options_t *o)
     return good ? 0 : UV_EINVAL;
 }
 
-/* The host may change its directory while the store is open. */
-static int path_copy(const char *path, char **out)
+int dassie__path_copy(const char *path, char **out)
 {
     char absolute[PATH_MAX];
     size_t len = sizeof absolute;
@@ -515,7 +514,8 @@ static int place_on_disk(struct dassie__impl *impl, const char *path)
     if (path == NULL || path[0] == '\0') {
         return UV_EINVAL;
     }
-    return dassie__dir_is_orphan() ? UV_EPERM : path_copy(path, &impl->path);
+    return dassie__dir_is_orphan() ? UV_EPERM
+                                   : dassie__path_copy(path, &impl->path);
 }
 
 static int place_in_memory(struct dassie__impl *impl)

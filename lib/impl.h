@@ -31,6 +31,10 @@ int dassie__name_check(const char **name, size_t *len, const char *fallback);
 int dassie__options_copy(void *to, size_t size, const void *from,
                          size_t from_size);
 
+/* An absolute copy: the host may change its directory meanwhile. Errors:
+ * UV_ENAMETOOLONG, UV_ENOMEM, or why there is no directory. */
+int dassie__path_copy(const char *path, char **out);
+
 /* Ends what is over of a processor: tells the user and frees it. */
 void dassie__processor_settle(struct dassie__processor *p);
 void dassie__processor_free(struct dassie__processor *p);

@@ -3,8 +3,7 @@
 
 #include "impl.h"
 
-#include <limits.h>
-#include <string.h>
+#include "alloc.h"
 
 static int survey_post(dassie_t *q, enum survey_type type, void *req,
                        const char *path)
@@ -38,16 +37,18 @@ int dassie_check(dassie_t *q, dassie_check_t *req, dassie_check_cb cb)
 int dassie_backup(dassie_t *q, dassie_backup_t *req, const char *path,
                   dassie_backup_cb cb)
 {
+    char *absolute = NULL;
     int rc = dassie__lookup_take(q);
     if (rc == 0 && (req == NULL || cb == NULL || path == NULL)) {
         rc = UV_EINVAL;
     }
-    if (rc == 0 && strlen(path) >= PATH_MAX) {
-        rc = UV_ENAMETOOLONG;
+    if (rc == 0) {
+        rc = path[0] != '\0' ? dassie__path_copy(path, &absolute) : UV_ENOENT;
     }
     if (rc == 0) {
-        rc = survey_post(q, SURVEY_BACKUP, req, path);
+        rc = survey_post(q, SURVEY_BACKUP, req, absolute);
     }
+    dassie__free(absolute);
     if (rc == 0) {
         req->q = q;
         req->cb = cb;

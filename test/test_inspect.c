@@ -4,6 +4,8 @@
 
 #include "queue_rig.h"
 
+#include <sys/resource.h>
+
 /* ---- Helpers ---- */
 
 struct checked {
@@ -357,6 +359,26 @@ START_TEST(copy_of_looked_at)
 }
 END_TEST
 
+/* The place is where the caller stood then; and it is nobody else's. */
+START_TEST(copy_elsewhere)
+{
+    struct copied copied;
+    struct stat st;
+    char path[PATH_MAX];
+    int here = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    rig_enqueue(NULL, "one");
+    ck_assert_int_eq(chdir(rig.dir), 0);
+    backup_start(&copied, "copy");
+    ck_assert_int_eq(fchdir(here), 0);
+    close(here);
+    rig_wait(&copied.n, 1);
+    ck_assert_int_eq(copied.status, 0);
+    temp_path(path, rig.dir, "copy");
+    ck_assert_int_eq(stat(path, &st), 0);
+    ck_assert_uint_eq(st.st_mode & 0777, 0700);
+}
+END_TEST
+
 /* ---- What goes wrong ---- */
 
 START_TEST(no_place)
@@ -369,7 +391,6 @@ START_TEST(no_place)
     ck_assert_int_eq(backup_try(path), UV_ENOENT);
     temp_path(path, rig.dir, "store/FORMAT/copy");
     ck_assert_int_eq(backup_try(path), UV_ENOTDIR);
-    ck_assert_int_eq(backup_try(""), UV_ENOENT);
     /* A place that is long enough for its own files, but not for RocksDB's. */
     memset(path, '/', sizeof path);
     snprintf(path + PATH_MAX - 8 - strlen(rig.dir), strlen(rig.dir) + 7, "%s/c",
@@ -377,6 +398,27 @@ START_TEST(no_place)
     ck_assert_int_ne(backup_try(path), 0);
     temp_path(path, rig.dir, "c");
     ck_assert_int_ne(stat(path, &st), 0);
+}
+END_TEST
+
+/* A stack that there is no room for: whoever would do it is not to be had, and
+ * nobody else does it meanwhile. */
+START_TEST(no_thread)
+{
+    struct checked checked;
+    struct rlimit before;
+    char path[PATH_MAX];
+    temp_path(path, rig.dir, "copy");
+    ck_assert_int_eq(getrlimit(RLIMIT_STACK, &before), 0);
+    struct rlimit much = {(rlim_t)1 << 47, before.rlim_max};
+    ck_assert_int_eq(setrlimit(RLIMIT_STACK, &much), 0);
+    check_start(&checked);
+    rig_wait(&checked.n, 1);
+    ck_assert_int_eq(checked.status, UV_EAGAIN);
+    ck_assert_int_eq(backup_try(path), UV_EAGAIN);
+    ck_assert_int_eq(setrlimit(RLIMIT_STACK, &before), 0);
+    check_now();
+    ck_assert_int_eq(backup_try(path), 0);
 }
 END_TEST
 
@@ -396,6 +438,7 @@ START_TEST(bad_calls)
     ck_assert_int_eq(dassie_backup(&rig.q, &backup, "x", NULL), UV_EINVAL);
     ck_assert_int_eq(dassie_backup(&rig.q, &backup, long_path, on_backup),
                      UV_ENAMETOOLONG);
+    ck_assert_int_eq(dassie_backup(&rig.q, &backup, "", on_backup), UV_ENOENT);
 }
 END_TEST
 
@@ -472,7 +515,9 @@ int main(void)
     tcase_add_test(tc, copy_is_a_store);
     tcase_add_test(tc, copy_of_running);
     tcase_add_test(tc, copy_of_looked_at);
+    tcase_add_test(tc, copy_elsewhere);
     tcase_add_test(tc, no_place);
+    tcase_add_test(tc, no_thread);
     tcase_add_test(tc, bad_calls);
     tcase_add_test(tc, close_meanwhile);
     tcase_add_test(tc, in_memory);
