@@ -10,6 +10,7 @@
 
 struct order {
     int who;
+    uint32_t servers;       /* all who serve it, a bit each */
     bool seen;              /* the order of starts */
     uint64_t lots;          /* of jobs that may have been handed back */
     uint64_t work_since_ns; /* when a work processor came; 0: there is none */
@@ -65,6 +66,7 @@ void order_served(int who, const unsigned *queues, unsigned n, bool serial,
             order->seen = false;
         }
         order->who = who;
+        order->servers |= 1u << who;
         order->work_since_ns = async ? 0 : uv_hrtime();
     }
     uv_mutex_unlock(&mutex);
@@ -75,6 +77,7 @@ void order_left(int who, const unsigned *queues, unsigned n)
     uv_mutex_lock(&mutex);
     for (unsigned i = 0; i < n; i++) {
         struct order *order = &orders[queues[i]];
+        order->servers &= ~(1u << who);
         if (order->who == who) {
             bool async = order->work_since_ns == 0;
             order->lots = lots(order) + (async ? 2 : 1);
@@ -89,6 +92,9 @@ void order_paused(unsigned queue)
 {
     uv_mutex_lock(&mutex);
     orders[queue].seen = false;
+    for (unsigned q = 0; q < PLAN_QUEUES; q++) {
+        orders[q].lots += (orders[q].servers & orders[queue].servers) != 0;
+    }
     uv_mutex_unlock(&mutex);
 }
 

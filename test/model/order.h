@@ -15,8 +15,9 @@
  * lots of them may meet: jobs that were claimed before the open, those of each
  * processor that was stopped (of an async one two lots: those that the stop
  * finds claimed but not delivered go back before those that are on their way to
- * the loop), and those that a busy work processor hands back every
- * ORDER_RETURN_MS at the most.
+ * the loop), those that a busy work processor hands back every ORDER_RETURN_MS
+ * at the most, and those that it has claimed, of whatever queue, when one of
+ * its queues is paused.
  *
  * Threads: order_begun() any; the others the loop's. */
 #ifndef DASSIE_TEST_MODEL_ORDER_H_
