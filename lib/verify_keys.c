@@ -77,6 +77,9 @@ static bool is_its_key(const struct job_row *job,
 {
     const uint64_t *number = job->options.number;
     uint8_t key[KEY_UNIQUE_MAX];
+    if (job->options.key_len == 0) {
+        return false;
+    }
     size_t len = key_of(job, key);
     uint64_t expires = number[JOB_UNIQUE] == DASSIE_UNTIL_TIME
                            ? job->enqueued_ms + number[JOB_UNIQUE_FOR]
@@ -84,7 +87,7 @@ static bool is_its_key(const struct job_row *job,
     if (expires > DASSIE_TIME_MS_MAX) {
         expires = DASSIE_TIME_MS_MAX;
     }
-    return job->options.key_len > 0 && entry->attempts == hash_of(key, len) &&
+    return entry->attempts == hash_of(key, len) &&
            (entry->where & VERIFY_VALUE) == number[JOB_UNIQUE] &&
            entry->at == expires;
 }
