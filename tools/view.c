@@ -11,6 +11,7 @@
 #include <locale.h>
 #include <stdlib.h>
 #include <string.h>
+#include <term.h>
 #include <unistd.h>
 #include <wchar.h>
 
@@ -41,6 +42,17 @@ static void begin_colours(void)
     }
 }
 
+/* newterm() leaks where there is none. */
+static bool is_terminal_known(void)
+{
+    int error;
+    if (setupterm(NULL, STDOUT_FILENO, &error) != OK) {
+        return false;
+    }
+    del_curterm(cur_term);
+    return true;
+}
+
 int view_begin(void)
 {
     if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO)) {
@@ -48,7 +60,7 @@ int view_begin(void)
                          "top needs a terminal; try stat --interval 1s");
     }
     setlocale(LC_CTYPE, "");
-    if (newterm(NULL, stdout, stdin) == NULL) {
+    if (!is_terminal_known() || newterm(NULL, stdout, stdin) == NULL) {
         return tool_fail(TOOL_ERROR, "top: no such terminal: TERM is '%s'",
                          getenv("TERM") != NULL ? getenv("TERM") : "");
     }
@@ -129,11 +141,11 @@ static void put(int row, int column, const char *text)
  * it. */
 static void put_cells(int row, const char *text)
 {
-    static const int columns[] = {0, 22, 36, 48};
+    static const int stops[] = {0, 22, 36, 48};
     int behind = 0;
-    for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) {
+    for (size_t i = 0; i < sizeof stops / sizeof stops[0]; i++) {
         size_t n = strcspn(text, "\t");
-        int column = columns[i] > behind + 2 ? columns[i] : behind + 2;
+        int column = stops[i] > behind + 2 ? stops[i] : behind + 2;
         behind = put_part(row, i == 0 ? 0 : column, text, n);
         text += n + (text[n] != '\0');
     }
