@@ -2,7 +2,7 @@
 #include "config.h"
 
 #include "../lib/kv_rocks.h"
-#include "queue_rig.h"
+#include "queue_busy.h"
 
 #include <dirent.h>
 
@@ -166,43 +166,6 @@ END_TEST
 #define LOOKS 15
 #define LOOK_JOBS 4000 /* that are enqueued meanwhile */
 
-static dassie_processor_t workers;
-static dassie_enqueue_many_t batch;
-static uint64_t acked;
-static uint64_t quota; /* so many may be enqueued by now, */
-static int idle;       /* and are */
-
-static int work(dassie_job_t *job)
-{
-    return dassie_job_id(job) % 7 == 0 ? -1 : 0;
-}
-
-static void enqueue_batch(void);
-
-static void on_batch(dassie_enqueue_many_t *req, int status)
-{
-    ck_assert_int_eq(status, 0);
-    acked += req->count;
-    if (acked < quota) {
-        enqueue_batch();
-    } else {
-        idle = 1;
-    }
-}
-
-static void enqueue_batch(void)
-{
-    static char data[600];
-    static dassie_spec_t specs[BATCH_JOBS];
-    for (int i = 0; i < BATCH_JOBS; i++) {
-        specs[i] = rig_spec("a", NULL);
-        specs[i].data = data;
-        specs[i].data_len = sizeof data;
-    }
-    ck_assert_int_eq(
-        dassie_enqueue_many(&rig.q, &batch, specs, BATCH_JOBS, on_batch), 0);
-}
-
 static int answers;
 static int answer;
 
@@ -230,28 +193,18 @@ static void keep_all(void)
     ck_assert_int_eq(answer, 0);
 }
 
-/* The owner gets more work. */
-static void work_on(void)
-{
-    quota += LOOK_JOBS;
-    if (idle) {
-        idle = 0;
-        enqueue_batch();
-    }
-}
-
 /* An owner at work: each look opens, has what was acknowledged before, and
  * either agrees with itself or is told not to. */
 START_TEST(at_work)
 {
     dassie_process_options_t options = DASSIE_PROCESS_OPTIONS_INIT;
     options.queue = "a";
-    options.work = work;
+    options.work = busy_work;
     keep_all();
-    ck_assert_int_eq(dassie_process(&rig.q, &workers, &options), 0);
+    ck_assert_int_eq(dassie_process(&rig.q, &busy.workers, &options), 0);
     for (int i = 0; i < LOOKS; i++) {
-        work_on();
-        uint64_t before = acked;
+        busy_on(LOOK_JOBS);
+        uint64_t before = busy.acked;
         ck_assert_msg(look_begin(LOOK) == 0, "look %d: %s", i,
                       dassie_errmsg(&other.q));
         dassie_count_t count = look_counts();
@@ -260,10 +213,9 @@ START_TEST(at_work)
             before);
         look_end();
     }
-    rig_wait(&idle, 1);
-    rig_stop(&workers);
+    busy_rest();
     ck_assert_int_eq(scratch_entries(), 0);
-    ck_assert_uint_eq(acked, LOOKS * LOOK_JOBS);
+    ck_assert_uint_eq(busy.acked, LOOKS * LOOK_JOBS);
     printf("%d looks, %d torn\n", LOOKS, other.torn);
 }
 END_TEST
@@ -393,8 +345,10 @@ static void setup(void)
     scratch_use();
     memset(&other, 0, sizeof other);
     answers = held_n = listed = 0;
-    acked = quota = 0;
-    idle = 1;
+    busy_begin(BATCH_JOBS);
+    for (int i = 0; i < BATCH_JOBS; i++) {
+        busy.specs[i] = busy_spec("a");
+    }
 }
 
 static void teardown(void)

@@ -2,7 +2,7 @@
  */
 #include "config.h"
 
-#include "queue_rig.h"
+#include "queue_busy.h"
 
 #include <sys/resource.h>
 
@@ -97,54 +97,12 @@ static uint64_t all_jobs(const dassie_count_t *jobs)
 
 /* ---- A queue that works ---- */
 
-#define BATCH_JOBS 200
-
-static dassie_processor_t workers;
-static dassie_enqueue_many_t batch;
-static uint64_t acked;
-static uint64_t quota; /* so many may be enqueued by now, */
-static int idle;       /* and are */
-
-static int work(dassie_job_t *job)
-{
-    return dassie_job_id(job) % 7 == 0 ? -1 : 0;
-}
-
-static void enqueue_batch(void);
-
-static void on_batch(dassie_enqueue_many_t *req, int status)
-{
-    ck_assert_int_eq(status, 0);
-    acked += req->count;
-    if (acked < quota) {
-        enqueue_batch();
-    } else {
-        idle = 1;
-    }
-}
-
-static void enqueue_batch(void)
-{
-    static char data[600];
-    static dassie_spec_t specs[BATCH_JOBS];
-    for (int i = 0; i < BATCH_JOBS; i++) {
-        specs[i] = rig_spec(i % 2 == 0 ? "a" : "b", NULL);
-        specs[i].data = data;
-        specs[i].data_len = sizeof data;
-        specs[i].delay_ms = i % 10 == 0 ? 3600000 : 0;
-    }
-    ck_assert_int_eq(
-        dassie_enqueue_many(&rig.q, &batch, specs, BATCH_JOBS, on_batch), 0);
-}
+#define BATCH_JOBS BUSY_BATCH_MAX
 
 /* It gets more work. */
 static void work_on(void)
 {
-    quota += 20 * BATCH_JOBS;
-    if (idle) {
-        idle = 0;
-        enqueue_batch();
-    }
+    busy_on(20 * BATCH_JOBS);
 }
 
 static void work_begin(void)
@@ -155,17 +113,14 @@ static void work_begin(void)
     options.queues = queues;
     options.queues_n = 2;
     options.concurrency = 2;
-    options.work = work;
-    acked = quota = 0;
-    idle = 1;
-    ck_assert_int_eq(dassie_process(&rig.q, &workers, &options), 0);
+    options.work = busy_work;
+    busy_begin(BATCH_JOBS);
+    for (int i = 0; i < BATCH_JOBS; i++) {
+        busy.specs[i] = busy_spec(i % 2 == 0 ? "a" : "b");
+        busy.specs[i].delay_ms = i % 10 == 0 ? 3600000 : 0;
+    }
+    ck_assert_int_eq(dassie_process(&rig.q, &busy.workers, &options), 0);
     work_on();
-}
-
-static void work_end(void)
-{
-    rig_wait(&idle, 1);
-    rig_stop(&workers);
 }
 
 /* Each sees what was acknowledged before it was asked for, and the queue goes
@@ -176,35 +131,41 @@ START_TEST(check_at_work)
     work_begin();
     for (int i = 0; i < 10; i++) {
         work_on();
-        uint64_t before = acked;
+        uint64_t before = busy.acked;
         dassie_verify_report_t report = check_now();
         ck_assert_uint_ge(all_jobs(&report.jobs), before);
         ck_assert_uint_ge(all_jobs(&report.jobs), last);
         last = all_jobs(&report.jobs);
     }
-    work_end();
+    busy_rest();
     ck_assert_uint_gt(last, BATCH_JOBS);
     dassie_count_t count = rig_counts();
     dassie_verify_report_t report = check_now();
     ck_assert_mem_eq(&report.jobs, &count, sizeof count);
-    ck_assert_uint_eq(all_jobs(&count), acked);
+    ck_assert_uint_eq(all_jobs(&count), busy.acked);
 }
 END_TEST
 
-START_TEST(backup_at_work)
+/* So many copies. */
+static void back_up_at_work(int copies)
 {
     char path[PATH_MAX];
     char name[32];
     work_begin();
-    for (int i = 0; i < 10; i++) {
+    for (int i = 0; i < copies; i++) {
         work_on();
-        uint64_t before = acked;
+        uint64_t before = busy.acked;
         snprintf(name, sizeof name, "copy%d", i);
         temp_path(path, rig.dir, name);
         dassie_verify_report_t report = backup_now(path);
         ck_assert_uint_ge(all_jobs(&report.jobs), before);
     }
-    work_end();
+    busy_rest();
+}
+
+START_TEST(backup_at_work)
+{
+    back_up_at_work(10);
 }
 END_TEST
 
@@ -213,18 +174,7 @@ START_TEST(backup_unsynced)
     rig_close();
     rig.options.durability = DASSIE_OFF;
     rig_open();
-    char path[PATH_MAX];
-    char name[32];
-    work_begin();
-    for (int i = 0; i < 5; i++) {
-        work_on();
-        uint64_t before = acked;
-        snprintf(name, sizeof name, "copy%d", i);
-        temp_path(path, rig.dir, name);
-        dassie_verify_report_t report = backup_now(path);
-        ck_assert_uint_ge(all_jobs(&report.jobs), before);
-    }
-    work_end();
+    back_up_at_work(5);
 }
 END_TEST
 
@@ -453,7 +403,7 @@ START_TEST(close_meanwhile)
     for (int i = 0; i < 5; i++) {
         check_now();
     }
-    rig_wait(&idle, 1);
+    rig_wait(&busy.idle, 1);
     for (int i = 0; i < 20; i++) {
         check_start(&checked[i]);
     }
