@@ -216,9 +216,19 @@ FD(int, sync_file_range, (int fd, off64_t at, off64_t n, unsigned flags),
 FD(ssize_t, read, (int fd, void *p, size_t n), (fd, p, n), READ, 0)
 FD(ssize_t, pread, (int fd, void *p, size_t n, off_t at), (fd, p, n, at), READ,
    0)
+
+/* A read that the kernel fails tells of no end of the file, but one that was
+ * carried out may have come to it. */
+static size_t stream_fails(FILE *file)
+{
+    clearerr(file);
+    return 0;
+}
+
 #undef fread_unlocked /* with optimization, glibc makes it a macro */
 CALL(size_t, fread_unlocked, (void *p, size_t size, size_t n, FILE *file),
-     (p, size, n, file), READ, fd_below(dir, fileno(file)), 0, 0)
+     (p, size, n, file), READ, fd_below(dir, fileno(file)), 0,
+     stream_fails(file))
 CALL(void *, mmap,
      (void *p, size_t n, int protection, int flags, int fd, off_t at),
      (p, n, protection, flags, fd, at), MMAP, fd >= 0 && fd_below(dir, fd),
